@@ -1,0 +1,99 @@
+"""The ResNet-L2 distance between two sets of latents."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["LatentSums", "resnet_l2"]
+
+
+@dataclass(frozen=True)
+class LatentSums:
+    """What one side of the distance needs to know of its latents; sums of parts add up to the sums of the whole.
+
+    Args:
+        sum: Sum of the latents, ``(d,)``.
+        square_sum: Sum of their squared norms, ``()``.
+        count: Number of images, ``()``, int64.
+
+    """
+
+    sum: Tensor
+    square_sum: Tensor
+    count: Tensor
+
+    def __add__(self, other: "LatentSums") -> "LatentSums":
+        return LatentSums(self.sum + other.sum, self.square_sum + other.square_sum, self.count + other.count)
+
+    def to(self, device: torch.device) -> "LatentSums":
+        """The same sums on another device."""
+        return LatentSums(*(value.to(device) for value in vars(self).values()))
+
+
+def resnet_l2(real_latents: Tensor, fake_latents: Tensor, debiased: bool = False) -> Tensor:
+    r"""Distance between the mean latents of real and generated images (Eqs. 3 and 4 of the RL2 paper).
+
+    .. math:: \mathrm{RL2} = \lVert \bar z_r - \bar z_g \rVert_2
+
+    Two samples of one distribution do not score 0 but about
+    :math:`\sqrt{\mathrm{tr}\,S_r / n_r + \mathrm{tr}\,S_g / n_g}`. With ``debiased=True`` that is removed from the
+    square, which is then unbiased and may be negative; the signed root is returned.
+
+    Args:
+        real_latents: Latents of real images, ``(N, d)``.
+        fake_latents: Latents of generated images, ``(M, d)``.
+        debiased: Remove what finite samples add. Needs two images a side.
+
+    Returns:
+        A scalar, computed in float64; float64 if an input is, else float32.
+
+    Raises:
+        ValueError: If latents are not ``(N, d)`` of one width, or a side has too few images.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics_rl2.functional import resnet_l2
+        >>> real = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+        >>> fake = torch.tensor([[3.0, 4.0], [5.0, 4.0]])
+        >>> resnet_l2(real, fake)
+        tensor(5.)
+        >>> resnet_l2(real, fake, debiased=True)
+        tensor(4.7958)
+
+    """
+    if real_latents.ndim != 2 or fake_latents.ndim != 2 or real_latents.shape[1] != fake_latents.shape[1]:
+        raise ValueError(
+            "resnet_l2 expects two sets of latents (N, d) of one width d, but got shapes "
+            f"{tuple(real_latents.shape)} and {tuple(fake_latents.shape)}."
+        )
+    least = 2 if debiased else 1
+    if min(len(real_latents), len(fake_latents)) < least:
+        raise ValueError(
+            f"resnet_l2 needs at least {least} latents a side with debiased={debiased}, but got "
+            f"{len(real_latents)} real and {len(fake_latents)} generated."
+        )
+    value = distance(latent_sums(real_latents), latent_sums(fake_latents), debiased)
+    dtype = torch.promote_types(torch.promote_types(real_latents.dtype, fake_latents.dtype), torch.float32)
+    return value.to(dtype)
+
+
+def latent_sums(latents: Tensor) -> LatentSums:
+    """Sums of latents ``(N, d)`` in float64, in float32 on MPS, which has no float64."""
+    latents = latents.to(torch.float32 if latents.device.type == "mps" else torch.float64)
+    count = torch.tensor(len(latents), device=latents.device)
+    return LatentSums(latents.sum(0), latents.square().sum(), count)
+
+
+def distance(real: LatentSums, fake: LatentSums, debiased: bool) -> Tensor:
+    """Scalar of the sums' dtype, NaN where a side has too few images."""
+    square = (real.sum / real.count - fake.sum / fake.count).square().sum()
+    if not debiased:
+        return square.sqrt()
+    square = square - _variance_of_mean(real) - _variance_of_mean(fake)
+    return square.sign() * square.abs().sqrt()
+
+
+def _variance_of_mean(side: LatentSums) -> Tensor:
+    n = side.count
+    return (side.square_sum - side.sum.square().sum() / n) / (n - 1) / n

@@ -1,0 +1,203 @@
+"""Folders, globs and lists of patches to batches of uint8 tensors."""
+
+import glob
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
+
+from torchmetrics_rl2.encoder import LEAST_PX
+from torchmetrics_rl2.errors import RL2Error
+
+__all__ = ["ImageBatch", "ImageReader", "find_images", "read_image"]
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+GREYSCALE = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def find_images(source: str | Path) -> list[Path]:
+    """Image files of a folder (and its subfolders), a glob, a text file of paths, or one file; sorted, none twice.
+
+    Args:
+        source: Any of these. Paths in a text file, one a line, are relative to the text file.
+
+    Raises:
+        RL2Error: If nothing is there, or a listed file does not exist.
+
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if _is_image(p) and not p.name.startswith("."))
+        others = sum(p.is_file() for p in path.rglob("*")) - len(found)
+        nothing = f"The folder {path} holds no images" + (f", but {others} other files" if others else "") + "."
+    elif path.is_file() and path.suffix.lower() in EXTENSIONS:
+        return [path]
+    elif path.is_file():
+        found = _listed(path)
+        nothing = f"The list {path} is empty."
+    else:
+        found = sorted(p for p in map(Path, glob.glob(os.fspath(source), recursive=True)) if _is_image(p))
+        nothing = f"There is no folder, list or image {source}, and as a pattern it matches no image."
+    if not found:
+        raise RL2Error(f"{nothing} Expected files ending in {', '.join(EXTENSIONS)}.")
+    return list(dict.fromkeys(found))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and path.is_file()
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except UnicodeDecodeError as error:
+        raise RL2Error(
+            f"{path} is neither an image ({', '.join(EXTENSIONS)}) nor a text file with a path a line."
+        ) from error
+    listed = [path.parent / line for line in lines if line]
+    missing = [p for p in listed if not p.is_file()]
+    if missing:
+        raise RL2Error(
+            f"{len(missing)} of {len(listed)} lines of {path} are no files, {missing[0]} for one. "
+            "A list has one path a line, relative to the list."
+        )
+    return listed
+
+
+def read_image(path: Path) -> Tensor:
+    """One image as uint8 ``(3, H, W)``.
+
+    Alpha is composed over white, the colour of an empty slide; palettes are looked up; of 16 bits a channel the upper 8
+    are kept; CMYK becomes RGB by Pillow's formula. Embedded colour profiles and EXIF orientation are not applied.
+
+    Args:
+        path: A PNG, JPEG, WebP, TIFF or BMP file of one colour image.
+
+    Raises:
+        RL2Error: If it cannot be read, is greyscale, or holds several images.
+
+    """
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise RL2Error(f"{path} holds {image.n_frames} images; expected one. Split it into files first.")
+            if image.mode in GREYSCALE:
+                raise RL2Error(
+                    f"{path} is greyscale (mode {image.mode}); expected colour. Convert it to RGB if that is what you mean."
+                )
+            if image.has_transparency_data:
+                rgba = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
+            return pixels
+    except RL2Error:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise RL2Error(f"{path} cannot be read as an image: {error}") from error
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of one size.
+
+    Args:
+        images: uint8 ``(N, 3, H, W)``.
+        paths: The file each came from.
+
+    """
+
+    images: Tensor
+    paths: Sequence[Path]
+
+
+@dataclass
+class ImageReader:
+    """Reads files and yields batches, one size a batch, in the order of the files.
+
+    Args:
+        tile: Cut into tiles of this side in pixels, row by row from the top left; what is left over is dropped.
+        scale: Resize by this factor first, antialiased.
+        batch_size: Images a batch, at most.
+        workers: Processes that read ahead.
+        skip_unreadable: Leave out files that cannot be read, and list them in ``unreadable``, instead of stopping.
+
+    """
+
+    tile: int | None = None
+    scale: float | None = None
+    batch_size: int = 64
+    workers: int = 0
+    skip_unreadable: bool = False
+    unreadable: list[str] = field(default_factory=list, init=False)
+    files_read: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and self.tile < LEAST_PX:
+            raise RL2Error(f"Tiles need at least {LEAST_PX} px, but got tile={self.tile}.")
+        if self.scale is not None and not (0 < self.scale < math.inf):
+            raise RL2Error(f"The scale is a factor above 0, but got scale={self.scale}.")
+        if self.batch_size < 1 or self.workers < 0:
+            raise RL2Error(f"Expected batch_size >= 1 and workers >= 0, got {self.batch_size} and {self.workers}.")
+
+    def read(self, paths: Sequence[Path]) -> Iterator[ImageBatch]:
+        """Batches of all images."""
+        self.files_read = 0
+        waiting: dict[tuple[int, ...], list[tuple[Tensor, Path]]] = defaultdict(list)
+        loader = DataLoader(_Files(paths, self.tile, self.scale), batch_size=None, num_workers=self.workers)
+        for path, read in zip(paths, loader, strict=True):
+            self.files_read += 1
+            if isinstance(read, str):
+                if not self.skip_unreadable:
+                    raise RL2Error(f"{read} With --skip-unreadable such files are left out and counted.")
+                self.unreadable.append(read)
+                continue
+            queue = waiting[tuple(read.shape[1:])]
+            queue += [(image, path) for image in read]
+            while len(queue) >= self.batch_size:
+                yield _batch(queue[: self.batch_size])
+                del queue[: self.batch_size]
+        for queue in waiting.values():
+            if queue:
+                yield _batch(queue)
+
+
+def _batch(queue: list[tuple[Tensor, Path]]) -> ImageBatch:
+    images, paths = zip(*queue, strict=True)
+    return ImageBatch(torch.stack(images), paths)
+
+
+class _Files(Dataset[Tensor | str]):
+    """Tiles ``(T, 3, H, W)`` of each file, or the sentence that says why it cannot be used."""
+
+    def __init__(self, paths: Sequence[Path], tile: int | None, scale: float | None) -> None:
+        self.paths, self.tile, self.scale = paths, tile, scale
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        path = self.paths[index]
+        try:
+            image: Tensor = read_image(path)
+        except RL2Error as error:
+            return str(error)
+        if self.scale is not None:
+            size = [max(1, round(side * self.scale)) for side in image.shape[1:]]
+            image = resize(image, size, antialias=True)
+        height, width = image.shape[1:]
+        least = self.tile or LEAST_PX
+        if min(height, width) < least:
+            return f"{path} is {width} x {height} px; expected at least {least} x {least}."
+        if self.tile is None:
+            return image[None]
+        rows, columns = height // least, width // least
+        grid = image[:, : rows * least, : columns * least].reshape(3, rows, least, columns, least)
+        return grid.permute(1, 3, 0, 2, 4).flatten(0, 1)

@@ -1,0 +1,95 @@
+"""Trunks to fit a flow on: of other weights, of torchvision, or from a state dict."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torchvision.models import ResNet18_Weights
+
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.weights.catalog import load_weights
+from torchmetrics_rl2.weights.file import HEADER, Preprocessing, empty_trunk
+
+__all__ = ["Backbone", "load_backbone"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A ResNet-18 without its classifier.
+
+    Args:
+        name: Where it came from.
+        preprocessing: What it expects of pixels.
+        state_dict: Under torchvision's keys.
+
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    state_dict: Mapping[str, Tensor]
+
+
+def load_backbone(source: str | Path) -> Backbone:
+    """Trunk by name or from a file.
+
+    Args:
+        source: Name or path of weights, ``imagenet`` for torchvision's (downloaded once), or the path of a state dict
+            of a torchvision ResNet-18, saved with ``torch.save`` or as safetensors.
+
+    Raises:
+        RL2Error: If there is no such trunk, or it is no ResNet-18.
+
+    """
+    if source == "imagenet":
+        try:
+            state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        except (URLError, OSError) as error:
+            raise RL2Error(
+                f"torchvision could not download its ImageNet ResNet-18 ({error}). Download "
+                f"{ResNet18_Weights.IMAGENET1K_V1.url} elsewhere and pass the file with --backbone."
+            ) from error
+        return Backbone("torchvision ResNet18_Weights.IMAGENET1K_V1", Preprocessing(), _trunk(state, "imagenet"))
+    path = Path(source)
+    state_dict = _state_dict(path) if path.is_file() else None
+    if state_dict is not None:
+        return Backbone(path.name, Preprocessing(), _trunk(state_dict, str(path)))
+    weights = load_weights(source)
+    return Backbone(weights.name, weights.preprocessing, weights.trunk)
+
+
+def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
+    """Tensors of a file that holds nothing else; ``None`` for RL2 weights."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                if HEADER in (file.metadata() or {}):
+                    return None
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise RL2Error(f"{path} is not a readable safetensors file ({error}). Copy or download it again.") from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RL2Error(f"{path} is no state dict that can be read without running code ({reason}).") from error
+    if not isinstance(state, Mapping):
+        raise RL2Error(f"{path} holds a {type(state).__name__}; expected the state dict of a torchvision ResNet-18.")
+    return state
+
+
+def _trunk(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    expected = empty_trunk().state_dict()
+    given = {key: value for key, value in state.items() if not str(key).startswith("fc.")}
+    shapes = {key: getattr(value, "shape", None) for key, value in given.items()}
+    wrong = sorted({str(key) for key in {*given, *expected} if key not in expected or shapes.get(key) != expected[key].shape})
+    if wrong:
+        raise RL2Error(
+            f"{source} is not the state dict of a torchvision ResNet-18: {len(wrong)} entries are missing, unknown or of "
+            f"another shape, {', '.join(wrong[:3])} among them. Expected keys such as conv1.weight and layer1.0.bn1.bias."
+        )
+    return {key: given[key] if given[key].dtype in (torch.float16, torch.int64) else given[key].float() for key in expected}

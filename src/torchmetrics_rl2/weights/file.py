@@ -1,0 +1,266 @@
+"""The one-file format of weights: trunk, flow and reference as safetensors, the rest as JSON in its header."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.flow import RealNVP
+from torchmetrics_rl2.functional import LatentSums
+
+__all__ = ["FORMAT_VERSION", "Preprocessing", "Reference", "Weights", "read_weights", "write_weights"]
+
+FORMAT_VERSION = 1
+HEADER = "torchmetrics-rl2"
+REFERENCE_SCORES = 2000
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to pixels in [0, 1] before the trunk, and which patches the weights were made for.
+
+    Args:
+        mean: Subtracted from red, green and blue.
+        std: Divides red, green and blue.
+        px: Side of the patches in pixels, ``None`` if they differed.
+        mpp: Their resolution in um/px, ``None`` if unknown.
+
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    px: int | None = None
+    mpp: float | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Real images that neither fitted nor stopped the flow.
+
+    Args:
+        sums: Sums of their latents.
+        scores: For up to 2,000 of them log-likelihood (nats), latent norm and log-determinant (nats), ``(n, 3)`` float32.
+
+    """
+
+    sums: LatentSums
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All that a file holds.
+
+    Args:
+        preprocessing: From pixels to the trunk.
+        trunk: State dict of a torchvision ResNet-18 without its classifier, half or single precision.
+        flow_config: Arguments of :class:`~torchmetrics_rl2.flow.RealNVP`.
+        flow: Its state dict.
+        reference: Real images to measure distances from, if any.
+        card: What a person should know: data, licence, citation, how the flow was fitted.
+        name: What the weights were asked for by, with version.
+
+    """
+
+    preprocessing: Preprocessing
+    trunk: Mapping[str, Tensor] = field(repr=False)
+    flow_config: Mapping[str, Any]
+    flow: Mapping[str, Tensor] = field(repr=False)
+    reference: Reference | None = field(default=None, repr=False)
+    card: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    name: str = "unnamed"
+
+    @property
+    def trunk_id(self) -> str:
+        """sha256 over normalisation and trunk: which features these are."""
+        normalisation = [self.preprocessing.mean, self.preprocessing.std]
+        return _digest(normalisation, {"trunk." + key: value for key, value in self.trunk.items()})
+
+    @property
+    def weights_id(self) -> str:
+        """sha256 over preprocessing, trunk and flow: which latents these are."""
+        tensors = {"flow." + key: value for key, value in self.flow.items()}
+        return _digest([self.trunk_id, asdict(self.preprocessing), dict(self.flow_config)], tensors)
+
+
+def empty_trunk() -> nn.Module:
+    """A torchvision ResNet-18 without its classifier, on the meta device."""
+    with torch.device("meta"):
+        trunk = resnet18(weights=None)
+    trunk.fc = nn.Identity()
+    return trunk  # type: ignore[no-any-return]
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Read a weights file and check all of it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        RL2Error: If there is no such file, or it is no complete, unaltered weights file of a known format version.
+
+    """
+    path = Path(path)
+    _refuse_non_files(path)
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RL2Error(
+            f"{path} is not a readable safetensors file ({error}). It may be cut off: copy or download it again."
+        ) from error
+    if HEADER not in metadata:
+        raise RL2Error(
+            f"{path} is a safetensors file, but not RL2 weights: its header has no '{HEADER}' entry. "
+            "A ResNet-18 state dict becomes weights with 'rl2 fit IMAGES --backbone FILE'."
+        )
+    try:
+        header = json.loads(metadata[HEADER])
+        version = header["format_version"]
+        if version != FORMAT_VERSION:
+            raise RL2Error(
+                f"{path} has format version {version!r}, but this torchmetrics-rl2 reads {FORMAT_VERSION}. "
+                "Upgrade with 'pip install -U torchmetrics-rl2'."
+            )
+        weights = _assemble(path, header, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, RL2Error):
+            raise
+        raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
+    expected = (header["weights_id"], header["reference_sha256"])
+    if (weights.weights_id, _reference_digest(weights.reference)) != expected:
+        raise RL2Error(f"{path} was altered after it was written: its checksums do not match. Get a fresh copy.")
+    return weights
+
+
+def write_weights(weights: Weights, path: str | Path) -> None:
+    """Write a weights file; it appears whole or not at all.
+
+    Args:
+        weights: What to write.
+        path: Where to.
+
+    """
+    path = Path(path)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "weights_id": weights.weights_id,
+        "reference_sha256": _reference_digest(weights.reference),
+        "preprocessing": asdict(weights.preprocessing),
+        "flow": dict(weights.flow_config),
+        "card": dict(weights.card),
+    }
+    tensors = {"trunk." + key: value for key, value in weights.trunk.items()}
+    tensors |= {"flow." + key: value for key, value in weights.flow.items()}
+    tensors |= _reference_tensors(weights.reference)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        save_file(contiguous, temporary, {HEADER: json.dumps(header, sort_keys=True)})
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _refuse_non_files(path: Path) -> None:
+    if not path.is_file():
+        raise RL2Error(f"There is no weights file {path}. Check the path, or see 'rl2 weights' for known names.")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] == b"\x80\x02" or start == b"PK\x03\x04":
+        raise RL2Error(
+            f"{path} is a pickle, which can run code when it is read, so it is not. Expected RL2 weights (safetensors). "
+            "A ResNet-18 state dict becomes weights with 'rl2 fit IMAGES --backbone FILE'."
+        )
+
+
+def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Weights:
+    raw = header["preprocessing"]
+    preprocessing = Preprocessing(tuple(raw["mean"]), tuple(raw["std"]), raw["px"], raw["mpp"])
+    flow = RealNVP(**header["flow"]).state_dict()
+    trunk = empty_trunk().state_dict()
+    features = header["flow"]["features"]
+    if features != 512:
+        raise RL2Error(f"{path} holds a flow of {features} features, but a ResNet-18 has 512.")
+    expected = {f"trunk.{key}": value for key, value in trunk.items()}
+    expected |= {f"flow.{key}": value for key, value in flow.items()}
+    names = set(tensors) - {"reference.sum", "reference.square_sum", "reference.count", "reference.scores"}
+    if names != set(expected):
+        wrong = sorted(names ^ set(expected))
+        raise RL2Error(f"{path} has missing or unknown tensors: {', '.join(wrong[:3])} ({len(wrong)} in all).")
+    for key, value in expected.items():
+        got = tensors[key]
+        floats = (torch.float16, torch.float32) if key.startswith("trunk.") else (torch.float32,)
+        allowed = floats if value.is_floating_point() else (torch.int64,)
+        if got.shape != value.shape or got.dtype not in allowed:
+            raise RL2Error(
+                f"{path} has {key} of shape {tuple(got.shape)} and {got.dtype}; "
+                f"expected {tuple(value.shape)} and {allowed[-1]}."
+            )
+    reference = _read_reference(path, tensors, features)
+    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise RL2Error(f"{path} has values that are not finite in {broken[0]}: the fit it came from failed.")
+    return Weights(
+        preprocessing=preprocessing,
+        trunk={key: tensors[f"trunk.{key}"] for key in trunk},
+        flow_config=header["flow"],
+        flow={key: tensors[f"flow.{key}"] for key in flow},
+        reference=reference,
+        card=header["card"],
+        name=str(path),
+    )
+
+
+def _read_reference(path: Path, tensors: dict[str, Tensor], features: int) -> Reference | None:
+    if not any(key.startswith("reference.") for key in tensors):
+        return None
+    sums = LatentSums(*(tensors[f"reference.{key}"] for key in ("sum", "square_sum", "count")))
+    scores = tensors["reference.scores"]
+    shapes = (tuple(sums.sum.shape), tuple(sums.square_sum.shape), tuple(sums.count.shape), tuple(scores.shape[1:]))
+    dtypes = (sums.sum.dtype, sums.square_sum.dtype, sums.count.dtype, scores.dtype)
+    if shapes != ((features,), (), (), (3,)) or dtypes != (torch.float64, torch.float64, torch.int64, torch.float32):
+        raise RL2Error(f"{path} has a malformed reference: shapes {shapes}, {dtypes}.")
+    return Reference(sums, scores)
+
+
+def _reference_tensors(reference: Reference | None) -> dict[str, Tensor]:
+    if reference is None:
+        return {}
+    return {f"reference.{key}": value for key, value in vars(reference.sums).items()} | {
+        "reference.scores": reference.scores
+    }
+
+
+def _reference_digest(reference: Reference | None) -> str:
+    return _digest([], _reference_tensors(reference))
+
+
+def _digest(settings: list[Any], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for key in sorted(tensors):
+        value = tensors[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
