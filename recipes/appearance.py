@@ -100,5 +100,8 @@ def statistics(images: Tensor) -> Tensor:
     density = -images.clamp(min=1 / 255).log()
     numbers += [*density.mean((2, 3)).T, *density.std((2, 3)).T]
     numbers.append((images.amax(1) - images.amin(1)).mean((1, 2)))
-    numbers += [((grey > 0.9).float().mean((1, 2, 3)) + 1e-3).log(), ((grey < 0.1).float().mean((1, 2, 3)) + 1e-3).log()]
+    numbers += [
+        ((grey > 0.9).float().mean((1, 2, 3)) + 1e-3).log(),
+        ((grey < 0.1).float().mean((1, 2, 3)) + 1e-3).log(),
+    ]
     return torch.stack(numbers, 1)

@@ -12,12 +12,13 @@ import time
 from pathlib import Path
 
 import torch
-from appearance import crops, damage, restain, statistics
-from lc25000 import KINDS, read_all, tiles
 from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
+
+from appearance import crops, damage, restain, statistics
+from lc25000 import KINDS, read_all, tiles
 
 SEED, STEPS, BATCH, PX, RATE, WARM_UP = 0, 2000, 64, 128, 2e-3, 0.08
 MEAN, SD = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
@@ -116,7 +117,9 @@ def main() -> None:
         for _ in range(16):
             seen, kind, strength, raw = batch(images, kinds, generator)
             held_out.append(learner.losses(seen, kind, strength, (raw - centre) / spread))
-    print("stop split, kind, strength, statistics:", *(f"{loss:.4f}" for loss in torch.stack(held_out).mean(0).tolist()))
+    print(
+        "stop split, kind, strength, statistics:", *(f"{loss:.4f}" for loss in torch.stack(held_out).mean(0).tolist())
+    )
 
     # Half precision on disk; what follows is fitted on the rounded trunk, so nothing moves when it is loaded.
     trunk = {key: value.half() if value.ndim == 4 else value for key, value in learner.trunk.state_dict().items()}

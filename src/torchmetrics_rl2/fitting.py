@@ -103,7 +103,9 @@ class FlowFitting(LightningModule):
         """Every rank its share, in an order that seed and epoch decide; nothing is padded."""
         data = TensorDataset(self.fit_features)
         world = self.trainer.world_size
-        sampler: DistributedSampler[Any] = DistributedSampler(data, world, self.global_rank, seed=self.settings.seed, drop_last=True)
+        sampler: DistributedSampler[Any] = DistributedSampler(
+            data, world, self.global_rank, seed=self.settings.seed, drop_last=True
+        )
         return DataLoader(data, max(1, self.settings.batch_size // world), sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -121,9 +123,7 @@ class FlowFitting(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the couplings."""
         couplings = self.flow.couplings.parameters()
-        return torch.optim.AdamW(
-            couplings, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
-        )
+        return torch.optim.AdamW(couplings, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
 
 
 class _Progress(Callback):
@@ -134,7 +134,10 @@ class _Progress(Callback):
         held_out = float(trainer.callback_metrics["held_out"])
         best = max([held_out, *(float(c.best_score) for c in trainer.early_stopping_callbacks)])
         self.report(
-            f"flow, held-out log-likelihood {held_out:.1f}, best {best:.1f} nats", trainer.current_epoch + 1, self.epochs, 0
+            f"flow, held-out log-likelihood {held_out:.1f}, best {best:.1f} nats",
+            trainer.current_epoch + 1,
+            self.epochs,
+            0,
         )
 
 
@@ -273,7 +276,9 @@ def _run_folder(out: Path, resume: bool, description: dict[str, Any]) -> Path:
 
 
 def _description(split: Split, trunk: Backbone, settings: FitSettings, reader: ImageReader) -> dict[str, Any]:
-    listed = {side: [(str(path.resolve()), path.stat().st_size) for path in paths] for side, paths in vars(split).items()}
+    listed = {
+        side: [(str(path.resolve()), path.stat().st_size) for path in paths] for side, paths in vars(split).items()
+    }
     return {
         "images": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
         "backbone": Weights(trunk.preprocessing, trunk.state_dict, {}, {}).trunk_id,

@@ -224,7 +224,9 @@ class ResNetL2(Metric):
         is_mask = isinstance(real, Tensor) and real.dtype == torch.bool and real.shape == (len(imgs),)
         if not isinstance(real, bool) and not is_mask:
             got = f"{real.dtype} of shape {tuple(real.shape)}" if isinstance(real, Tensor) else repr(real)
-            raise ValueError(f"ResNetL2 expects real as a bool or a bool tensor of shape ({len(imgs)},), but got {got}.")
+            raise ValueError(
+                f"ResNetL2 expects real as a bool or a bool tensor of shape ({len(imgs)},), but got {got}."
+            )
 
     def _split(self, real: bool | Tensor) -> dict[str, bool | Tensor]:
         """Which images go to which side: all, none, or those of a mask."""

@@ -71,7 +71,9 @@ def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
                     return None
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise RL2Error(f"{path} is not a readable safetensors file ({error}). Copy or download it again.") from error
+            raise RL2Error(
+                f"{path} is not a readable safetensors file ({error}). Copy or download it again."
+            ) from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -86,10 +88,14 @@ def _trunk(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     expected = empty_trunk().state_dict()
     given = {key: value for key, value in state.items() if not str(key).startswith("fc.")}
     shapes = {key: getattr(value, "shape", None) for key, value in given.items()}
-    wrong = sorted({str(key) for key in {*given, *expected} if key not in expected or shapes.get(key) != expected[key].shape})
+    wrong = sorted(
+        {str(key) for key in {*given, *expected} if key not in expected or shapes.get(key) != expected[key].shape}
+    )
     if wrong:
         raise RL2Error(
             f"{source} is not the state dict of a torchvision ResNet-18: {len(wrong)} entries are missing, unknown or of "
             f"another shape, {', '.join(wrong[:3])} among them. Expected keys such as conv1.weight and layer1.0.bn1.bias."
         )
-    return {key: given[key] if given[key].dtype in (torch.float16, torch.int64) else given[key].float() for key in expected}
+    return {
+        key: given[key] if given[key].dtype in (torch.float16, torch.int64) else given[key].float() for key in expected
+    }
