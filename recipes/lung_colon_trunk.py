@@ -7,7 +7,6 @@ stain and compression vary. Half an hour on two CPU cores; interrupted, the same
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -107,7 +106,7 @@ def main() -> None:
         if step % 100 == 0:
             state = {name: part.state_dict() for name, part in parts.items()}
             torch.save(state | {"step": step, "generator": generator.get_state()}, checkpoint.with_suffix(".part"))
-            os.replace(checkpoint.with_suffix(".part"), checkpoint)
+            checkpoint.with_suffix(".part").replace(checkpoint)
 
     learner.eval()
     images, kinds = load(arguments.folder, "stop")

@@ -102,7 +102,7 @@ class LatentEncoder(_Frozen):
     """Raw images to latents of a normal space, and to log-likelihoods.
 
     Frozen for good: ``train()``, ``half()``, autocast, ``requires_grad_()``, a default dtype and a default device do
-    not reach it. It computes without gradients, without TF32, and in float32 unless :meth:`with_dtype` asks for float64.
+    not reach it. It computes without gradients and TF32, in float32 unless :meth:`with_dtype` asks for float64.
 
     As input to ``forward`` and ``log_prob`` the encoder accepts
 

@@ -134,7 +134,7 @@ class _Progress(Callback):
         held_out = float(trainer.callback_metrics["held_out"])
         best = max([held_out, *(float(c.best_score) for c in trainer.early_stopping_callbacks)])
         self.report(
-            f"flow, held-out log-likelihood {held_out:.1f}, best {best:.1f} nats",
+            f"flow, held-out {held_out:.1f}, best {best:.1f} nats",
             trainer.current_epoch + 1,
             self.epochs,
             0,
@@ -184,7 +184,7 @@ def fit(
     out, settings, reader = Path(out), settings or FitSettings(), reader or ImageReader()
     trunk = load_backbone(backbone)
     run = _run_folder(out, resume, _description(split, trunk, settings, reader))
-    device = _feature_device(accelerator)
+    device = feature_device(accelerator)
     extractor = FeatureExtractor(trunk.preprocessing, dict(trunk.state_dict)).to(device)
     features, sizes, unreadable = {}, set(), []
     for side, paths in vars(split).items():
@@ -287,7 +287,8 @@ def _description(split: Split, trunk: Backbone, settings: FitSettings, reader: I
     }
 
 
-def _feature_device(accelerator: str) -> torch.device:
+def feature_device(accelerator: str) -> torch.device:
+    """Where features are computed under a Trainer's accelerator."""
     return default_device({"auto": None, "gpu": "cuda"}.get(accelerator, accelerator))
 
 

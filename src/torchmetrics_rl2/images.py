@@ -44,7 +44,7 @@ def find_images(source: str | Path) -> list[Path]:
         found = _listed(path)
         nothing = f"The list {path} is empty."
     else:
-        found = sorted(p for p in map(Path, glob.glob(os.fspath(source), recursive=True)) if _is_image(p))
+        found = sorted(p for p in map(Path, glob.glob(os.fspath(source), recursive=True)) if _is_image(p))  # noqa: PTH207
         nothing = f"There is no folder, list or image {source}, and as a pattern it matches no image."
     if not found:
         raise RL2Error(f"{nothing} Expected files ending in {', '.join(EXTENSIONS)}.")
@@ -91,7 +91,7 @@ def read_image(path: Path) -> Tensor:
                 raise RL2Error(f"{path} holds {image.n_frames} images; expected one. Split it into files first.")
             if image.mode in GREYSCALE:
                 raise RL2Error(
-                    f"{path} is greyscale (mode {image.mode}); expected colour. Convert it to RGB if that is what you mean."
+                    f"{path} is greyscale (mode {image.mode}); expected colour. Convert it to RGB if you mean it."
                 )
             if image.has_transparency_data:
                 rgba = image.convert("RGBA")

@@ -215,7 +215,7 @@ class ResNetL2(Metric):
             raise ValueError(f"ResNetL2 expects at least one colour image, shape (N, 3, H, W), but got {got}.")
         if self.normalize and not imgs.is_floating_point():
             raise ValueError(
-                f"ResNetL2(normalize=True) expects floats in [0, 1], but got {imgs.dtype}; pass normalize=False for uint8."
+                f"ResNetL2(normalize=True) expects floats in [0, 1], got {imgs.dtype}; pass normalize=False for uint8."
             )
         if not self.normalize and imgs.dtype != torch.uint8:
             raise ValueError(

@@ -76,7 +76,7 @@ def score(
         workers: Processes that read ahead; by default none on a CPU, else up to 8.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read, and say so in the result.
-        progress: Called after every batch with ``"real"`` or ``"fake"``, files read, files in all, and images in the batch.
+        progress: Called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
 
     Returns:
         The distance and how it was measured.
@@ -102,6 +102,8 @@ def score(
 
     sides: dict[str, LatentSums] = {}
     for side, paths in files.items():
+        if progress:
+            progress(side, 0, len(paths), 0)
         total = latent_sums(torch.empty(0, encoder.num_features, device=device))
         for batch in reader.read(paths):
             total += latent_sums(encoder(batch.images.to(device)))

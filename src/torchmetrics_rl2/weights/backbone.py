@@ -93,9 +93,8 @@ def _trunk(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     )
     if wrong:
         raise RL2Error(
-            f"{source} is not the state dict of a torchvision ResNet-18: {len(wrong)} entries are missing, unknown or of "
-            f"another shape, {', '.join(wrong[:3])} among them. Expected keys such as conv1.weight and layer1.0.bn1.bias."
+            f"{source} is not the state dict of a torchvision ResNet-18: {len(wrong)} entries are missing, unknown or "
+            f"of another shape, {', '.join(wrong[:3])} among them. Expected keys such as conv1.weight."
         )
-    return {
-        key: given[key] if given[key].dtype in (torch.float16, torch.int64) else given[key].float() for key in expected
-    }
+    kept = (torch.float16, torch.int64)
+    return {key: given[key] if given[key].dtype in kept else given[key].float() for key in expected}

@@ -50,7 +50,7 @@ class Reference:
 
     Args:
         sums: Sums of their latents.
-        scores: For up to 2,000 of them log-likelihood (nats), latent norm and log-determinant (nats), ``(n, 3)`` float32.
+        scores: For up to 2,000 of them log-likelihood, latent norm and log-determinant, ``(n, 3)`` float32.
 
     """
 
@@ -190,7 +190,7 @@ def _refuse_non_files(path: Path) -> None:
         start = file.read(4)
     if start[:2] == b"\x80\x02" or start == b"PK\x03\x04":
         raise RL2Error(
-            f"{path} is a pickle, which can run code when it is read, so it is not. Expected RL2 weights (safetensors). "
+            f"{path} is a pickle, which can run code when it is read. Expected RL2 weights (safetensors). "
             "A ResNet-18 state dict becomes weights with 'rl2 fit IMAGES --backbone FILE'."
         )
 

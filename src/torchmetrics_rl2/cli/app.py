@@ -1,0 +1,46 @@
+"""The application: its verbs, and how each ends."""
+
+import sys
+
+import typer
+
+from torchmetrics_rl2 import __version__
+from torchmetrics_rl2.cli import fit, score, weights
+from torchmetrics_rl2.cli.output import fail
+from torchmetrics_rl2.errors import RL2Error
+
+app = typer.Typer(
+    name="rl2",
+    help="RL2 (ResNet-L2): distance between real and generated histopathology patches.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("score")(score.score)
+app.command("fit")(fit.fit)
+app.command("weights")(weights.weights)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"torchmetrics-rl2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run a verb; wrong input ends with a sentence and 2, Ctrl-C with 130."""
+    try:
+        app()
+    except RL2Error as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        sys.exit(130)

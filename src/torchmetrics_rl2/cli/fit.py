@@ -1,0 +1,150 @@
+"""``rl2 fit``."""
+
+import json as json_
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from torchmetrics_rl2.cli.output import errors, print_json, progress_bars
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.scoring import default_workers
+from torchmetrics_rl2.splitting import group_by_parent, read_groups, split_images
+
+
+def fit(
+    images: Annotated[str, Argument(help="Real patches: a folder, a glob in quotes, or a text file of paths.")],
+    out: Annotated[Path, Option("-o", "--out", help="The weights file to write, .safetensors.")],
+    backbone: Annotated[
+        str,
+        Option(
+            help="The trunk: that of named weights or of a weights file, 'imagenet' (torchvision downloads it), or the "
+            "path of a torchvision ResNet-18 state dict."
+        ),
+    ] = "lung-colon",
+    groups: Annotated[
+        str | None,
+        Option(
+            metavar="CSV|parent",
+            help="Keep the patches of a slide, patient or source image on one side of the split: a CSV with the columns "
+            "path (relative to IMAGES) and group, or 'parent' for the folder it is in.",
+        ),
+    ] = None,
+    tile: Annotated[int | None, Option(metavar="PX", help="Cut images into tiles of this side first.")] = None,
+    scale: Annotated[
+        float | None, Option(metavar="F", help="Resize images by this factor before, antialiased.")
+    ] = None,
+    mpp: Annotated[float | None, Option(help="Resolution of the patches in um/px, kept in the file.")] = None,
+    card: Annotated[
+        Path | None, Option(help="A JSON file with what people should know: data, licence, citation.")
+    ] = None,
+    layers: Annotated[int, Option(help="Couplings of the flow; 0 fits one Gaussian.")] = 6,
+    hidden: Annotated[int, Option(help="Width of the couplings' networks.")] = 128,
+    scale_bound: Annotated[float, Option(help="Bound of the log-scale of a coupling.")] = 0.2,
+    whitening: Annotated[
+        bool, Option("--whitening", help="Remove correlations before the couplings, not only scale.")
+    ] = False,
+    max_epochs: Annotated[int, Option(help="Epochs, at most.")] = 500,
+    patience: Annotated[int, Option(help="Epochs without a better held-out likelihood before the fit stops.")] = 20,
+    seed: Annotated[int, Option(help="Of the split, the initial flow and the order of the data.")] = 0,
+    batch_size: Annotated[int, Option(help="Images a batch while features are computed.")] = 64,
+    workers: Annotated[
+        int | None, Option(help="Processes that read images. By default 0 on a CPU, up to 8 beside a GPU.")
+    ] = None,
+    accelerator: Annotated[str, Option(help="cpu, gpu, mps or auto, as of a Lightning Trainer.")] = "auto",
+    devices: Annotated[int, Option(help="Devices a machine, as of a Lightning Trainer.")] = 1,
+    nodes: Annotated[int, Option(help="Machines, as of a Lightning Trainer.")] = 1,
+    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run.")] = False,
+    skip_unreadable: Annotated[
+        bool, Option("--skip-unreadable", help="Leave out files that cannot be read, and report how many.")
+    ] = False,
+    json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Fit a flow to your own real patches, and write weights that score and load like the ones that ship.
+
+    70 % of the patches fit the flow, 10 % stop it, 20 % become the reference inside the file. A thousand patches take
+    minutes on two CPU cores. Interrupted with Ctrl-C, the same command with --resume goes on.
+
+    rl2 fit our_patches/ -o ours.safetensors --groups parent
+    """
+    try:
+        from torchmetrics_rl2 import fitting
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "lightning":
+            raise
+        raise RL2Error("rl2 fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    paths = find_images(images)
+    split = split_images(paths, _groups(groups, paths, images), seed)
+    device = fitting.feature_device(accelerator)
+    reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
+    settings = fitting.FitSettings(
+        layers=layers,
+        hidden=hidden,
+        scale_bound=scale_bound,
+        linear="whitening" if whitening else "diagonal",
+        max_epochs=max_epochs,
+        patience=patience,
+        seed=seed,
+    )
+    try:
+        with progress_bars() as report:
+            result = fitting.fit(
+                split,
+                out,
+                backbone=backbone,
+                settings=settings,
+                card=_card(card),
+                reader=reader,
+                mpp=mpp,
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=nodes,
+                resume=resume,
+                progress=report,
+            )
+    except KeyboardInterrupt:
+        errors.print("Interrupted. The same command with --resume goes on from here.")
+        sys.exit(130)
+    if json:
+        print_json(result)
+        return
+    typer.echo(
+        f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches fitted it, {result.n_stop} stopped it "
+        f"after {result.epochs} epochs, {result.n_reference} are its reference. Held-out log-likelihood {result.held_out:.1f} "
+        f"nats a patch, {result.gaussian:.1f} without couplings."
+    )
+    if result.unreadable:
+        typer.echo(f"{len(result.unreadable)} files could not be read and were left out:")
+        for reason in result.unreadable:
+            typer.echo(f"  {reason}")
+
+
+def _groups(groups: str | None, paths: list[Path], images: str) -> dict[Path, str] | None:
+    if groups is None:
+        errors.print(
+            "Warning: without --groups, patches of one slide may be on two sides of the split, and the held-out "
+            "likelihood then flatters the flow."
+        )
+        return None
+    if groups == "parent":
+        return group_by_parent(paths)
+    return read_groups(Path(groups), paths, Path(images) if Path(images).is_dir() else Path())
+
+
+def _card(path: Path | None) -> dict[str, object]:
+    if path is None:
+        return {}
+    try:
+        card = json_.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RL2Error(f"The card {path} is no JSON file that can be read: {error}") from error
+    if not isinstance(card, dict):
+        raise RL2Error(
+            f"The card {path} holds a {type(card).__name__}; expected an object with data, licence, citation."
+        )
+    return card

@@ -1,0 +1,70 @@
+"""What all verbs share: progress on standard error, results on standard output, warnings as one line."""
+
+import dataclasses
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+class Report(Protocol):
+    """What is being done, how much of it is done, how much there is, and images read since the last call."""
+
+    def __call__(self, what: str, done: int, total: int, images: int) -> None:
+        """Show it."""
+
+
+@contextmanager
+def progress_bars() -> Iterator[Report]:
+    """A bar for each thing that is being done, with images/s where images are read."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with _plain_warnings(), Progress(*columns, console=errors) as bars:
+        tasks: dict[str, Any] = {}
+        read: dict[str, int] = {}
+
+        def report(what: str, done: int, total: int, images: int) -> None:
+            kind = what.partition(",")[0]
+            if kind not in tasks:
+                tasks[kind] = bars.add_task(what, total=total, speed="")
+            read[kind] = read.get(kind, 0) + images
+            elapsed = bars.tasks[list(tasks).index(kind)].elapsed or 0
+            speed = f"{read[kind] / elapsed:.0f} images/s" if read[kind] and elapsed else ""
+            bars.update(tasks[kind], description=what, completed=done, total=total, speed=speed)
+
+        yield report
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if not issubclass(category, (DeprecationWarning, FutureWarning)):
+            errors.print(f"Warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def print_json(result: Any) -> None:
+    """A dataclass as one JSON object on standard output."""
+    typer.echo(json.dumps(dataclasses.asdict(result), indent=2))
+
+
+def fail(message: str) -> NoReturn:
+    """End with a sentence on standard error and exit code 2."""
+    errors.print(f"Error: {message}")
+    sys.exit(2)

@@ -1,0 +1,70 @@
+"""``rl2 score``."""
+
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from torchmetrics_rl2 import scoring
+from torchmetrics_rl2.cli.output import print_json, progress_bars
+
+
+def score(
+    fake: Annotated[
+        str, Argument(help="Generated patches: a folder, a glob in quotes, a text file of paths, or one file.")
+    ],
+    real: Annotated[
+        str | None,
+        Option(help="Real patches in the same forms. Without it, the reference inside the weights is used."),
+    ] = None,
+    weights: Annotated[
+        str, Option(help="Name of weights, such as lung-colon@1, or the path of a file.")
+    ] = "lung-colon",
+    tile: Annotated[int | None, Option(metavar="PX", help="Cut images into tiles of this side first.")] = None,
+    scale: Annotated[
+        float | None, Option(metavar="F", help="Resize images by this factor before, antialiased.")
+    ] = None,
+    batch_size: Annotated[int, Option(help="Images a batch; the value does not depend on it.")] = 64,
+    workers: Annotated[
+        int | None, Option(help="Processes that read images. By default 0 on a CPU, up to 8 beside a GPU.")
+    ] = None,
+    device: Annotated[str | None, Option(help="cpu, cuda, cuda:1 or mps. By default a GPU if there is one.")] = None,
+    skip_unreadable: Annotated[
+        bool, Option("--skip-unreadable", help="Leave out files that cannot be read, and report how many.")
+    ] = False,
+    json: Annotated[bool, Option("--json", help="Print the result, with every setting, as JSON.")] = False,
+) -> None:
+    """Print the RL2 distance of generated patches from real ones; lower is closer.
+
+    Compare only values of the same weights and reference, at the same number of patches: small sets score higher. The
+    debiased value is free of that.
+
+    rl2 score generated/ --real real/
+
+    rl2 score generated/ --weights ours.safetensors --json
+    """
+    with progress_bars() as report:
+        result = scoring.score(
+            fake,
+            real or "weights",
+            weights=weights,
+            tile=tile,
+            scale=scale,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            skip_unreadable=skip_unreadable,
+            progress=report,
+        )
+    if json:
+        print_json(result)
+        return
+    reference = "the reference inside the weights" if result.real == "weights" else result.real
+    typer.echo(
+        f"RL2 {result.value:.4f} (debiased {result.debiased:.4f}): {result.n_fake} images of {result.fake} against "
+        f"{result.n_real} of {reference}, weights {result.weights} ({result.weights_id[:12]})"
+    )
+    if result.unreadable:
+        typer.echo(f"{len(result.unreadable)} files could not be read and were left out:")
+        for reason in result.unreadable:
+            typer.echo(f"  {reason}")
