@@ -299,7 +299,7 @@ def _features(
     shards: Path,
     progress: Callable[[str, int, int, int], None] | None,
 ) -> list[dict[str, Any]]:
-    """Features ``(N, 512)``, px of the patches (``None`` if not square) and unreadable files, in shards kept on disk."""
+    """Features ``(N, 512)``, px of the patches (``None`` if not square) and unreadable files, in shards on disk."""
     found = []
     for start in range(0, len(paths), SHARD):
         shard = shards.with_name(f"{shards.name}-{start // SHARD:05}.pt")

@@ -30,7 +30,7 @@ def fit(
         str | None,
         Option(
             metavar="CSV|parent",
-            help="Keep the patches of a slide, patient or source image on one side of the split: a CSV with the columns "
+            help="Keep the patches of a slide, patient or source image on one side of the split: a CSV with columns "
             "path (relative to IMAGES) and group, or 'parent' for the folder it is in.",
         ),
     ] = None,
@@ -115,7 +115,7 @@ def fit(
         return
     typer.echo(
         f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches fitted it, {result.n_stop} stopped it "
-        f"after {result.epochs} epochs, {result.n_reference} are its reference. Held-out log-likelihood {result.held_out:.1f} "
+        f"after {result.epochs} epochs, {result.n_reference} are its reference. Held-out: {result.held_out:.1f} "
         f"nats a patch, {result.gaussian:.1f} without couplings."
     )
     if result.unreadable:
