@@ -5,6 +5,7 @@ of which file comes from which tile. ``lc25000_tiles.csv`` has that record for 3
 two sides of the split.
 """
 
+import argparse
 import csv
 import io
 from collections.abc import Sequence
@@ -65,3 +66,18 @@ def read(path: Path) -> Tensor:
 def read_all(folder: Path, wanted: Sequence[Tile]) -> Tensor:
     """All wanted tiles as one uint8 tensor ``(N, 3, 224, 224)``."""
     return torch.stack([read(path) for path in locate(folder, wanted)])
+
+
+def main() -> None:
+    """Print the paths of one side of the split, one file a tile: a list for ``rl2 score`` and ``rl2 fit``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the LC25000 images, in any folder layout")
+    parser.add_argument("split", choices=("fit", "stop", "reference", "report"))
+    parser.add_argument("--kind", choices=KINDS, action="append", help="tissue kinds, all by default")
+    arguments = parser.parse_args()
+    for path in locate(arguments.folder, tiles([arguments.split], arguments.kind or KINDS, variants=[0])):
+        print(path.resolve())
+
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,9 @@ def test_is_torchvisions_resnet_and_the_flow(weights, encoder, images):
         features = trunk.double().eval()(torch.from_numpy(pixels))
         z, _ = encoder.flow(features.float())
         torch.testing.assert_close(encoder(images), z, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(encoder.log_prob(images), encoder.flow.log_prob(features.float()), rtol=1e-4, atol=1e-1)
+        torch.testing.assert_close(
+            encoder.log_prob(images), encoder.flow.log_prob(features.float()), rtol=1e-4, atol=1e-1
+        )
 
 
 def test_uint8_and_float_of_the_same_image_agree_exactly(encoder, images):
@@ -95,7 +97,9 @@ def test_nothing_reaches_the_weights(weights, images, name):
     assert not after.requires_grad
     assert not any(module.training for module in encoder.modules())
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    assert all(value.equal(state[key]) and value.dtype == state[key].dtype for key, value in encoder.state_dict().items())
+    assert all(
+        value.equal(state[key]) and value.dtype == state[key].dtype for key, value in encoder.state_dict().items()
+    )
 
 
 def test_an_optimizer_that_was_given_the_weights_changes_nothing(weights, images):

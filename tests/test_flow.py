@@ -89,7 +89,9 @@ def test_a_new_flow_only_reorders():
 def test_every_feature_is_transformed():
     flow = perturbed_flow(7, layers=2, hidden=8)
     _, log_det = flow(correlated(3, 7))
-    moved = torch.autograd.functional.jacobian(lambda row: flow(row[None])[0][0], correlated(1, 7)[0]).abs().max(1).values
+    moved = (
+        torch.autograd.functional.jacobian(lambda row: flow(row[None])[0][0], correlated(1, 7)[0]).abs().max(1).values
+    )
     assert (moved > 0).all()
     assert log_det.unique().numel() == 3
 
@@ -118,7 +120,9 @@ def test_same_seed_same_flow_whatever_the_defaults():
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(value.equal(second[key]) for key, value in first.items())
-    assert not first["couplings.0.conditioner.0.weight"].equal(RealNVP(16, layers=3, seed=5).state_dict()["couplings.0.conditioner.0.weight"])
+    assert not first["couplings.0.conditioner.0.weight"].equal(
+        RealNVP(16, layers=3, seed=5).state_dict()["couplings.0.conditioner.0.weight"]
+    )
 
 
 def test_compiles_without_a_graph_break():
@@ -167,7 +171,9 @@ def test_fits_two_moons_better_than_a_gaussian():
 @pytest.mark.parametrize(("n", "d"), [(40, 60), (500, 10)])
 def test_shrunk_covariance_is_ledoit_and_wolfs(n, d):
     data = correlated(n, d).double()
-    np.testing.assert_allclose(shrunk_covariance(data), LedoitWolf().fit(data.numpy()).covariance_, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        shrunk_covariance(data), LedoitWolf().fit(data.numpy()).covariance_, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_whitening_makes_the_covariance_the_identity():
@@ -186,7 +192,9 @@ def test_a_feature_that_never_moves_stays_finite():
     assert flow(data + 1)[0].abs().max() < 1000
 
 
-@pytest.mark.parametrize("wrong", [{"features": 1}, {"layers": -1}, {"scale_bound": 0.0}, {"hidden": 0}, {"linear": "none"}])
+@pytest.mark.parametrize(
+    "wrong", [{"features": 1}, {"layers": -1}, {"scale_bound": 0.0}, {"hidden": 0}, {"linear": "none"}]
+)
 def test_refuses_impossible_configurations(wrong):
     with pytest.raises(ValueError, match="RealNVP"):
         RealNVP(**({"features": 4} | wrong))

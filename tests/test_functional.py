@@ -21,7 +21,9 @@ def oracle(real, fake, debiased):
 
 
 @settings(max_examples=50, deadline=None)
-@given(n=st.integers(2, 40), m=st.integers(2, 40), d=st.integers(2, 30), shift=st.floats(-1e4, 1e4), debiased=st.booleans())
+@given(
+    n=st.integers(2, 40), m=st.integers(2, 40), d=st.integers(2, 30), shift=st.floats(-1e4, 1e4), debiased=st.booleans()
+)
 def test_agrees_with_numpy_in_float64(n, m, d, shift, debiased):
     real, fake = normal(n, d, 0), normal(m, d, 1) + shift
     assert resnet_l2(real, fake, debiased).item() == pytest.approx(oracle(real, fake, debiased), rel=1e-6, abs=1e-6)
@@ -55,7 +57,10 @@ def test_order_and_split_do_not_matter():
     torch.testing.assert_close(parts.square_sum, whole.square_sum, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("given", "result"), [(torch.float16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)])
+@pytest.mark.parametrize(
+    ("given", "result"),
+    [(torch.float16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+)
 def test_dtype_of_the_result(given, result):
     assert resnet_l2(normal(4, 3, 0, given), normal(4, 3, 1, given)).dtype == result
 

@@ -54,7 +54,11 @@ def test_by_name_and_by_path(weights_file):
 
 
 @settings(max_examples=30, deadline=None)
-@given(order=st.permutations(range(12)), cuts=st.sets(st.integers(1, 11)), flags=st.lists(st.booleans(), min_size=12, max_size=12))
+@given(
+    order=st.permutations(range(12)),
+    cuts=st.sets(st.integers(1, 11)),
+    flags=st.lists(st.booleans(), min_size=12, max_size=12),
+)
 def test_order_batches_and_sides_of_a_batch_do_not_matter(order, cuts, flags):
     images, mask = random_images(12), torch.tensor(flags)
     whole, parts = ResNetL2(Moments()), ResNetL2(Moments())
@@ -207,7 +211,11 @@ def test_beside_fid_and_kid_in_one_loop():
             return imgs.float().mean((2, 3))
 
     metrics = MetricCollection(
-        {"fid": FrechetInceptionDistance(Small()), "kid": KernelInceptionDistance(Small(), subset_size=4), "rl2": ResNetL2(Small())}
+        {
+            "fid": FrechetInceptionDistance(Small()),
+            "kid": KernelInceptionDistance(Small(), subset_size=4),
+            "rl2": ResNetL2(Small()),
+        }
     )
     for seed in range(2):
         metrics.update(random_images(6, seed=seed), real=True)
@@ -265,7 +273,13 @@ def test_modes_and_casts_of_the_model_change_nothing(encoder, images, network):
     make = lambda: ResNetL2(encoder if network == "weights" else Moments())
     mask = torch.arange(12) < 6
     expected = make()(images, mask)
-    for assault in (nn.Module.train, nn.Module.half, nn.Module.double, lambda m: m.to(torch.bfloat16), lambda m: m.type(torch.float16)):
+    for assault in (
+        nn.Module.train,
+        nn.Module.half,
+        nn.Module.double,
+        lambda m: m.to(torch.bfloat16),
+        lambda m: m.type(torch.float16),
+    ):
         model = nn.Module()
         model.rl2 = make()
         assault(model)

@@ -1,0 +1,186 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from torchmetrics_rl2 import __version__, score
+from torchmetrics_rl2.cli import app, main
+
+
+@pytest.fixture
+def rl2(monkeypatch, capsys):
+    """Runs ``rl2`` in this process and returns exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rl2", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+def test_score_prints_one_line(rl2, patches, weights_file, encoder):
+    code, out, err = rl2("score", patches / "bright", "--real", patches / "a", "--weights", weights_file)
+    value = score(patches / "bright", patches / "a", weights=encoder).value
+    assert code == 0
+    assert out.count("\n") == 1
+    assert out.startswith(f"RL2 {value:.4f} (debiased ")
+    assert "8 images of" in out
+    assert encoder.weights_id[:12] in out
+    assert "8/8" in err
+
+
+def test_score_as_json_has_every_setting(rl2, patches, weights_file, encoder):
+    code, out, _ = rl2("score", patches / "a", "--weights", weights_file, "--json", "--batch-size", 5, "--tile", 32)
+    result = json.loads(out)
+    assert code == 0
+    assert (result["real"], result["n_real"], result["n_fake"], result["weights_id"]) == (
+        "weights",
+        48,
+        32,
+        encoder.weights_id,
+    )
+    assert result["settings"] == {"tile": 32, "scale": None, "batch_size": 5, "workers": 0, "device": "cpu"}
+    assert result["versions"]["torch"] == torch.__version__.partition("+")[0] or torch.__version__
+
+
+def test_the_same_command_twice_gives_the_same_number(rl2, patches, weights_file):
+    once, twice = (rl2("score", patches / "a", "--weights", weights_file)[1] for _ in range(2))
+    assert once == twice
+
+
+def test_unreadable_files_stop_or_are_counted(rl2, patches, weights_file, tmp_path):
+    shutil.copytree(patches / "a", tmp_path / "a")
+    broken = sorted((tmp_path / "a").iterdir())[2]
+    broken.write_bytes(broken.read_bytes()[:200])
+    code, out, err = rl2("score", tmp_path / "a", "--weights", weights_file)
+    assert (code, out) == (2, "")
+    assert broken.name in err
+    assert "--skip-unreadable" in err
+    code, out, _ = rl2("score", tmp_path / "a", "--weights", weights_file, "--skip-unreadable")
+    assert code == 0
+    assert "7 images" in out
+    assert f"1 files could not be read and were left out:\n  {broken}" in out
+
+
+def bad_input(folder, patches, weights_file):
+    (folder / "empty").mkdir()
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").touch()
+    (folder / "grey").mkdir()
+    Image.new("L", (64, 64)).save(folder / "grey" / "a.png")
+    (folder / "dot").mkdir()
+    Image.new("RGB", (1, 1)).save(folder / "dot" / "a.png")
+    torch.save({}, folder / "pickle.safetensors")
+    (folder / "half.safetensors").write_bytes(weights_file.read_bytes()[:10_000])
+    weights = ("--weights", weights_file)
+    return {
+        "lung-colon": ("score", patches, "--weights", "lung-colo"),
+        "cut off": ("score", patches, "--weights", folder / "half.safetensors"),
+        "pickle": ("score", patches, "--weights", folder / "pickle.safetensors"),
+        "holds no images": ("score", folder / "empty", *weights),
+        "1 other files": ("score", folder / "texts", *weights),
+        "greyscale": ("score", folder / "grey", *weights),
+        "at least 32 x 32": ("score", folder / "dot", *weights),
+        "at least 2 on each side": ("score", next((patches / "a").iterdir()), *weights),
+        "There is no folder": ("score", patches, "--real", folder / "gone", *weights),
+        "'warp'": ("score", patches, "--device", "warp", *weights),
+        "Tiles need at least": ("score", patches, "--tile", 8, *weights),
+        "at least 3": (
+            "fit",
+            patches / "a",
+            "-o",
+            folder / "x.safetensors",
+            "--groups",
+            "parent",
+            "--backbone",
+            weights_file,
+        ),
+        "columns path and group": ("fit", patches, "-o", folder / "x.safetensors", "--groups", folder / "g.csv"),
+        "no JSON file": (
+            "fit",
+            patches,
+            "-o",
+            folder / "x.safetensors",
+            "--card",
+            folder / "c.json",
+            "--groups",
+            "parent",
+        ),
+        "There are no weights named": ("weights", "zebra"),
+    }
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "lung-colon",
+        "cut off",
+        "pickle",
+        "holds no images",
+        "1 other files",
+        "greyscale",
+        "at least 32 x 32",
+        "at least 2 on each side",
+        "There is no folder",
+        "'warp'",
+        "Tiles need at least",
+        "at least 3",
+        "columns path and group",
+        "no JSON file",
+        "There are no weights named",
+    ],
+)
+def test_bad_input_ends_with_a_sentence_and_2(rl2, patches, weights_file, tmp_path, sentence):
+    before = bad_input(tmp_path, patches, weights_file)[sentence]
+    files = sorted(tmp_path.rglob("*"))
+    code, out, err = rl2(*before)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_unknown_options_end_with_2_too(rl2):
+    assert rl2("score", "x", "--colour")[0] == 2
+    assert rl2("scor")[0] == 2
+
+
+def test_fit_then_score_then_show(rl2, patches, weights_file, tmp_path):
+    out_file = tmp_path / "ours.safetensors"
+    card = tmp_path / "card.json"
+    card.write_text('{"data": "noise", "licence": "CC0-1.0", "citation": "none"}')
+    options = ("--backbone", weights_file, "--layers", 1, "--hidden", 8, "--max-epochs", 2, "--card", card)
+    code, out, err = rl2("fit", patches, "-o", out_file, *options)
+    assert code == 0, err
+    assert out.startswith(f"Wrote {out_file}")
+    assert "without --groups" in err
+    assert rl2("score", patches / "bright", "--weights", out_file)[0] == 0
+    shown = json.loads(rl2("weights", out_file, "--json")[1])
+    assert shown["card"]["data"] == "noise"
+    assert shown["preprocessing"]["px"] == 64
+
+
+def test_help_teaches():
+    for verb in ([], ["score"], ["fit"], ["weights"]):
+        shown = CliRunner().invoke(app.app, [*verb, "--help"])
+        assert shown.exit_code == 0
+        assert "rl2" in shown.output
+    assert CliRunner().invoke(app.app, ["--version"]).output == f"torchmetrics-rl2 {__version__}\n"
+
+
+@pytest.mark.parametrize(("module", "verb", "extra"), [("typer", "score", "cli"), ("lightning", "fit", "fit")])
+def test_a_missing_extra_is_named(patches, module, verb, extra):
+    program = f"import sys; sys.modules['{module}'] = None\nfrom torchmetrics_rl2.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, verb, str(patches), "-o", "x.safetensors"], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert f"torchmetrics-rl2[{extra}]" in done.stderr

@@ -1,0 +1,170 @@
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from torchmetrics_rl2 import LatentEncoder, RL2Error, fitting
+from torchmetrics_rl2.fitting import FitSettings, fit
+from torchmetrics_rl2.images import ImageReader, find_images, read_image
+from torchmetrics_rl2.splitting import split_images
+from torchmetrics_rl2.weights import read_weights
+
+QUICK = FitSettings(layers=2, hidden=8, max_epochs=3)
+
+
+@pytest.fixture(scope="module")
+def split(patches):
+    return split_images(find_images(patches))
+
+
+@pytest.fixture(scope="module")
+def fitted(split, weights_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fit") / "ours.safetensors"
+    result = fit(split, out, backbone=weights_file, settings=QUICK, card={"data": "noise"}, mpp=0.5)
+    return out, result
+
+
+def load(paths):
+    return torch.stack([read_image(path) for path in paths])
+
+
+def test_writes_weights_that_load_and_say_where_they_come_from(fitted, weights, split):
+    out, result = fitted
+    written = read_weights(out)
+    assert result.weights_id == written.weights_id != weights.weights_id
+    assert written.trunk_id == weights.trunk_id
+    assert (written.preprocessing.px, written.preprocessing.mpp) == (64, 0.5)
+    assert written.card["data"] == "noise"
+    assert written.card["fit"]["settings"]["layers"] == 2
+    assert (result.n_fit, result.n_stop, result.n_reference) == tuple(
+        map(len, (split.fit, split.stop, split.reference))
+    )
+    assert not out.with_suffix(".fit").exists()
+
+
+def test_the_reference_is_what_the_encoder_makes_of_its_images(fitted, split):
+    encoder = LatentEncoder.load(fitted[0])
+    latents = encoder(load(split.reference)).double()
+    torch.testing.assert_close(encoder.reference.sums.sum, latents.sum(0), rtol=1e-4, atol=1e-3)
+    assert encoder.reference.sums.count == len(split.reference)
+    torch.testing.assert_close(
+        encoder.reference.scores[:, 0], encoder.log_prob(load(split.reference)), rtol=1e-4, atol=0.1
+    )
+
+
+def test_the_held_out_likelihood_is_that_of_the_weights_on_the_images_that_stopped_it(fitted, split):
+    out, result = fitted
+    assert LatentEncoder.load(out).log_prob(load(split.stop)).mean().item() == pytest.approx(result.held_out, rel=1e-4)
+    assert result.held_out >= result.gaussian
+
+
+def test_same_images_and_seed_same_file(fitted, split, weights_file, tmp_path):
+    again = fit(
+        split, tmp_path / "again.safetensors", backbone=weights_file, settings=QUICK, card={"data": "noise"}, mpp=0.5
+    )
+    assert again.weights_id == fitted[1].weights_id
+    other = fit(split, tmp_path / "o.safetensors", backbone=weights_file, settings=replace(QUICK, seed=1), mpp=0.5)
+    assert other.weights_id != again.weights_id
+
+
+def test_couplings_that_do_not_help_are_left_out(split, weights_file, tmp_path):
+    # A learning rate this high ruins the flow at once.
+    wild = replace(QUICK, learning_rate=3.0)
+    result = fit(split, tmp_path / "wild.safetensors", backbone=weights_file, settings=wild)
+    assert result.held_out == result.gaussian
+    still = read_weights(tmp_path / "wild.safetensors").flow["couplings.1.conditioner.4.weight"]
+    assert not still.any()
+
+
+def test_no_couplings_is_one_gaussian(split, weights_file, tmp_path):
+    result = fit(
+        split, tmp_path / "g.safetensors", backbone=weights_file, settings=FitSettings(layers=0, linear="whitening")
+    )
+    assert result.epochs == 0
+    assert LatentEncoder.load(tmp_path / "g.safetensors").flow.config["linear"] == "whitening"
+
+
+def test_fitting_finds_structure_that_standardisation_misses(tmp_path):
+    features = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
+    features[:, 4:] = features[:, :4].square() + 0.1 * features[:, 4:]
+    flow = fitting.RealNVP(8, 4, 32, scale_bound=1.0)
+    flow.linear.adapt(features[:1500])
+    module = fitting.FlowFitting(flow, features[:1500], features[1500:], FitSettings(max_epochs=30, learning_rate=5e-3))
+    before = flow.log_prob(features[1500:]).mean().item()
+    held_out, epochs = fitting._train(module, tmp_path, None, "cpu", 1, 1)
+    assert held_out > before + 2
+    assert epochs <= 30
+    assert flow.log_prob(features[1500:]).mean().item() == pytest.approx(held_out, rel=1e-4)
+
+
+def test_features_are_computed_once(split, weights_file, tmp_path, monkeypatch):
+    out = tmp_path / "ours.safetensors"
+    monkeypatch.setattr(fitting, "_train", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        fit(split, out, backbone=weights_file, settings=QUICK)
+    assert not out.exists()
+    with pytest.raises(RL2Error, match="--resume"):
+        fit(split, out, backbone=weights_file, settings=QUICK)
+    with pytest.raises(RL2Error, match="other settings"):
+        fit(split, out, backbone=weights_file, settings=replace(QUICK, hidden=9), resume=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(ImageReader, "read", lambda *args: pytest.fail("read the images again"))
+    resumed = fit(split, out, backbone=weights_file, settings=QUICK, resume=True)
+    assert resumed.n_fit == len(split.fit)
+
+
+def test_what_cannot_be_started(split, weights_file, tmp_path):
+    (tmp_path / "there.safetensors").touch()
+    for out, sentence, options in (
+        ("there.safetensors", "exists", {}),
+        ("x.pt", ".safetensors", {}),
+        ("no/x.safetensors", "does not exist", {}),
+        ("x.safetensors", "no interrupted run", {"resume": True}),
+    ):
+        with pytest.raises(RL2Error, match=sentence):
+            fit(split, tmp_path / out, backbone=weights_file, settings=QUICK, **options)
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_file(patches, weights_file, tmp_path):
+    def command(out, *more):
+        options = ["--backbone", str(weights_file), "--layers", "1", "--hidden", "8", "--patience", "400"]
+        program = "from torchmetrics_rl2.cli import main; main()"
+        return [sys.executable, "-c", program, "fit", str(patches), "-o", str(tmp_path / out), *options, *more]
+
+    epochs = ("--max-epochs", "60")
+    subprocess.run(command("whole.safetensors", *epochs), check=True, capture_output=True)
+    started = subprocess.Popen(command("cut.safetensors", *epochs), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "cut.fit" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 130, errors
+    assert b"--resume" in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.fit", "whole.safetensors"]
+    subprocess.run(command("cut.safetensors", *epochs, "--resume"), check=True, capture_output=True)
+    whole, cut = (read_weights(tmp_path / name) for name in ("whole.safetensors", "cut.safetensors"))
+    assert whole.weights_id == cut.weights_id
+    assert not (tmp_path / "cut.fit").exists()
+
+
+@pytest.mark.slow
+def test_two_devices_write_one_file(patches, weights_file, tmp_path):
+    options = ["--backbone", str(weights_file), "--layers", "1", "--hidden", "8", "--max-epochs", "2"]
+    parallel = ["--accelerator", "cpu", "--devices", "2", "--json"]
+    program = tmp_path / "rl2.py"
+    program.write_text("from torchmetrics_rl2.cli import main\nmain()\n")
+    out = tmp_path / "two.safetensors"
+    done = subprocess.run(
+        [sys.executable, str(program), "fit", str(patches), "-o", str(out), *options, *parallel],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert LatentEncoder.load(out).reference.sums.count > 2
+    assert not out.with_suffix(".fit").exists()

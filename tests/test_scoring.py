@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from torchmetrics_rl2 import ResNetL2, RL2Error, score
+from torchmetrics_rl2.images import find_images, read_image
+
+
+def load(folder):
+    return torch.stack([read_image(path) for path in find_images(folder)])
+
+
+def test_is_what_the_metric_gives(patches, encoder):
+    metric = ResNetL2(encoder)
+    metric.update(load(patches / "a"), real=True)
+    metric.update(load(patches / "bright"), real=False)
+    result = score(patches / "bright", patches / "a", weights=encoder)
+    assert result.value == pytest.approx(metric.compute().item(), rel=1e-6)
+    assert result.debiased < result.value
+    assert (result.n_real, result.n_fake, result.weights, result.weights_id) == (8, 8, "random@1", encoder.weights_id)
+
+
+def test_without_real_images_the_weights_stand_in(patches, encoder):
+    metric = ResNetL2(encoder, reference="weights")
+    result = score(patches / "a", weights=encoder)
+    assert result.value == pytest.approx(metric(load(patches / "a"), real=False).item(), rel=1e-6)
+    assert (result.real, result.n_real) == ("weights", 48)
+
+
+def test_a_reference_or_real_images_are_needed(patches, bare_encoder):
+    with pytest.raises(RL2Error, match="give real images with --real"):
+        score(patches / "a", weights=bare_encoder)
+    assert score(patches / "a", patches / "b", weights=bare_encoder).n_real == 8
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"workers": 2}])
+def test_settings_of_reading_do_not_change_the_value(patches, encoder, options):
+    plain = score(patches / "bright", patches / "a", weights=encoder)
+    other = score(patches / "bright", patches / "a", weights=encoder, **options)
+    assert other.value == pytest.approx(plain.value, rel=1e-6)
+    assert other.settings == plain.settings | options
+
+
+def test_tiles_count_and_are_on_record(patches, encoder):
+    result = score(patches / "bright", patches / "a", weights=encoder, tile=32, scale=1.5)
+    assert (result.n_real, result.n_fake) == (8 * 9, 8 * 9)
+    assert (result.settings["tile"], result.settings["scale"]) == (32, 1.5)
+
+
+def test_one_image_is_no_set(patches, encoder):
+    one = find_images(patches / "a")[0]
+    with pytest.raises(RL2Error, match=r"gave 1 fake image.*at least 2"):
+        score(one, patches / "b", weights=encoder)
+    with pytest.raises(RL2Error, match=r"gave 1 real image.*at least 2"):
+        score(patches / "b", one, weights=encoder)
+
+
+def test_unreadable_files_are_reported(patches, encoder, tmp_path):
+    for i, path in enumerate(find_images(patches / "a")):
+        (tmp_path / f"{i}.png").write_bytes(path.read_bytes()[: 100 if i == 3 else None])
+    with pytest.raises(RL2Error, match=r"3\.png cannot be read"):
+        score(tmp_path, patches / "b", weights=encoder)
+    result = score(tmp_path, patches / "b", weights=encoder, skip_unreadable=True)
+    assert result.n_fake == 7
+    assert len(result.unreadable) == 1
+
+
+def test_progress_ends_at_all_files(patches, encoder):
+    calls = []
+    score(patches / "a", patches / "b", weights=encoder, batch_size=3, progress=lambda *call: calls.append(call))
+    for side in ("real", "fake"):
+        assert [call for call in calls if call[0] == side][-1][1:3] == (8, 8)
+        assert sum(call[3] for call in calls if call[0] == side) == 8
+
+
+def test_a_device_that_is_not_there(patches, encoder):
+    with pytest.raises(RL2Error, match="'warp'"):
+        score(patches / "a", patches / "b", weights=encoder, device="warp")

@@ -1,0 +1,56 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.splitting import group_by_parent, read_groups, split_images
+
+
+@given(sizes=st.lists(st.integers(8, 60), min_size=3, max_size=12), seed=st.integers(0, 100))
+def test_groups_stay_together_and_every_image_is_used_once(sizes, seed):
+    groups = {Path(f"{g}/{i}.png"): str(g) for g, size in enumerate(sizes) for i in range(size)}
+    split = split_images(list(groups), groups, seed)
+    sides = {path: side for side, paths in vars(split).items() for path in paths}
+    assert set(sides) == set(groups)
+    assert sum(len(paths) for paths in vars(split).values()) == len(groups)
+    assert len({(groups[path], side) for path, side in sides.items()}) == len(sizes)
+
+
+def test_shares_of_many_single_images():
+    split = split_images([Path(f"{i}.png") for i in range(1000)])
+    assert {side: len(paths) for side, paths in vars(split).items()} == {"fit": 700, "stop": 100, "reference": 200}
+
+
+def test_a_giant_slide_fits():
+    groups = {Path(f"{i}.png"): "giant" if i < 90 else str(i % 5) for i in range(120)}
+    assert Counter(groups[path] for path in split_images(list(groups), groups).fit)["giant"] == 90
+
+
+def test_the_seed_decides():
+    paths = [Path(f"{i}.png") for i in range(100)]
+    assert split_images(paths, seed=1) == split_images(paths, seed=1) != split_images(paths, seed=2)
+
+
+def test_too_few_are_refused():
+    with pytest.raises(RL2Error, match=r"2 group\(s\).*at least 3"):
+        split_images([Path("a/1"), Path("a/2"), Path("b/1")], {Path("a/1"): "a", Path("a/2"): "a", Path("b/1"): "b"})
+    with pytest.raises(RL2Error, match="10 images in 10 groups leave"):
+        split_images([Path(f"{i}.png") for i in range(10)])
+
+
+def test_groups_from_a_table_or_the_parent(tmp_path):
+    paths = [tmp_path / "a" / "1.png", tmp_path / "b" / "2.png"]
+    table = tmp_path / "groups.csv"
+    table.write_text(f"path,group\na/1.png,slide1\n{paths[1]},slide2\n")
+    assert read_groups(table, paths, tmp_path) == {paths[0]: "slide1", paths[1]: "slide2"}
+    assert group_by_parent(paths) == {paths[0]: str(tmp_path / "a"), paths[1]: str(tmp_path / "b")}
+    with pytest.raises(RL2Error, match="no group for 1 of 3 images"):
+        read_groups(table, [*paths, tmp_path / "c.png"], tmp_path)
+    table.write_text("file,slide\n")
+    with pytest.raises(RL2Error, match="columns file, slide; expected path and group"):
+        read_groups(table, paths, tmp_path)
+    with pytest.raises(RL2Error, match="no table"):
+        read_groups(tmp_path / "gone.csv", paths, tmp_path)

@@ -1,0 +1,59 @@
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import ResNet18_Weights, resnet18, resnet34
+
+from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.weights.backbone import load_backbone
+
+
+@pytest.fixture(scope="module")
+def state():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return resnet18(weights=None).state_dict()
+
+
+def test_a_state_dict_loses_its_classifier_and_nothing_else(state, tmp_path):
+    torch.save(state, tmp_path / "r.pth")
+    save_file(state, tmp_path / "r.safetensors")
+    expected = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    for name in ("r.pth", "r.safetensors"):
+        backbone = load_backbone(tmp_path / name)
+        assert backbone.name == name
+        assert list(backbone.state_dict) == list(expected)
+        assert all(value.equal(expected[key]) for key, value in backbone.state_dict.items())
+
+
+def test_weights_lend_their_trunk(weights, weights_file):
+    backbone = load_backbone(str(weights_file))
+    assert backbone.preprocessing == weights.preprocessing
+    assert all(value.equal(weights.trunk[key]) for key, value in backbone.state_dict.items())
+
+
+def test_imagenet_says_what_to_do_without_a_network(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", unreachable)
+    with pytest.raises(RL2Error, match="no route.*resnet18-f37072fd.pth.*--backbone"):
+        load_backbone("imagenet")
+
+
+def test_other_files_are_refused(state, tmp_path):
+    torch.save(resnet34(weights=None).state_dict(), tmp_path / "r34.pth")
+    with pytest.raises(RL2Error, match="not the state dict of a torchvision ResNet-18: 9"):
+        load_backbone(tmp_path / "r34.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(RL2Error, match="holds a list"):
+        load_backbone(tmp_path / "list.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(RL2Error, match="no state dict"):
+        load_backbone(tmp_path / "text.pth")
+    torch.save(resnet18(weights=None), tmp_path / "module.pth")
+    with pytest.raises(RL2Error, match="without running code"):
+        load_backbone(tmp_path / "module.pth")
+    with pytest.raises(RL2Error, match="no weights named"):
+        load_backbone("imagnet")

@@ -1,0 +1,146 @@
+import json
+import os
+import stat
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from torchmetrics_rl2 import LatentEncoder, RL2Error
+from torchmetrics_rl2.weights import Preprocessing, read_weights, write_weights
+from torchmetrics_rl2.weights.file import HEADER
+
+
+def header_of(path):
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()[HEADER])
+
+
+def rewritten(source, target, change_header=None, change_tensors=None):
+    header, tensors = header_of(source), load_file(source)
+    if change_header:
+        change_header(header)
+    if change_tensors:
+        change_tensors(tensors)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, target, {HEADER: json.dumps(header)})
+    return target
+
+
+def test_what_is_written_is_read(weights, weights_file):
+    read = read_weights(weights_file)
+    assert read.weights_id == weights.weights_id
+    assert (read.preprocessing, read.flow_config, read.card) == (
+        weights.preprocessing,
+        weights.flow_config,
+        weights.card,
+    )
+    for part in ("trunk", "flow"):
+        assert all(value.equal(getattr(read, part)[key]) for key, value in getattr(weights, part).items())
+    assert torch.equal(read.reference.scores, weights.reference.scores)
+    assert torch.equal(read.reference.sums.sum, weights.reference.sums.sum)
+
+
+def test_the_same_weights_make_the_same_bytes(weights, weights_file, tmp_path):
+    write_weights(weights, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == weights_file.read_bytes()
+
+
+def test_the_identity_depends_on_latents_alone(weights):
+    flow = dict(weights.flow) | {"linear.mean": weights.flow["linear.mean"] + 1e-3}
+    trunk = dict(weights.trunk) | {"bn1.bias": weights.trunk["bn1.bias"] + 1e-3}
+    same = (replace(weights, card={}), replace(weights, reference=None), replace(weights, name="other"))
+    other = (
+        replace(weights, flow=flow),
+        replace(weights, trunk=trunk),
+        replace(weights, preprocessing=Preprocessing(px=64, std=(1.0, 1.0, 1.0))),
+        replace(weights, flow_config=dict(weights.flow_config) | {"scale_bound": 0.3}),
+    )
+    assert {w.weights_id for w in same} == {weights.weights_id}
+    assert len({w.weights_id for w in other} | {weights.weights_id}) == 5
+
+
+def test_half_precision_on_disk_does_not_move_the_latents(weights, images):
+    # The fixture's trunk is half precision, and its flow was fitted on the rounded trunk.
+    single = {key: value.float() if value.is_floating_point() else value for key, value in weights.trunk.items()}
+    assert torch.equal(LatentEncoder(replace(weights, trunk=single))(images), LatentEncoder(weights)(images))
+
+
+def test_a_failed_write_leaves_nothing(weights, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("torchmetrics_rl2.weights.file.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        write_weights(weights, tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_permissions_follow_the_umask(weights, tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_weights(weights, tmp_path / "w.safetensors")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "w.safetensors").stat().st_mode) == 0o640
+
+
+def damaged(source, folder):
+    raw, target = source.read_bytes(), folder / "damaged.safetensors"
+
+    def spoil(name, value):
+        def change(tensors):
+            tensors[name] = value(tensors[name])
+
+        return change
+
+    nan = lambda t: torch.full_like(t, torch.nan)
+    return {
+        "There is no weights file": lambda: folder / "missing.safetensors",
+        "cut off": lambda: target.write_bytes(raw[: len(raw) // 2]) and target,
+        "not a readable safetensors": lambda: target.write_bytes(b"hello") and target,
+        "pickle": lambda: torch.save({"a": 1}, target) or target,
+        "has no 'torchmetrics-rl2' entry": lambda: save_file({"a": torch.zeros(1)}, target) or target,
+        "format version 2.*Upgrade": lambda: rewritten(source, target, lambda h: h.update(format_version=2)),
+        "damaged header": lambda: rewritten(source, target, lambda h: h.pop("preprocessing")),
+        "damaged header.*unexpected": lambda: rewritten(source, target, lambda h: h["flow"].update(depth=3)),
+        "missing or unknown tensors": lambda: rewritten(source, target, None, lambda t: t.pop("flow.linear.mean")),
+        "of shape": lambda: rewritten(source, target, None, spoil("flow.linear.mean", lambda t: t[:5])),
+        "torch.float64": lambda: rewritten(source, target, None, spoil("flow.linear.mean", lambda t: t.double())),
+        "malformed reference": lambda: rewritten(source, target, None, spoil("reference.sum", lambda t: t[:5])),
+        "not finite": lambda: rewritten(source, target, None, spoil("trunk.bn1.bias", nan)),
+        "altered.*": lambda: rewritten(source, target, None, spoil("trunk.bn1.bias", lambda t: t + 1)),
+        "altered.*checksums": lambda: rewritten(source, target, None, spoil("reference.sum", lambda t: t * 2)),
+        "altered after": lambda: rewritten(source, target, lambda h: h["preprocessing"].update(px=32)),
+    }
+
+
+@pytest.mark.parametrize("sentence", damaged(__import__("pathlib").Path(__file__), None))
+def test_a_damaged_file_is_refused_with_a_sentence(weights_file, tmp_path, sentence):
+    path = damaged(weights_file, tmp_path)[sentence]()
+    with pytest.raises(RL2Error, match=sentence):
+        read_weights(path)
+
+
+def test_a_flipped_bit_anywhere_in_the_tensors_is_noticed(weights_file, tmp_path):
+    raw = bytearray(weights_file.read_bytes())
+    start = int.from_bytes(raw[:8], "little") + 8
+    for position in torch.linspace(start, len(raw) - 1, 5).long().tolist():
+        changed = raw.copy()
+        changed[position] ^= 1
+        (tmp_path / "w.safetensors").write_bytes(changed)
+        with pytest.raises(RL2Error):
+            read_weights(tmp_path / "w.safetensors")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    torch.save({"x": Bomb()}, tmp_path / "w.safetensors")
+    with pytest.raises(RL2Error, match="pickle"):
+        read_weights(tmp_path / "w.safetensors")
+    assert not (tmp_path / "exploded").exists()
