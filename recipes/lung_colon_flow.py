@@ -6,16 +6,19 @@ The LC25000 files have to be 224 px, as ``lc25000.read`` makes them. A minute an
 """
 
 import argparse
+import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 
 from lc25000 import PX, locate, tiles
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.fitting import FitSettings, fit
+from torchmetrics_rl2.fitting import fit
 from torchmetrics_rl2.splitting import Split
+from torchmetrics_rl2.weights import CatalogEntry
 
-SETTINGS = FitSettings()
 CARD = {
     "summary": "H&E, lung and colon (LC25000), 224 px",
     "data": "LC25000 (Borkowski et al.): 540 tiles fitted trunk and flow, 99 stopped the flow, 197 are the reference",
@@ -42,7 +45,11 @@ def main() -> None:
     with Image.open(split.fit[0]) as image:
         if image.size != (PX, PX):
             raise RL2Error(f"Expected LC25000 files of {PX} px, got {image.size}; resize them as lc25000.read does.")
-    print(fit(split, arguments.out, backbone=arguments.trunk, settings=SETTINGS, card=CARD, resume=arguments.resume))
+    print(fit(split, arguments.out, backbone=arguments.trunk, card=CARD, resume=arguments.resume))
+    raw = arguments.out.read_bytes()
+    digest = hashlib.sha256(raw).hexdigest()
+    entry = CatalogEntry("lung-colon@1", arguments.out.name, digest, len(raw), CARD["summary"], CARD["licence"])
+    print("entry of the catalog:", json.dumps([asdict(entry)], indent=2))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,6 @@ from torchmetrics_rl2.metric import ResNetL2
 from torchmetrics_rl2.scoring import RL2Result, score
 from torchmetrics_rl2.weights import list_weights
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = ["LatentEncoder", "RL2Error", "RL2Result", "ResNetL2", "__version__", "list_weights", "score"]

@@ -40,7 +40,7 @@ class FitSettings:
         layers: Number of couplings; without any the flow is one Gaussian.
         hidden: Width of the conditioners.
         scale_bound: Bound of the log-scale of a coupling.
-        linear: ``"diagonal"`` standardisation or ``"whitening"`` in front.
+        linear: Full ``"whitening"`` or ``"diagonal"`` standardisation in front.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
         batch_size: Feature vectors a step, over all devices together.
@@ -50,11 +50,11 @@ class FitSettings:
 
     """
 
-    layers: int = 6
+    layers: int = 4
     hidden: int = 128
     scale_bound: float = 0.2
-    linear: Literal["diagonal", "whitening"] = "diagonal"
-    learning_rate: float = 1e-3
+    linear: Literal["diagonal", "whitening"] = "whitening"
+    learning_rate: float = 3e-4
     weight_decay: float = 1e-2
     batch_size: int = 128
     max_epochs: int = 500

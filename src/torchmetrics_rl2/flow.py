@@ -143,7 +143,7 @@ class RealNVP(nn.Module):
         layers: Number of couplings; without any the flow is one Gaussian.
         hidden: Width of the two hidden layers of every conditioner.
         scale_bound: Bound :math:`c` of the log-scale of a coupling, :math:`s = c \tanh(\hat s / c)`.
-        linear: ``"diagonal"`` standardisation or full ``"whitening"`` in front.
+        linear: Full ``"whitening"`` or ``"diagonal"`` standardisation in front.
         seed: Seed of the permutations and of the initial weights.
 
     Raises:
@@ -161,10 +161,10 @@ class RealNVP(nn.Module):
     def __init__(
         self,
         features: int = 512,
-        layers: int = 6,
+        layers: int = 4,
         hidden: int = 128,
         scale_bound: float = 0.2,
-        linear: Literal["diagonal", "whitening"] = "diagonal",
+        linear: Literal["diagonal", "whitening"] = "whitening",
         seed: int = 0,
     ) -> None:
         super().__init__()

@@ -42,11 +42,11 @@ def fit(
     card: Annotated[
         Path | None, Option(help="A JSON file with what people should know: data, licence, citation.")
     ] = None,
-    layers: Annotated[int, Option(help="Couplings of the flow; 0 fits one Gaussian.")] = 6,
+    layers: Annotated[int, Option(help="Couplings of the flow; 0 fits one Gaussian.")] = 4,
     hidden: Annotated[int, Option(help="Width of the couplings' networks.")] = 128,
     scale_bound: Annotated[float, Option(help="Bound of the log-scale of a coupling.")] = 0.2,
-    whitening: Annotated[
-        bool, Option("--whitening", help="Remove correlations before the couplings, not only scale.")
+    diagonal: Annotated[
+        bool, Option("--diagonal", help="Only standardise features before the couplings, and keep correlations.")
     ] = False,
     max_epochs: Annotated[int, Option(help="Epochs, at most.")] = 500,
     patience: Annotated[int, Option(help="Epochs without a better held-out likelihood before the fit stops.")] = 20,
@@ -86,7 +86,7 @@ def fit(
         layers=layers,
         hidden=hidden,
         scale_bound=scale_bound,
-        linear="whitening" if whitening else "diagonal",
+        linear="diagonal" if diagonal else "whitening",
         max_epochs=max_epochs,
         patience=patience,
         seed=seed,

@@ -1,0 +1,44 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+ROOT = Path(__file__).parent
+
+
+def run_console(example):
+    """Lines that start with ``$`` are run by a shell where the README is; what they print has to be the block's rest."""
+    lines = example.parsed.splitlines()
+    commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    expected = "\n".join(line for line in lines if not line.startswith("$ "))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)], capture_output=True, text=True, cwd=example.namespace["folder"]
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == expected.strip()
+
+
+def in_a_copy(namespace):
+    """Blocks of a document share a scratch folder that has the examples in it."""
+    folder = Path(namespace["tmp"].mktemp("docs"))
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    namespace["folder"] = folder
+    namespace["monkey"] = pytest.MonkeyPatch()
+    namespace["monkey"].chdir(folder)
+
+
+@pytest.fixture(scope="session")
+def tmp(tmp_path_factory):
+    return tmp_path_factory
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(doctest_optionflags=0), CodeBlockParser("console", run_console), SkipParser()],
+    patterns=["README.md", "docs/*.md"],
+    fixtures=["tmp"],
+    setup=in_a_copy,
+    teardown=lambda namespace: namespace["monkey"].undo(),
+).pytest()
