@@ -10,12 +10,15 @@ ROOT = Path(__file__).parent
 
 
 def run_console(example):
-    """Lines that start with ``$`` are run by a shell where the README is; what they print has to be the block's rest."""
+    """Run lines that start with ``$`` by a shell; what they print has to be the rest of the block."""
     lines = example.parsed.splitlines()
     commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
     expected = "\n".join(line for line in lines if not line.startswith("$ "))
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)], capture_output=True, text=True, cwd=example.namespace["folder"]
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
+        capture_output=True,
+        text=True,
+        cwd=example.namespace["folder"],
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == expected.strip()

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Generator, nn
-from torchvision.io import write_png
 from torchvision.models import resnet18
+from torchvision.transforms.v2.functional import to_pil_image
 
 from torchmetrics_rl2.encoder import FeatureExtractor, LatentEncoder, reference_of
 from torchmetrics_rl2.flow import RealNVP
@@ -84,5 +84,5 @@ def patches(tmp_path_factory):
     for i, image in enumerate(random_images(24, seed=2)):
         group = ("a", "b", "bright")[i % 3]
         (folder / group).mkdir(exist_ok=True)
-        write_png(image // 2 + 127 if group == "bright" else image, str(folder / group / f"{i:02}.png"))
+        to_pil_image(image // 2 + 127 if group == "bright" else image).save(folder / group / f"{i:02}.png")
     return folder

@@ -256,8 +256,11 @@ class ResNetL2(Metric):
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return twin
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
-        # Casts arrive here as well as device moves. States never change dtype, but MPS has no float64.
+    def _apply(  # type: ignore[override]
+        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "", recurse: bool = True
+    ) -> nn.Module:
+        # Casts arrive here as well as device moves. States never change dtype, but MPS has no float64. Module.to_empty
+        # passes recurse, which the base class does not take; there are no submodules.
         device = fn(torch.zeros((), device=self.device)).device
 
         def move(tensor: Tensor) -> Tensor:

@@ -70,82 +70,46 @@ def test_unreadable_files_stop_or_are_counted(rl2, patches, weights_file, tmp_pa
     assert f"1 files could not be read and were left out:\n  {broken}" in out
 
 
-def bad_input(folder, patches, weights_file):
-    (folder / "empty").mkdir()
-    (folder / "texts").mkdir()
-    (folder / "texts" / "a.txt").touch()
-    (folder / "grey").mkdir()
-    Image.new("L", (64, 64)).save(folder / "grey" / "a.png")
-    (folder / "dot").mkdir()
-    Image.new("RGB", (1, 1)).save(folder / "dot" / "a.png")
-    torch.save({}, folder / "pickle.safetensors")
-    (folder / "half.safetensors").write_bytes(weights_file.read_bytes()[:10_000])
-    weights = ("--weights", weights_file)
-    return {
-        "lung-colon": ("score", patches, "--weights", "lung-colo"),
-        "cut off": ("score", patches, "--weights", folder / "half.safetensors"),
-        "pickle": ("score", patches, "--weights", folder / "pickle.safetensors"),
-        "holds no images": ("score", folder / "empty", *weights),
-        "1 other files": ("score", folder / "texts", *weights),
-        "greyscale": ("score", folder / "grey", *weights),
-        "at least 32 x 32": ("score", folder / "dot", *weights),
-        "at least 2 on each side": ("score", next((patches / "a").iterdir()), *weights),
-        "There is no folder": ("score", patches, "--real", folder / "gone", *weights),
-        "'warp'": ("score", patches, "--device", "warp", *weights),
-        "Tiles need at least": ("score", patches, "--tile", 8, *weights),
-        "at least 3": (
-            "fit",
-            patches / "a",
-            "-o",
-            folder / "x.safetensors",
-            "--groups",
-            "parent",
-            "--backbone",
-            weights_file,
-        ),
-        "columns path and group": ("fit", patches, "-o", folder / "x.safetensors", "--groups", folder / "g.csv"),
-        "no JSON file": (
-            "fit",
-            patches,
-            "-o",
-            folder / "x.safetensors",
-            "--card",
-            folder / "c.json",
-            "--groups",
-            "parent",
-        ),
-        "There are no weights named": ("weights", "zebra"),
-    }
+@pytest.fixture
+def bad(tmp_path, weights_file):
+    """A folder of things that cannot be used."""
+    for name in ("empty", "texts", "grey", "dot"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    Image.new("L", (64, 64)).save(tmp_path / "grey" / "a.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot" / "a.png")
+    torch.save({}, tmp_path / "pickle.safetensors")
+    (tmp_path / "half.safetensors").write_bytes(weights_file.read_bytes()[:10_000])
+    return tmp_path
 
 
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "lung-colon",
-        "cut off",
-        "pickle",
-        "holds no images",
-        "1 other files",
-        "greyscale",
-        "at least 32 x 32",
-        "at least 2 on each side",
-        "There is no folder",
-        "'warp'",
-        "Tiles need at least",
-        "at least 3",
-        "columns path and group",
-        "no JSON file",
-        "There are no weights named",
-    ],
-)
-def test_bad_input_ends_with_a_sentence_and_2(rl2, patches, weights_file, tmp_path, sentence):
-    before = bad_input(tmp_path, patches, weights_file)[sentence]
-    files = sorted(tmp_path.rglob("*"))
-    code, out, err = rl2(*before)
+BAD_INPUT = {
+    "lung-colon": "score {patches} --weights lung-colo",
+    "cut off": "score {patches} --weights {bad}/half.safetensors",
+    "pickle": "score {patches} --weights {bad}/pickle.safetensors",
+    "holds no images": "score {bad}/empty --weights {weights}",
+    "1 other files": "score {bad}/texts --weights {weights}",
+    "greyscale": "score {bad}/grey --weights {weights}",
+    "at least 32 x 32": "score {bad}/dot --weights {weights}",
+    "at least 2 on each side": "score {patches}/a/00.png --weights {weights}",
+    "There is no folder": "score {patches} --real {bad}/gone --weights {weights}",
+    "'warp'": "score {patches} --device warp --weights {weights}",
+    "Tiles need at least": "score {patches} --tile 8 --weights {weights}",
+    "at least 3": "fit {patches}/a -o {bad}/x.safetensors --groups parent --backbone {weights}",
+    "columns path and group": "fit {patches} -o {bad}/x.safetensors --groups {bad}/gone.csv",
+    "no JSON file": "fit {patches} -o {bad}/x.safetensors --groups parent --card {bad}/gone.json",
+    "There are no weights named": "weights zebra",
+}
+
+
+@pytest.mark.parametrize("sentence", BAD_INPUT)
+def test_bad_input_ends_with_a_sentence_and_2(rl2, patches, weights_file, bad, sentence):
+    files = sorted(bad.rglob("*"))
+    code, out, err = rl2(*BAD_INPUT[sentence].format(patches=patches, bad=bad, weights=weights_file).split())
     assert (code, out) == (2, "")
     assert sentence in err
     assert "Traceback" not in err
-    assert sorted(tmp_path.rglob("*")) == files
+    assert sorted(bad.rglob("*")) == files
 
 
 def test_unknown_options_end_with_2_too(rl2):

@@ -1,6 +1,5 @@
 """Trunks to fit a flow on: of other weights, of torchvision, or from a state dict."""
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +75,8 @@ def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
             ) from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a damaged pickle makes the unpickler raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RL2Error(f"{path} is no state dict that can be read without running code ({reason}).") from error
     if not isinstance(state, Mapping):
         raise RL2Error(f"{path} holds a {type(state).__name__}; expected the state dict of a torchvision ResNet-18.")
