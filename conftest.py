@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,11 +10,17 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 ROOT = Path(__file__).parent
 
 
+FLOAT = r"-?\d+\.\d+"
+
+
 def run_console(example):
-    """Run lines that start with ``$`` by a shell; what they print has to be the rest of the block."""
+    """Run lines that start with ``$`` by a shell; what they print has to be the rest of the block.
+
+    ``...`` stands for anything, and floats may differ by a thousandth, as they do between processors.
+    """
     lines = example.parsed.splitlines()
     commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-    expected = "\n".join(line for line in lines if not line.startswith("$ "))
+    expected = "\n".join(line for line in lines if not line.startswith("$ ")).strip()
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
         capture_output=True,
@@ -21,7 +28,13 @@ def run_console(example):
         cwd=example.namespace["folder"],
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == expected.strip()
+    pieces = re.split(rf"(\.\.\.|{FLOAT})", expected)
+    wildcards = {"...": ".*"} | {piece: f"({FLOAT})" for piece in re.findall(FLOAT, expected)}
+    pattern = "".join(wildcards.get(piece, re.escape(piece)) for piece in pieces)
+    found = re.fullmatch(pattern, done.stdout.strip(), re.DOTALL)
+    assert found, f"expected:\n{expected}\ngot:\n{done.stdout}"
+    numbers = [float(piece) for piece in pieces if re.fullmatch(FLOAT, piece)]
+    assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=1e-3)
 
 
 def in_a_copy(namespace):

@@ -1,6 +1,6 @@
 """RL2 of clean patches and of the same patches blurred, noised, peppered and occluded, three strengths each.
 
-    python benchmarks/ladders.py CLEAN [--real REAL] [--weights NAME_OR_PATH] [--tile PX] [--json]
+    python benchmarks/ladders.py CLEAN [--real REAL] [--weights NAME_OR_PATH] [--tile PX] [--json] [--plot PNG]
 
 Sources are those of ``rl2 score``. AUC is that of the log-likelihood, clean patches against damaged: 0.5 is chance.
 """
@@ -74,6 +74,20 @@ def auc(clean: Tensor, damaged: Tensor) -> float:
     return float((damaged[:, None] < clean).float().mean() + (damaged[:, None] == clean).float().mean() / 2)
 
 
+def plot(rows: list[tuple[str, float, float, float, float]], path: str) -> None:
+    """Draw one panel a ladder, with the clean value as a dashed line."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(LADDERS), figsize=(11, 2.8), sharey=True, layout="constrained")
+    for axis, name in zip(axes, LADDERS, strict=True):
+        _, strengths, values, *_ = zip(*(row for row in rows if row[0] == name), strict=True)
+        axis.semilogy(range(len(values)), values, marker="o")
+        axis.axhline(rows[0][2], linestyle="--", color="grey")
+        axis.set(xticks=range(len(values)), xticklabels=strengths, xlabel=name)
+    axes[0].set_ylabel("RL2 (dashed: clean)")
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,6 +96,7 @@ def main() -> None:
     parser.add_argument("--weights", default="lung-colon")
     parser.add_argument("--tile", type=int)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plot", metavar="PNG", help="also draw the ladders, needs matplotlib")
     arguments = parser.parse_args()
     reader = ImageReader(tile=arguments.tile)
     encoder = LatentEncoder.load(arguments.weights)
@@ -104,6 +119,8 @@ def main() -> None:
             sums, score = encode(encoder, (damaged * 255).round().to(torch.uint8))
             value, debiased = (distance(reference, sums, flag).item() for flag in (False, True))
             rows.append((name, strength, value, debiased, auc(likelihood, score)))
+    if arguments.plot:
+        plot(rows, arguments.plot)
     if arguments.json:
         print(json.dumps({"weights": encoder.name, "n": len(clean), "n_real": int(reference.count), "rows": rows}))
         return

@@ -35,7 +35,7 @@ def patches(slide: OpenSlide, top: int, bottom: int) -> list[tuple[str, Image.Im
 
 
 def main() -> None:
-    """Write the three folders."""
+    """Write the three folders, and an overview with a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("slide", type=Path)
     parser.add_argument("out", type=Path)
@@ -52,6 +52,11 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for file, patch in content:
             patch.save(folder / file, quality=QUALITY, subsampling=0)
+    overview = Image.new("RGB", (6 * PX, 3 * PX))
+    for row, content in enumerate(folders.values()):
+        for column in range(6):
+            overview.paste(content[column * len(content) // 6][1], (column * PX, row * PX))
+    overview.resize((6 * 128, 3 * 128), Image.Resampling.LANCZOS).save(arguments.out / "overview.jpg", quality=QUALITY)
 
 
 if __name__ == "__main__":

@@ -355,7 +355,15 @@ def test_value_does_not_depend_on_batch_size_and_order(encoder):
     assert max(values) - min(values) <= 1e-6 * values[0]
 
 
-def test_constants_hash_and_plot_bounds():
+def test_plots_a_value_and_a_history():
+    metric = ResNetL2(Moments())
+    values = [metric(random_images(4, seed=seed), torch.arange(4) < 2) for seed in range(3)]
+    _, ax = metric.plot(values)
+    assert list(ax.lines[0].get_ydata()) == [value.item() for value in values]
+    assert metric.plot()[1].lines[0].get_ydata() == [metric.compute().item()]
+
+
+def test_constants_and_hash():
     metric = ResNetL2(Moments())
     for name in ("is_differentiable", "higher_is_better", "full_state_update"):
         with pytest.raises(RuntimeError, match="Can't change const"):

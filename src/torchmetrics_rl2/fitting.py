@@ -133,12 +133,9 @@ class _Progress(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         held_out = float(trainer.callback_metrics["held_out"])
         best = max([held_out, *(float(c.best_score) for c in trainer.early_stopping_callbacks)])
-        self.report(
-            f"flow, held-out {held_out:.1f}, best {best:.1f} nats",
-            trainer.current_epoch + 1,
-            self.epochs,
-            0,
-        )
+        epoch = trainer.current_epoch + 1
+        total = epoch if trainer.should_stop else self.epochs
+        self.report(f"flow, held-out {held_out:.1f}, best {best:.1f} nats", epoch, total, 0)
 
 
 def fit(
@@ -305,6 +302,8 @@ def _features(
         shard = shards.with_name(f"{shards.name}-{start // SHARD:05}.pt")
         if not shard.exists():
             features, px, skipped = [torch.empty(0, 512)], set(), len(reader.unreadable)
+            if progress:
+                progress(f"features to {shards.name}", start, len(paths), 0)
             for batch in reader.read(paths[start : start + SHARD]):
                 height, width = batch.images.shape[-2:]
                 px.add(width if height == width else None)
