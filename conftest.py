@@ -29,7 +29,7 @@ def run_console(example):
     )
     assert done.returncode == 0, done.stderr
     pieces = re.split(rf"(\.\.\.|{FLOAT})", expected)
-    wildcards = {"...": ".*"} | {piece: f"({FLOAT})" for piece in re.findall(FLOAT, expected)}
+    wildcards = {"...": ".*"} | dict.fromkeys(re.findall(FLOAT, expected), f"({FLOAT})")
     pattern = "".join(wildcards.get(piece, re.escape(piece)) for piece in pieces)
     found = re.fullmatch(pattern, done.stdout.strip(), re.DOTALL)
     assert found, f"expected:\n{expected}\ngot:\n{done.stdout}"

@@ -1,6 +1,6 @@
 """RL2 of the same patches in batches of 1, 7 and 64, in order and shuffled: the relative range of the values.
 
-    python benchmarks/exactness.py FAKE REAL [--weights NAME_OR_PATH]
+python benchmarks/exactness.py FAKE REAL [--weights NAME_OR_PATH]
 """
 
 import argparse

@@ -43,7 +43,9 @@ def main() -> None:
 
     def encode(images: list[Tensor]) -> tuple[Tensor, Tensor]:
         batches = torch.stack(images).split(32)
-        return torch.cat([encoder(batch) for batch in batches]), torch.cat([encoder.log_prob(batch) for batch in batches])
+        return torch.cat([encoder(batch) for batch in batches]), torch.cat(
+            [encoder.log_prob(batch) for batch in batches]
+        )
 
     real, _ = encode([read_image(path) for path in find_images(arguments.reference)])
     sets = {"lung, other tiles": encode([read_image(path) for path in find_images(arguments.lung)])}

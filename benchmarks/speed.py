@@ -1,6 +1,6 @@
 """Images/s of ``ResNetL2.update`` beside the bare torchvision ResNet-18 on the same tensors, in one run.
 
-    python benchmarks/speed.py [--px 224] [--batch-size 32] [--device cpu]
+python benchmarks/speed.py [--px 224] [--batch-size 32] [--device cpu]
 """
 
 import argparse
@@ -37,7 +37,9 @@ def main() -> None:
     arguments = parser.parse_args()
     device, count = arguments.device, arguments.batch_size
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (count, 3, arguments.px, arguments.px), dtype=torch.uint8, generator=generator).to(device)
+    images = torch.randint(256, (count, 3, arguments.px, arguments.px), dtype=torch.uint8, generator=generator).to(
+        device
+    )
     floats = images.float() / 255
     bare, last = (resnet18(weights=None).eval().to(device) for _ in range(2))
     last = last.to(memory_format=torch.channels_last)

@@ -3,8 +3,10 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,9 @@ from torchmetrics_rl2.weights.file import REFERENCE_SCORES, empty_trunk
 __all__ = ["FeatureExtractor", "LatentEncoder"]
 
 LEAST_PX = 32
+
+_Copies = WeakValueDictionary[tuple[torch.device, torch.dtype], nn.Module]
+_copies: WeakKeyDictionary[nn.Module, _Copies] = WeakKeyDictionary()
 
 
 class _Frozen(nn.Module):
@@ -197,6 +202,21 @@ class LatentEncoder(_Frozen):
 
     def __repr__(self) -> str:
         return f"LatentEncoder(name={self.name!r}, weights_id='{self.weights_id[:12]}')"
+
+
+def network_on(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
+    """The network itself if it is there already, else the one copy of it that all metrics on that device share."""
+    tensor = next(chain(network.parameters(), network.buffers()), None)
+    if tensor is None:
+        return network
+    here, wanted = (tensor.device, tensor.dtype), (device, dtype or tensor.dtype)
+    copies = _copies.setdefault(network, WeakValueDictionary())
+    copies.setdefault(here, network)
+    if wanted not in copies:
+        twin = network.with_dtype(dtype) if isinstance(network, LatentEncoder) and dtype else copy.deepcopy(network)
+        copies[wanted] = twin.to(device)
+        _copies[copies[wanted]] = copies
+    return copies[wanted]
 
 
 def reference_of(flow: RealNVP, features: Tensor) -> Reference:

@@ -4,62 +4,27 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning_utilities.core.rank_zero import rank_zero_only
-from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from torchmetrics_rl2.encoder import FeatureExtractor, reference_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
-from torchmetrics_rl2.images import ImageReader
+from torchmetrics_rl2.images import ImageReader, Progress
 from torchmetrics_rl2.scoring import default_device, versions
 from torchmetrics_rl2.splitting import Split
+from torchmetrics_rl2.training import FitSettings, FlowTraining, train_flow
 from torchmetrics_rl2.weights import Weights, write_weights
 from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
 
 __all__ = ["FitResult", "FitSettings", "fit"]
 
 SHARD = 1024
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How a flow is built and trained.
-
-    Args:
-        layers: Number of couplings; without any the flow is one Gaussian.
-        hidden: Width of the conditioners.
-        scale_bound: Bound of the log-scale of a coupling.
-        linear: Full ``"whitening"`` or ``"diagonal"`` standardisation in front.
-        learning_rate: Of AdamW.
-        weight_decay: Of AdamW.
-        batch_size: Feature vectors a step, over all devices together.
-        max_epochs: Epochs, at most.
-        patience: Epochs without a better held-out likelihood before training stops.
-        seed: Of initial weights and of the order of the data.
-
-    """
-
-    layers: int = 4
-    hidden: int = 128
-    scale_bound: float = 0.2
-    linear: Literal["diagonal", "whitening"] = "whitening"
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-2
-    batch_size: int = 128
-    max_epochs: int = 500
-    patience: int = 20
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,54 +55,6 @@ class FitResult:
     unreadable: list[str]
 
 
-class FlowFitting(LightningModule):
-    """Maximum likelihood of features; the held-out likelihood is logged as ``held_out``, in nats a patch."""
-
-    def __init__(self, flow: RealNVP, fit: Tensor, stop: Tensor, settings: FitSettings) -> None:
-        super().__init__()
-        self.flow = flow
-        self.fit_features, self.stop_features = fit, stop
-        self.settings = settings
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Every rank its share, in an order that seed and epoch decide; nothing is padded."""
-        data = TensorDataset(self.fit_features)
-        world = self.trainer.world_size
-        sampler: DistributedSampler[Any] = DistributedSampler(
-            data, world, self.global_rank, seed=self.settings.seed, drop_last=True
-        )
-        return DataLoader(data, max(1, self.settings.batch_size // world), sampler=sampler)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """All held-out features, on every rank, so that all ranks stop together."""
-        return DataLoader(TensorDataset(self.stop_features), len(self.stop_features))
-
-    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
-        """Mean negative log-likelihood of a feature."""
-        return -self.flow.log_prob(batch[0]).mean() / batch[0].shape[1]
-
-    def validation_step(self, batch: list[Tensor], _: int) -> None:
-        """Log the mean held-out log-likelihood."""
-        self.log("held_out", self.flow.log_prob(batch[0]).mean())
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over the couplings."""
-        couplings = self.flow.couplings.parameters()
-        return torch.optim.AdamW(couplings, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
-
-
-class _Progress(Callback):
-    def __init__(self, report: Callable[[str, int, int, int], None], epochs: int) -> None:
-        self.report, self.epochs = report, epochs
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        held_out = float(trainer.callback_metrics["held_out"])
-        best = max([held_out, *(float(c.best_score) for c in trainer.early_stopping_callbacks)])
-        epoch = trainer.current_epoch + 1
-        total = epoch if trainer.should_stop else self.epochs
-        self.report(f"flow, held-out {held_out:.1f}, best {best:.1f} nats", epoch, total, 0)
-
-
 def fit(
     split: Split,
     out: str | Path,
@@ -151,7 +68,7 @@ def fit(
     devices: int | str = 1,
     num_nodes: int = 1,
     resume: bool = False,
-    progress: Callable[[str, int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FitResult:
     """Fit a flow to real patches and write it as a weights file.
 
@@ -185,7 +102,12 @@ def fit(
     extractor = FeatureExtractor(trunk.preprocessing, dict(trunk.state_dict)).to(device)
     features, sizes, unreadable = {}, set(), []
     for side, paths in vars(split).items():
-        shards = _features(extractor, paths, reader, run / side, progress)
+        try:
+            shards = _features(extractor, paths, reader, run / side, progress)
+        except RL2Error:
+            if not any(run.glob("*.pt")):
+                shutil.rmtree(run)
+            raise
         features[side] = torch.cat([shard["features"] for shard in shards])
         sizes |= {px for shard in shards for px in shard["px"]}
         unreadable += [reason for shard in shards for reason in shard["unreadable"]]
@@ -200,8 +122,8 @@ def fit(
         gaussian = flow.log_prob(features["stop"]).mean().item()
     held_out, epochs = gaussian, 0
     if settings.layers:
-        module = FlowFitting(flow, features["fit"], features["stop"], settings)
-        held_out, epochs = _train(module, run, progress, accelerator, devices, num_nodes)
+        module = FlowTraining(flow, features["fit"], features["stop"], settings)
+        held_out, epochs = train_flow(module, run, progress, accelerator, devices, num_nodes)
 
     px = sizes.pop() if len(sizes) == 1 else None
     # The trunk's own scale says nothing of these patches.
@@ -294,7 +216,7 @@ def _features(
     paths: Sequence[Path],
     reader: ImageReader,
     shards: Path,
-    progress: Callable[[str, int, int, int], None] | None,
+    progress: Progress | None,
 ) -> list[dict[str, Any]]:
     """Features ``(N, 512)``, px of the patches (``None`` if not square) and unreadable files, in shards on disk."""
     found = []
@@ -317,57 +239,3 @@ def _features(
             part.replace(shard)
         found.append(torch.load(shard, weights_only=True))
     return found
-
-
-def _train(
-    module: FlowFitting,
-    run: Path,
-    progress: Callable[[str, int, int, int], None] | None,
-    accelerator: str,
-    devices: int | str,
-    num_nodes: int,
-) -> tuple[float, int]:
-    """Train the couplings; leaves the best of them in the module, or none if none beat the linear layer alone."""
-    untrained = {key: value.clone() for key, value in module.flow.state_dict().items()}
-    with torch.no_grad():
-        gaussian = module.flow.log_prob(module.stop_features).mean().item()
-    checkpoint = ModelCheckpoint(
-        run, "best", "held_out", mode="max", save_last=True, enable_version_counter=False, save_weights_only=False
-    )
-    settings = module.settings
-    callbacks: list[Callback] = [EarlyStopping("held_out", mode="max", patience=settings.patience), checkpoint]
-    if progress:
-        callbacks.append(_Progress(progress, settings.max_epochs))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*number of training batches.*")
-        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-        trainer = Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            max_epochs=settings.max_epochs,
-            callbacks=callbacks,
-            gradient_clip_val=1.0,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-        )
-        last = run / "last.ckpt"
-        handler = signal.getsignal(signal.SIGINT)
-        try:
-            trainer.fit(module, ckpt_path=last if last.exists() else None)
-        except SystemExit as stop:
-            # How Lightning ends a run after Ctrl-C; it leaves the signal ignored.
-            signal.signal(signal.SIGINT, handler)
-            raise KeyboardInterrupt from stop
-    trainer.strategy.barrier()
-    best = checkpoint.best_model_score
-    if best is None or not float(best) > gaussian:
-        module.flow.load_state_dict(untrained)
-        return gaussian, trainer.current_epoch
-    state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    module.cpu().load_state_dict(state)
-    return float(best), trainer.current_epoch

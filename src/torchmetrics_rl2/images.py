@@ -4,7 +4,7 @@ import glob
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from torchvision.transforms.v2.functional import pil_to_tensor, resize
 from torchmetrics_rl2.encoder import LEAST_PX
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["ImageBatch", "ImageReader", "find_images", "read_image"]
+__all__ = ["ImageBatch", "ImageReader", "Progress", "find_images", "read_image"]
+
+Progress = Callable[[str, int, int, int], None]
+"""Told what is being done, how much of it is done, how much there is, and images read since the last call."""
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 GREYSCALE = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")

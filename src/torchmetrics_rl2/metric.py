@@ -2,23 +2,18 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
-from torchmetrics_rl2.encoder import LatentEncoder
+from torchmetrics_rl2.encoder import LatentEncoder, network_on
 from torchmetrics_rl2.functional import LatentSums, distance, latent_sums
 
 __all__ = ["ResNetL2"]
-
-_Copies = WeakValueDictionary[tuple[torch.device, torch.dtype], nn.Module]
-_copies: WeakKeyDictionary[nn.Module, _Copies] = WeakKeyDictionary()
 
 
 class ResNetL2(Metric):
@@ -269,21 +264,6 @@ class ResNetL2(Metric):
 
         self.encoder = network_on(self.encoder, device)
         return super()._apply(move, exclude_state)
-
-
-def network_on(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
-    """The network itself if it is there already, else the one copy of it that all metrics on that device share."""
-    tensor = next(chain(network.parameters(), network.buffers()), None)
-    if tensor is None:
-        return network
-    here, wanted = (tensor.device, tensor.dtype), (device, dtype or tensor.dtype)
-    copies = _copies.setdefault(network, WeakValueDictionary())
-    copies.setdefault(here, network)
-    if wanted not in copies:
-        twin = network.with_dtype(dtype) if isinstance(network, LatentEncoder) and dtype else copy.deepcopy(network)
-        copies[wanted] = twin.to(device)
-        _copies[copies[wanted]] = copies
-    return copies[wanted]
 
 
 def _reference_in(network: nn.Module) -> LatentSums:

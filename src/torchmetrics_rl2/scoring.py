@@ -2,7 +2,6 @@
 
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torchmetrics_rl2.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, distance, latent_sums
-from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.images import ImageReader, Progress, find_images
 
 __all__ = ["RL2Result", "score"]
 
@@ -60,7 +59,7 @@ def score(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
-    progress: Callable[[str, int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> RL2Result:
     r"""RL2 between generated and real images.
 

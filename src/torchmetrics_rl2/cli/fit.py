@@ -77,12 +77,14 @@ def fit(
         if (error.name or "").partition(".")[0] != "lightning":
             raise
         raise RL2Error("rl2 fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
+    from torchmetrics_rl2.training import FitSettings
+
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     paths = find_images(images)
     split = split_images(paths, _groups(groups, paths, images), seed)
     device = fitting.feature_device(accelerator)
     reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
-    settings = fitting.FitSettings(
+    settings = FitSettings(
         layers=layers,
         hidden=hidden,
         scale_bound=scale_bound,

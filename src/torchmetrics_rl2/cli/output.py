@@ -6,33 +6,28 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import typer
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from torchmetrics_rl2.images import Progress
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
-class Report(Protocol):
-    """What is being done, how much of it is done, how much there is, and images read since the last call."""
-
-    def __call__(self, what: str, done: int, total: int, images: int) -> None:
-        """Show it."""
-
-
 @contextmanager
-def progress_bars() -> Iterator[Report]:
+def progress_bars() -> Iterator[Progress]:
     """A bar for each thing that is being done, with images/s where images are read."""
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(20),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[speed]}"),
+        progress.TimeRemainingColumn(),
     )
-    with _plain_warnings(), Progress(*columns, console=errors) as bars:
+    with _plain_warnings(), progress.Progress(*columns, console=errors) as bars:
         tasks: dict[str, Any] = {}
         read: dict[str, int] = {}
 

@@ -1,0 +1,150 @@
+"""Maximum likelihood of a flow on features, with Lightning."""
+
+import signal
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from torchmetrics_rl2.flow import RealNVP
+from torchmetrics_rl2.images import Progress
+
+__all__ = ["FitSettings", "FlowTraining", "train_flow"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a flow is built and trained.
+
+    Args:
+        layers: Number of couplings; without any the flow is one Gaussian.
+        hidden: Width of the conditioners.
+        scale_bound: Bound of the log-scale of a coupling.
+        linear: Full ``"whitening"`` or ``"diagonal"`` standardisation in front.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW.
+        batch_size: Feature vectors a step, over all devices together.
+        max_epochs: Epochs, at most.
+        patience: Epochs without a better held-out likelihood before training stops.
+        seed: Of initial weights and of the order of the data.
+
+    """
+
+    layers: int = 4
+    hidden: int = 128
+    scale_bound: float = 0.2
+    linear: Literal["diagonal", "whitening"] = "whitening"
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-2
+    batch_size: int = 128
+    max_epochs: int = 500
+    patience: int = 20
+    seed: int = 0
+
+
+class FlowTraining(LightningModule):
+    """Maximum likelihood of features; the held-out likelihood is logged as ``held_out``, in nats a patch."""
+
+    def __init__(self, flow: RealNVP, fit: Tensor, stop: Tensor, settings: FitSettings) -> None:
+        super().__init__()
+        self.flow = flow
+        self.fit_features, self.stop_features = fit, stop
+        self.settings = settings
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Every rank its share, in an order that seed and epoch decide; nothing is padded."""
+        data = TensorDataset(self.fit_features)
+        world = self.trainer.world_size
+        sampler: DistributedSampler[Any] = DistributedSampler(
+            data, world, self.global_rank, seed=self.settings.seed, drop_last=True
+        )
+        return DataLoader(data, max(1, self.settings.batch_size // world), sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """All held-out features, on every rank, so that all ranks stop together."""
+        return DataLoader(TensorDataset(self.stop_features), len(self.stop_features))
+
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        """Mean negative log-likelihood of a feature."""
+        return -self.flow.log_prob(batch[0]).mean() / batch[0].shape[1]
+
+    def validation_step(self, batch: list[Tensor], _: int) -> None:
+        """Log the mean held-out log-likelihood."""
+        self.log("held_out", self.flow.log_prob(batch[0]).mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over the couplings."""
+        couplings = self.flow.couplings.parameters()
+        return torch.optim.AdamW(couplings, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
+
+
+class _Progress(Callback):
+    def __init__(self, report: Progress, epochs: int) -> None:
+        self.report, self.epochs = report, epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        held_out = float(trainer.callback_metrics["held_out"])
+        best = max([held_out, *(float(c.best_score) for c in trainer.early_stopping_callbacks)])
+        epoch = trainer.current_epoch + 1
+        total = epoch if trainer.should_stop else self.epochs
+        self.report(f"flow, held-out {held_out:.1f}, best {best:.1f} nats", epoch, total, 0)
+
+
+def train_flow(
+    module: FlowTraining,
+    run: Path,
+    progress: Progress | None,
+    accelerator: str,
+    devices: int | str,
+    num_nodes: int,
+) -> tuple[float, int]:
+    """Train the couplings; leaves the best of them in the module, or none if none beat the linear layer alone."""
+    untrained = {key: value.clone() for key, value in module.flow.state_dict().items()}
+    with torch.no_grad():
+        gaussian = module.flow.log_prob(module.stop_features).mean().item()
+    checkpoint = ModelCheckpoint(
+        run, "best", "held_out", mode="max", save_last=True, enable_version_counter=False, save_weights_only=False
+    )
+    settings = module.settings
+    callbacks: list[Callback] = [EarlyStopping("held_out", mode="max", patience=settings.patience), checkpoint]
+    if progress:
+        callbacks.append(_Progress(progress, settings.max_epochs))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            max_epochs=settings.max_epochs,
+            callbacks=callbacks,
+            gradient_clip_val=1.0,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+        last = run / "last.ckpt"
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, ckpt_path=last if last.exists() else None)
+        except SystemExit as stop:
+            # How Lightning ends a run after Ctrl-C; it leaves the signal ignored.
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from stop
+    trainer.strategy.barrier()
+    best = checkpoint.best_model_score
+    if best is None or not float(best) > gaussian:
+        module.flow.load_state_dict(untrained)
+        return gaussian, trainer.current_epoch
+    state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    module.cpu().load_state_dict(state)
+    return float(best), trainer.current_epoch
