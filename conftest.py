@@ -1,11 +1,13 @@
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from sybil import Sybil
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 ROOT = Path(__file__).parent
 
@@ -25,7 +27,6 @@ def run_console(example):
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
         capture_output=True,
         text=True,
-        cwd=example.namespace["folder"],
     )
     assert done.returncode == 0, done.stderr
     pieces = re.split(rf"(\.\.\.|{FLOAT})", expected)
@@ -37,24 +38,22 @@ def run_console(example):
     assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=1e-3)
 
 
-def in_a_copy(namespace):
-    """Blocks of a document share a scratch folder that has the examples in it."""
-    folder = Path(namespace["tmp"].mktemp("docs"))
-    shutil.copytree(ROOT / "examples", folder / "examples")
-    namespace["folder"] = folder
-    namespace["monkey"] = pytest.MonkeyPatch()
-    namespace["monkey"].chdir(folder)
+def enter_scratch_folder(namespace):
+    """Blocks of a document share a folder that has the examples in it."""
+    namespace["folder"] = tempfile.TemporaryDirectory()
+    namespace["before"] = Path.cwd()
+    shutil.copytree(ROOT / "examples", Path(namespace["folder"].name) / "examples")
+    os.chdir(namespace["folder"].name)
 
 
-@pytest.fixture(scope="session")
-def tmp(tmp_path_factory):
-    return tmp_path_factory
+def leave_scratch_folder(namespace):
+    os.chdir(namespace["before"])
+    namespace["folder"].cleanup()
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(doctest_optionflags=0), CodeBlockParser("console", run_console), SkipParser()],
+    parsers=[PythonCodeBlockParser(), CodeBlockParser("console", run_console)],
     patterns=["README.md", "docs/*.md"],
-    fixtures=["tmp"],
-    setup=in_a_copy,
-    teardown=lambda namespace: namespace["monkey"].undo(),
+    setup=enter_scratch_folder,
+    teardown=leave_scratch_folder,
 ).pytest()
