@@ -1,11 +1,37 @@
 """RL2 (ResNet-L2): distance and likelihood of histopathology patches, as a torchmetrics metric."""
 
-from torchmetrics_rl2.encoder import LatentEncoder
-from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.metric import ResNetL2
-from torchmetrics_rl2.scoring import RL2Result, score
-from torchmetrics_rl2.weights import list_weights
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchmetrics_rl2.encoder import LatentEncoder
+    from torchmetrics_rl2.errors import RL2Error
+    from torchmetrics_rl2.metric import ResNetL2
+    from torchmetrics_rl2.scoring import RL2Result, score
+    from torchmetrics_rl2.weights import list_weights
 
 __version__ = "0.1.0"
 
 __all__ = ["LatentEncoder", "RL2Error", "RL2Result", "ResNetL2", "__version__", "list_weights", "score"]
+
+_MODULES = {
+    "LatentEncoder": "encoder",
+    "RL2Error": "errors",
+    "RL2Result": "scoring",
+    "ResNetL2": "metric",
+    "list_weights": "weights",
+    "score": "scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: torch and torchmetrics take seconds to import, which `rl2 --help` should not.
+    if name in ("functional", "weights"):
+        return import_module(f"{__name__}.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

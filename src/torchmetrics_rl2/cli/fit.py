@@ -11,8 +11,6 @@ from typer import Argument, Option
 
 from torchmetrics_rl2.cli.output import errors, print_json, progress_bars
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images import ImageReader, find_images
-from torchmetrics_rl2.scoring import default_workers
 from torchmetrics_rl2.splitting import group_by_parent, read_groups, split_images
 
 
@@ -77,6 +75,8 @@ def fit(
         if (error.name or "").partition(".")[0] != "lightning":
             raise
         raise RL2Error("rl2 fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
+    from torchmetrics_rl2.images import ImageReader, find_images
+    from torchmetrics_rl2.scoring import default_workers
     from torchmetrics_rl2.training import FitSettings
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -6,19 +6,20 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich import progress
 from rich.console import Console
 
-from torchmetrics_rl2.images import Progress
+if TYPE_CHECKING:
+    from torchmetrics_rl2.images import Progress
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager
-def progress_bars() -> Iterator[Progress]:
+def progress_bars() -> Iterator["Progress"]:
     """A bar for each thing that is being done, with images/s where images are read."""
     columns = (
         progress.TextColumn("{task.description}"),

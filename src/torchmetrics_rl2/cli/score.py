@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2 import scoring
 from torchmetrics_rl2.cli.output import print_json, progress_bars
 
 
@@ -43,6 +42,8 @@ def score(
 
     rl2 score generated/ --weights ours.safetensors --json
     """
+    from torchmetrics_rl2 import scoring
+
     with progress_bars() as report:
         result = scoring.score(
             fake,

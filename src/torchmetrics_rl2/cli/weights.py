@@ -7,8 +7,6 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2.weights import list_weights, load_weights
-
 
 def weights(
     name: Annotated[str | None, Argument(help="Name or path; without it, all names are listed.")] = None,
@@ -20,6 +18,8 @@ def weights(
 
     rl2 weights lung-colon
     """
+    from torchmetrics_rl2.weights import list_weights, load_weights
+
     if name is None:
         rows = [dataclasses.asdict(entry) for entry in list_weights()]
         lines = [f"{row['name']:16}{row['bytes'] / 1e6:5.1f} MB  {row['summary']}" for row in rows]
