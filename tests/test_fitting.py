@@ -1,7 +1,5 @@
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -117,25 +115,41 @@ def test_what_cannot_be_started(split, weights_file, tmp_path):
             fit(split, tmp_path / out, backbone=weights_file, settings=QUICK, **options)
 
 
+INTERRUPTED = """
+import os, signal
+from torchmetrics_rl2.cli import main
+from torchmetrics_rl2.training import FlowTraining
+FlowTraining.on_train_epoch_end = lambda self: self.current_epoch == {epoch} and os.kill(os.getpid(), signal.SIGINT)
+main()
+"""
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_file(patches, weights_file, tmp_path):
-    def command(out, *more):
-        options = ["--backbone", str(weights_file), "--layers", "1", "--hidden", "8", "--patience", "400"]
-        program = "from torchmetrics_rl2.cli import main; main()"
-        return [sys.executable, "-c", program, "fit", str(patches), "-o", str(tmp_path / out), *options, *more]
+    def run(out, *more, epoch=None):
+        """Fit; the process gets a SIGINT at the end of an epoch."""
+        options = [
+            "--backbone",
+            weights_file,
+            "--layers",
+            "1",
+            "--hidden",
+            "8",
+            "--patience",
+            "400",
+            "--max-epochs",
+            "30",
+        ]
+        command = [sys.executable, "-c", INTERRUPTED.format(epoch=epoch), "fit", patches, "-o", tmp_path / out]
+        return subprocess.run([*map(str, command), *map(str, options), *more], capture_output=True, text=True)
 
-    epochs = ("--max-epochs", "60")
-    subprocess.run(command("whole.safetensors", *epochs), check=True, capture_output=True)
-    started = subprocess.Popen(command("cut.safetensors", *epochs), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "cut.fit" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    started.send_signal(signal.SIGINT)
-    _, errors = started.communicate(timeout=60)
-    assert started.returncode == 130, errors
-    assert b"--resume" in errors
+    assert run("whole.safetensors").returncode == 0
+    interrupted = run("cut.safetensors", epoch=12)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert "--resume" in interrupted.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.fit", "whole.safetensors"]
-    subprocess.run(command("cut.safetensors", *epochs, "--resume"), check=True, capture_output=True)
+    resumed = run("cut.safetensors", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
     whole, cut = (read_weights(tmp_path / name) for name in ("whole.safetensors", "cut.safetensors"))
     assert whole.weights_id == cut.weights_id
     assert not (tmp_path / "cut.fit").exists()
