@@ -35,7 +35,9 @@ def test_uint8_and_float_of_the_same_image_agree_exactly(encoder, images):
 
 def test_floats_are_rounded_and_clamped(encoder, images):
     exact = images.float() / 255
-    assert torch.equal(encoder(exact + 0.4 / 255), encoder((exact * 255 + 0.4).round().clamp(0, 255).to(torch.uint8)))
+    for shift in (0.4, 0.6):
+        rounded = (images.int() + round(shift)).clamp(0, 255).to(torch.uint8)
+        assert torch.equal(encoder(exact + shift / 255), encoder(rounded))
     assert torch.equal(encoder(exact * 0 + 3.7), encoder(torch.full_like(images, 255)))
 
 
