@@ -129,6 +129,24 @@ def test_autocast_and_lower_matmul_precision_do_not_reach_it(encoder, images):
         torch.set_float32_matmul_precision(precision)
 
 
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="since torch 2.9")
+def test_the_newer_precision_switches_do_not_reach_it_and_stay_as_they_were(encoder, images):
+    before, units = (
+        encoder(images),
+        (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.cudnn.conv),
+    )
+    were = [unit.fp32_precision for unit in units]
+    wanted = ["bf16", "bf16", "tf32"]
+    try:
+        for unit, value in zip(units, wanted, strict=True):
+            unit.fp32_precision = value
+        assert torch.equal(encoder(images), before)
+        assert [unit.fp32_precision for unit in units] == wanted
+    finally:
+        for unit, value in zip(units, were, strict=True):
+            unit.fp32_precision = value
+
+
 def test_default_dtype_and_device_do_not_reach_it(weights_file, encoder, images):
     torch.set_default_dtype(torch.bfloat16)
     try:

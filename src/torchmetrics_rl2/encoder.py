@@ -245,15 +245,34 @@ def check_images(images: Any) -> None:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """No gradients, no autocast, no TF32, no algorithm chosen by timing."""
-    precision = torch.get_float32_matmul_precision()
-    flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False), flags:
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(precision)
+    """No gradients, no autocast, no TF32 or bfloat16 inside float32, no algorithm chosen by timing."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), _ieee_float32():
+        yield
+
+
+@contextmanager
+def _ieee_float32() -> Iterator[None]:
+    backends = torch.backends
+    if not hasattr(backends, "fp32_precision"):  # torch before 2.9
+        precision = torch.get_float32_matmul_precision()
+        with backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            torch.set_float32_matmul_precision("highest")
+            try:
+                yield
+            finally:
+                torch.set_float32_matmul_precision(precision)
+        return
+    units = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    switches: list[tuple[Any, str, object]] = [(unit, "fp32_precision", "ieee") for unit in units]
+    switches += [(backends.cudnn, "benchmark", False), (backends.cudnn, "deterministic", True)]
+    before = [getattr(owner, name) for owner, name, _ in switches]
+    try:
+        for owner, name, value in switches:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name, _), value in zip(switches, before, strict=True):
+            setattr(owner, name, value)
 
 
 def _to_8_bit(images: Tensor, dtype: torch.dtype) -> Tensor:

@@ -109,6 +109,8 @@ DAMAGED = {
     "format version 2.*Upgrade": reheaded(lambda header: header.update(format_version=2)),
     "damaged header": reheaded(lambda header: header.pop("preprocessing")),
     "damaged header.*unexpected": reheaded(lambda header: header["flow"].update(depth=3)),
+    "1000000000 layers": reheaded(lambda header: header["flow"].update(layers=10**9)),
+    "width 1000000000": reheaded(lambda header: header["flow"].update(hidden=10**9)),
     "missing or unknown tensors": lambda source, target: rewritten(
         source, target, None, lambda tensors: tensors.pop("flow.linear.mean")
     ),

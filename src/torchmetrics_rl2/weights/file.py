@@ -198,11 +198,9 @@ def _refuse_non_files(path: Path) -> None:
 def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Weights:
     raw = header["preprocessing"]
     preprocessing = Preprocessing(tuple(raw["mean"]), tuple(raw["std"]), raw["px"], raw["mpp"])
+    _check_flow_size(path, header["flow"], tensors)
     flow = RealNVP(**header["flow"]).state_dict()
     trunk = empty_trunk().state_dict()
-    features = header["flow"]["features"]
-    if features != 512:
-        raise RL2Error(f"{path} holds a flow of {features} features, but a ResNet-18 has 512.")
     expected = {f"trunk.{key}": value for key, value in trunk.items()}
     expected |= {f"flow.{key}": value for key, value in flow.items()}
     names = set(tensors) - {"reference.sum", "reference.square_sum", "reference.count", "reference.scores"}
@@ -218,7 +216,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
                 f"{path} has {key} of shape {tuple(got.shape)} and {got.dtype}; "
                 f"expected {tuple(value.shape)} and {allowed[-1]}."
             )
-    reference = _read_reference(path, tensors, features)
+    reference = _read_reference(path, tensors)
     broken = [key for key, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise RL2Error(f"{path} has values that are not finite in {broken[0]}: the fit it came from failed.")
@@ -233,14 +231,26 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
     )
 
 
-def _read_reference(path: Path, tensors: dict[str, Tensor], features: int) -> Reference | None:
+def _check_flow_size(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Before a flow of that size is built: the sizes are those of the tensors."""
+    layers = sum(key.startswith("flow.couplings.") and key.endswith(".permutation") for key in tensors)
+    first = tensors.get("flow.couplings.0.conditioner.0.bias")
+    hidden = config["hidden"] if first is None else len(first)
+    if (config["features"], config["layers"], config["hidden"]) != (512, layers, hidden):
+        raise RL2Error(
+            f"{path} describes a flow of {config['features']} features, {config['layers']} layers and width "
+            f"{config['hidden']}, but its tensors are of 512, {layers} and {hidden}. Copy or download it again."
+        )
+
+
+def _read_reference(path: Path, tensors: dict[str, Tensor]) -> Reference | None:
     if not any(key.startswith("reference.") for key in tensors):
         return None
     sums = LatentSums(*(tensors[f"reference.{key}"] for key in ("sum", "square_sum", "count")))
     scores = tensors["reference.scores"]
     shapes = (tuple(sums.sum.shape), tuple(sums.square_sum.shape), tuple(sums.count.shape), tuple(scores.shape[1:]))
     dtypes = (sums.sum.dtype, sums.square_sum.dtype, sums.count.dtype, scores.dtype)
-    if shapes != ((features,), (), (), (3,)) or dtypes != (torch.float64, torch.float64, torch.int64, torch.float32):
+    if shapes != ((512,), (), (), (3,)) or dtypes != (torch.float64, torch.float64, torch.int64, torch.float32):
         raise RL2Error(f"{path} has a malformed reference: shapes {shapes}, {dtypes}.")
     return Reference(sums, scores)
 
