@@ -252,7 +252,7 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _ieee_float32() -> Iterator[None]:
-    backends = torch.backends
+    backends: Any = torch.backends
     if not hasattr(backends, "fp32_precision"):  # torch before 2.9
         precision = torch.get_float32_matmul_precision()
         with backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
