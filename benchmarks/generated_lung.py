@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from torchmetrics_rl2 import LatentEncoder
+from torchmetrics_rl2.flow import log_likelihood
 from torchmetrics_rl2.functional import resnet_l2
 from torchmetrics_rl2.images import find_images, read_image
 
@@ -43,9 +44,8 @@ def main() -> None:
 
     def encode(images: list[Tensor]) -> tuple[Tensor, Tensor]:
         batches = torch.stack(images).split(32)
-        return torch.cat([encoder(batch) for batch in batches]), torch.cat(
-            [encoder.log_prob(batch) for batch in batches]
-        )
+        z, log_det = (torch.cat(parts) for parts in zip(*map(encoder.encode, batches), strict=True))
+        return z, log_likelihood(z, log_det)
 
     real, _ = encode([read_image(path) for path in find_images(arguments.reference)])
     sets = {"lung, other tiles": encode([read_image(path) for path in find_images(arguments.lung)])}

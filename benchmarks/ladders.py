@@ -63,7 +63,7 @@ def encode(encoder: LatentEncoder, images: Tensor) -> tuple[LatentSums, Tensor]:
     """Sums of latents, and log-likelihoods."""
     parts = []
     for batch in images.split(32):
-        z, log_det = encoder.flow(encoder.features(batch))
+        z, log_det = encoder.encode(batch)
         parts.append((z, log_likelihood(z, log_det)))
     z, likelihood = (torch.cat(values) for values in zip(*parts, strict=True))
     return latent_sums(z), likelihood
@@ -100,7 +100,6 @@ def main() -> None:
     arguments = parser.parse_args()
     reader = ImageReader(tile=arguments.tile)
     encoder = LatentEncoder.load(arguments.weights)
-    encoder.requires_grad_(False)
 
     def load(source: str) -> Tensor:
         return torch.cat([batch.images for batch in reader.read(find_images(source))])

@@ -116,6 +116,31 @@ def test_folders_globs_lists_and_files(tmp_path):
     assert names(tmp_path / "list.txt") == ["sub/c.jpg", "b.png"]
 
 
+def test_links_hidden_folders_and_second_names_of_a_file(tmp_path):
+    for name in ("data/a.png", "data/.thumbs/b.png", "other/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    assert [path.name for path in find_images(tmp_path / "data")] == ["a.png", "c.png"]
+    assert [path.name for path in find_images(f"{tmp_path}/data/**/*.png")] == ["a.png", "c.png"]
+    (tmp_path / "list.txt").write_text("\ufeffdata/a.png\r\nother/../data/a.png\r\n", encoding="utf-8")
+    assert find_images(tmp_path / "list.txt") == [tmp_path / "data" / "a.png"]
+    with pytest.raises(RL2Error, match="is empty"):
+        find_images("")
+    with pytest.raises(RL2Error, match="no folder, list or image"):
+        find_images("x" * 5000)
+
+
+def test_many_sizes_do_not_wait_for_the_last_file(tmp_path):
+    paths = [save(tmp_path / f"{i}.png", np.zeros((40 + i, 40, 3), np.uint8)) for i in range(40)]
+    reader = ImageReader(batch_size=2)
+    batches = reader.read(paths)
+    next(batches)
+    assert reader.files_read < 20
+    assert 1 + sum(1 for _ in batches) == 40
+
+
 @pytest.mark.parametrize("kind", ["empty folder", "texts", "nothing", "glob", "bad list", "empty list", "binary"])
 def test_a_source_without_images_says_so(tmp_path, kind):
     folder = tmp_path / "folder"
@@ -173,7 +198,7 @@ def test_batches_hold_one_size_and_all_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tile": 31}, {"scale": 0.0}, {"scale": float("nan")}, {"batch_size": 0}, {"workers": -1}]
+    "wrong", [{"tile": 31}, {"scale": 0.0}, {"scale": float("nan")}, {"scale": 1e9}, {"batch_size": 0}, {"workers": -1}]
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(RL2Error, match="got"):

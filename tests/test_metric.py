@@ -3,6 +3,7 @@ import gc
 import pickle
 import warnings
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,7 +140,7 @@ def test_reference_inside_the_weights(encoder):
         value = metric(images, real=False)
     mean = encoder.reference.sums.sum / encoder.reference.sums.count
     torch.testing.assert_close(value, (encoder(images).double().mean(0) - mean).norm().float(), rtol=1e-5, atol=0)
-    assert set(sums(metric)) == {"fake_sum", "fake_square_sum", "fake_count"}
+    assert not any(name.startswith("real") for name in sums(metric))
 
 
 def test_real_images_are_skipped_before_the_network_where_a_reference_stands_in(weights):
@@ -353,6 +354,64 @@ def test_value_does_not_depend_on_batch_size_and_order(encoder):
                 metric.update(fake[chosen], real=False)
             values.append(metric.compute().double().item())
     assert max(values) - min(values) <= 1e-6 * values[0]
+
+
+def test_a_collection_does_not_merge_references_of_different_weights(weights):
+    shifted = dict(weights.flow) | {"linear.mean": weights.flow["linear.mean"] + 1}
+    encoders = LatentEncoder(weights), LatentEncoder(replace(weights, flow=shifted)), LatentEncoder(weights)
+    collection = MetricCollection({f"m{i}": ResNetL2(e, reference="weights") for i, e in enumerate(encoders)})
+    # Real images are skipped: after the first update all sums are still 0.
+    collection.update(random_images(4, seed=1), real=True)
+    collection.update(random_images(4, seed=2), real=False)
+    alone = [ResNetL2(encoder, reference="weights")(random_images(4, seed=2), real=False) for encoder in encoders]
+    assert list(collection.compute().values()) == alone
+    assert alone[0] != alone[1]
+    assert sorted(map(len, collection.compute_groups.values())) == [1, 2]
+
+
+@pytest.mark.parametrize("broken", ["update", "compute"])
+def test_an_exception_in_forward_loses_nothing(encoder, images, broken, monkeypatch):
+    metric = ResNetL2(encoder)
+    metric.update(images, torch.arange(12) < 6)
+    before, value = sums(metric), metric.compute()
+    if broken == "compute":
+        monkeypatch.setattr("torchmetrics_rl2.metric.distance", lambda *args: 1 / 0)
+    with pytest.raises((ValueError, ZeroDivisionError)):
+        metric(images[:, :, :16, :16] if broken == "update" else images, real=False)
+    monkeypatch.undo()
+    assert all(torch.equal(getattr(metric, name), kept) for name, kept in before.items())
+    assert metric.compute() == value
+    assert metric(images, torch.arange(12) < 6) == value
+
+
+def test_one_sided_forwards_do_not_use_up_the_warning(encoder):
+    metric = ResNetL2(encoder, normalize=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metric(random_images(4) / 255, real=True).isnan()
+        assert metric(random_images(4, seed=1) / 255, real=False).isnan()
+        assert metric.compute().isfinite()
+    metric.update(torch.full((1, 3, 64, 64), torch.nan), real=False)
+    with pytest.warns(UserWarning, match="NaN pixels"):
+        metric.compute()
+
+
+def test_a_users_own_network_keeps_its_mode_and_is_not_shared_with_a_copy_of_its_owner():
+    owner = nn.Module()
+    owner.net = Moments()
+    owner.rl2 = ResNetL2(owner.net)
+    owner.train()
+    owner.rl2.update(random_images(4), real=True)
+    assert owner.net.dropout.training
+    assert torch.equal(
+        owner.rl2.real_sum, ResNetL2(Moments().eval()).real_sum + random_images(4).double().mean((2, 3)).sum(0)
+    )
+    twin = copy.deepcopy(owner)
+    assert twin.net is not owner.net
+    assert twin.rl2.encoder is twin.net
+    late = nn.Module()
+    late.rl2, late.net = ResNetL2(owner.net), owner.net
+    assert copy.deepcopy(late).net is not owner.net
 
 
 def test_plots_a_value_and_a_history():

@@ -52,5 +52,18 @@ def test_groups_from_a_table_or_the_parent(tmp_path):
     table.write_text("file,slide\n")
     with pytest.raises(RL2Error, match="columns file, slide; expected path and group"):
         read_groups(table, paths, tmp_path)
+    for content, sentence in (
+        ("path,group\na/1.png\n", "line 2"),
+        ("path,group\na/1.png,x\na/1.png,y\n", "line 3"),
+        ("path,group\n\0,x\n", "line 2|cannot be read"),
+    ):
+        table.write_text(content)
+        with pytest.raises(RL2Error, match=sentence):
+            read_groups(table, paths, tmp_path)
+    table.write_bytes("path,group\nä.png,x\n".encode("latin-1"))
+    with pytest.raises(RL2Error, match="UTF-8"):
+        read_groups(table, paths, tmp_path)
+    table.write_text("path,group\na/1.png,slide1\nb/2.png,slide2\n", encoding="utf-8-sig")
+    assert len(read_groups(table, paths, tmp_path)) == 2
     with pytest.raises(RL2Error, match="no table"):
         read_groups(tmp_path / "gone.csv", paths, tmp_path)

@@ -12,7 +12,7 @@ def test_fitting_finds_structure_that_standardisation_misses(tmp_path):
     flow.linear.adapt(features[:1500])
     module = FlowTraining(flow, features[:1500], features[1500:], FitSettings(max_epochs=30, learning_rate=5e-3))
     before = flow.log_prob(features[1500:]).mean().item()
-    held_out, epochs = train_flow(module, tmp_path, None, "cpu", 1, 1)
+    held_out, epochs = train_flow(module, before, tmp_path, None, "cpu", 1, 1)
     assert held_out > before + 2
     assert epochs <= 30
     assert flow.log_prob(features[1500:]).mean().item() == pytest.approx(held_out, rel=1e-4)

@@ -96,6 +96,7 @@ class FeatureExtractor(_Frozen):
     def forward(self, images: Tensor) -> Tensor:
         """Features ``(N, 512)`` of raw images ``(N, 3, H, W)``."""
         check_images(images)
+        self.trunk.eval()  # model.apply(lambda m: m.train()) passes by train() above
         with exact_arithmetic(self.device):
             pixels = images.to(self.dtype) if images.dtype == torch.uint8 else _to_8_bit(images, self.dtype)
             pixels = (pixels / 255 - self.mean) / self.std
@@ -169,11 +170,11 @@ class LatentEncoder(_Frozen):
 
     def forward(self, images: Tensor) -> Tensor:
         """Latents ``(N, 512)`` of raw images ``(N, 3, H, W)``."""
-        return self._encode(images)[0]
+        return self.encode(images)[0]
 
     def log_prob(self, images: Tensor) -> Tensor:
         """Log-likelihoods ``(N,)`` of raw images ``(N, 3, H, W)``, in nats (Eq. 2 of the RL2 paper)."""
-        return log_likelihood(*self._encode(images))
+        return log_likelihood(*self.encode(images))
 
     def with_dtype(self, dtype: torch.dtype) -> "LatentEncoder":
         """A copy that computes in another dtype, float32 or float64."""
@@ -183,7 +184,8 @@ class LatentEncoder(_Frozen):
             nn.Module._apply(module, lambda value: value.to(dtype) if value.is_floating_point() else value)  # type: ignore[no-untyped-call]
         return twin
 
-    def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents ``(N, 512)`` and log-determinants ``(N,)`` of raw images ``(N, 3, H, W)``, in one pass."""
         features = self.features(images)
         self._warn_of_other_px(images)
         with exact_arithmetic(self.device):

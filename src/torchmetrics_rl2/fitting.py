@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
 __all__ = ["FitResult", "FitSettings", "fit"]
 
 SHARD = 1024
+RECORD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ def fit(
 
     """
     out, settings, reader = Path(out), settings or FitSettings(), reader or ImageReader()
+    if mpp is not None and not 0 < mpp < math.inf:
+        raise RL2Error(f"The mpp is a resolution above 0 um/px, but got {mpp}.")
+    if num_nodes < 1 or (isinstance(devices, int) and devices < 1):
+        raise RL2Error(f"A fit needs at least one device and one node, but got {devices} and {num_nodes}.")
     trunk = load_backbone(backbone)
     run = _run_folder(out, resume, _description(split, trunk, settings, reader))
     device = feature_device(accelerator)
@@ -104,9 +110,10 @@ def fit(
     for side, paths in vars(split).items():
         try:
             shards = _features(extractor, paths, reader, run / side, progress)
-        except RL2Error:
-            if not any(run.glob("*.pt")):
-                shutil.rmtree(run)
+        except RL2Error as error:
+            if any(run.glob("*.pt")):
+                raise RL2Error(f"{error} What was computed is kept; go on with --resume.") from error
+            _remove(run)
             raise
         features[side] = torch.cat([shard["features"] for shard in shards])
         sizes |= {px for shard in shards for px in shard["px"]}
@@ -120,10 +127,16 @@ def fit(
     flow.linear.adapt(features["fit"])
     with torch.no_grad():
         gaussian = flow.log_prob(features["stop"]).mean().item()
+    if not math.isfinite(gaussian):
+        _remove(run)
+        raise RL2Error(
+            f"The features of the {len(features['fit'])} patches that fit the flow do not vary or are not finite, and no "
+            "flow fits them. Are the images all the same, and is the backbone sound?"
+        )
     held_out, epochs = gaussian, 0
     if settings.layers:
         module = FlowTraining(flow, features["fit"], features["stop"], settings)
-        held_out, epochs = train_flow(module, run, progress, accelerator, devices, num_nodes)
+        held_out, epochs = train_flow(module, gaussian, run, progress, accelerator, devices, num_nodes)
 
     px = sizes.pop() if len(sizes) == 1 else None
     # The trunk's own scale says nothing of these patches.
@@ -152,7 +165,7 @@ def fit(
     )
     if getattr(rank_zero_only, "rank", 0) == 0:
         write_weights(weights, out)
-        shutil.rmtree(run)
+        _remove(run)
     return FitResult(
         out=str(out),
         weights_id=weights.weights_id,
@@ -173,25 +186,45 @@ def run_folder(out: Path) -> Path:
 
 def _run_folder(out: Path, resume: bool, description: dict[str, Any]) -> Path:
     run = run_folder(out)
-    record = run / "run.json"
+    record = run / RECORD
     if out.suffix != ".safetensors":
         raise RL2Error(f"The output is a .safetensors file, but got {out}.")
     if out.exists():
         raise RL2Error(f"{out} exists. Choose another name, or remove it first.")
-    if not out.parent.is_dir():
-        raise RL2Error(f"The folder {out.parent} for the output does not exist. Create it first.")
-    is_first = "LOCAL_RANK" not in os.environ
-    if record.exists() and not resume and is_first:
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise RL2Error(f"The folder {out.parent} for the output does not exist or is not writable.")
+    if run.exists() and not record.is_file():
+        raise RL2Error(f"The run would be kept in {run}, which is something else. Choose another output, or move it.")
+    # Lightning starts the other processes of a machine with the same command, and this set.
+    if record.exists() and not resume and "LOCAL_RANK" not in os.environ:
         raise RL2Error(f"{run} holds an interrupted run. Go on with --resume, or remove the folder.")
     if resume and not record.exists():
         raise RL2Error(f"There is no interrupted run {run} to resume. Leave out --resume to start one.")
-    if record.exists() and json.loads(record.read_text()) != description:
-        before = json.loads(record.read_text())
-        changed = [key for key in description if description[key] != before.get(key)]
-        raise RL2Error(f"{run} is a run with other {', '.join(changed)}. Resume with the same, or remove the folder.")
-    run.mkdir(exist_ok=True)
-    record.write_text(json.dumps(description, indent=1))
+    if record.exists():
+        try:
+            before = json.loads(record.read_text())
+            changed = [key for key in description if description[key] != before[key]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RL2Error(f"{record} is damaged. Remove the folder, and leave out --resume.") from error
+        if changed:
+            raise RL2Error(
+                f"{run} is a run with other {', '.join(changed)}. Resume with the same, or remove the folder."
+            )
+        return run
+    try:
+        run.mkdir()
+        record.write_text(json.dumps(description, indent=1))
+    except OSError as error:
+        raise RL2Error(f"The run cannot be kept in {run}: {error.strerror}.") from error
     return run
+
+
+def _remove(run: Path) -> None:
+    """Remove what a run keeps, and the folder if nothing else is in it."""
+    for file in (*run.glob("*.pt"), *run.glob("*.ckpt"), run / RECORD):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        run.rmdir()
 
 
 def _description(split: Split, trunk: Backbone, settings: FitSettings, reader: ImageReader) -> dict[str, Any]:

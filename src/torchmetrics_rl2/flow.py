@@ -168,7 +168,7 @@ class RealNVP(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if features < 2 or layers < 0 or hidden < 1 or not scale_bound > 0:
+        if features < 2 or layers < 0 or hidden < 1 or not 0 < scale_bound < math.inf:
             raise ValueError(
                 "RealNVP needs features >= 2, layers >= 0, hidden >= 1 and scale_bound > 0, but got "
                 f"features={features}, layers={layers}, hidden={hidden}, scale_bound={scale_bound}."

@@ -1,7 +1,6 @@
 """Folders, globs and lists of patches to batches of uint8 tensors."""
 
 import glob
-import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,8 @@ Progress = Callable[[str, int, int, int], None]
 """Told what is being done, how much of it is done, how much there is, and images read since the last call."""
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+GREATEST_SCALE = 16
+SIZES_WAITING = 8
 GREYSCALE = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -36,40 +37,65 @@ def find_images(source: str | Path) -> list[Path]:
         RL2Error: If nothing is there, or a listed file does not exist.
 
     """
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if _is_image(p) and not p.name.startswith("."))
-        others = sum(p.is_file() for p in path.rglob("*")) - len(found)
-        nothing = f"The folder {path} holds no images" + (f", but {others} other files" if others else "") + "."
-    elif path.is_file() and path.suffix.lower() in EXTENSIONS:
-        return [path]
-    elif path.is_file():
-        found = _listed(path)
-        nothing = f"The list {path} is empty."
+    text = os.fspath(source)
+    if text == "":
+        raise RL2Error("The source of images is empty. Expected a folder, a glob, a list or an image.")
+    if os.path.isdir(text):
+        found, others = _in_folder(text)
+        nothing = f"The folder {text} holds no images" + (f", but {others} other files" if others else "") + "."
+    elif os.path.isfile(text):
+        found = [Path(text)] if _is_image(text) else _listed(Path(text))
+        nothing = f"The list {text} is empty."
     else:
-        found = sorted(p for p in map(Path, glob.glob(os.fspath(source), recursive=True)) if _is_image(p))  # noqa: PTH207
-        nothing = f"There is no folder, list or image {source}, and as a pattern it matches no image."
+        found = sorted(Path(match) for match in glob.glob(text, recursive=True) if _is_image(match))  # noqa: PTH207
+        nothing = f"There is no folder, list or image {text}, and as a pattern it matches no image."
     if not found:
         raise RL2Error(f"{nothing} Expected files ending in {', '.join(EXTENSIONS)}.")
-    return list(dict.fromkeys(found))
+    unique: dict[str, Path] = {}
+    for path in found:
+        unique.setdefault(os.path.realpath(path), path)
+    return list(unique.values())
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and path.is_file()
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(EXTENSIONS) and os.path.isfile(path)
+
+
+def _in_folder(folder: str) -> tuple[list[Path], int]:
+    """Images below a folder, linked folders included and hidden ones not, and the number of other files."""
+
+    def refuse(error: OSError) -> None:
+        raise RL2Error(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
+    found, others, visited = [], 0, set()
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        visited.add(os.path.realpath(parent))
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in visited
+        ]
+        for name in files:
+            is_image = not name.startswith(".") and _is_image(os.path.join(parent, name))
+            found += [Path(parent, name)] if is_image else []
+            others += not is_image
+    return sorted(found), others
 
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except OSError as error:
+        raise RL2Error(f"The list {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise RL2Error(
             f"{path} is neither an image ({', '.join(EXTENSIONS)}) nor a text file with a path a line."
         ) from error
     listed = [path.parent / line for line in lines if line]
-    missing = [p for p in listed if not p.is_file()]
+    missing = [p for p in listed if not os.path.isfile(p)]
     if missing:
         raise RL2Error(
-            f"{len(missing)} of {len(listed)} lines of {path} are no files, {missing[0]} for one. "
+            f"{len(missing)} of {len(listed)} lines of {path} are no files, {str(missing[0])[:200]} for one. "
             "A list has one path a line, relative to the list."
         )
     return listed
@@ -103,8 +129,8 @@ def read_image(path: Path) -> Tensor:
             return pixels
     except RL2Error:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RL2Error(f"{path} cannot be read as an image: {error}") from error
+    except Exception as error:  # decoders raise anything on damaged files, a TypeError for one
+        raise RL2Error(f"{path} cannot be read as an image: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -145,8 +171,8 @@ class ImageReader:
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < LEAST_PX:
             raise RL2Error(f"Tiles need at least {LEAST_PX} px, but got tile={self.tile}.")
-        if self.scale is not None and not (0 < self.scale < math.inf):
-            raise RL2Error(f"The scale is a factor above 0, but got scale={self.scale}.")
+        if self.scale is not None and not 0 < self.scale <= GREATEST_SCALE:
+            raise RL2Error(f"The scale is a factor above 0 and at most {GREATEST_SCALE}, but got scale={self.scale}.")
         if self.batch_size < 1 or self.workers < 0:
             raise RL2Error(f"Expected batch_size >= 1 and workers >= 0, got {self.batch_size} and {self.workers}.")
 
@@ -163,10 +189,13 @@ class ImageReader:
                 self.unreadable.append(read)
                 continue
             queue = waiting[tuple(read.shape[1:])]
-            queue += [(image, path) for image in read]
+            # A copy: what a worker sends keeps a file open for as long as it is used.
+            queue += [(image.clone(), path) for image in read]
             while len(queue) >= self.batch_size:
                 yield _batch(queue[: self.batch_size])
                 del queue[: self.batch_size]
+            if sum(map(len, waiting.values())) >= SIZES_WAITING * self.batch_size:
+                yield _batch(waiting.pop(max(waiting, key=lambda size: len(waiting[size]))))
         for queue in waiting.values():
             if queue:
                 yield _batch(queue)

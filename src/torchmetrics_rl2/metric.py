@@ -1,7 +1,8 @@
 """ResNetL2, the torchmetrics metric."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +42,7 @@ class ResNetL2(Metric):
 
     Args:
         encoder: Name of weights, path of a weights file, or a module that maps images to ``(N, num_features)`` and
-            has ``num_features``. The module is called in evaluation mode and without gradients.
+            has ``num_features``; it is called in evaluation mode and without gradients.
         reference: ``"weights"`` measures from the real images inside the weights; real images given to ``update`` are
             then skipped before the network. ``None`` measures from the real images given to ``update``.
         normalize: If ``True``, images are floats in [0, 1], else uint8.
@@ -102,12 +103,22 @@ class ResNetL2(Metric):
             )
         # Lightning builds large models on the meta device; sums and a network with its weights are real from the start.
         self._device = torch.device("cpu") if self.device.type == "meta" else self.device
-        self.encoder = network_on(network.eval(), self.device)
+        self.encoder = network_on(network, self.device)
         self.normalize = normalize
         self.reset_real_features = reset_real_features
         self.debiased = debiased
-        self._reference = _reference_in(network) if reference == "weights" else None
-        self._clear_all = False
+        self._reference: LatentSums | None = None
+        if reference == "weights":
+            if not isinstance(network, LatentEncoder) or network.reference is None:
+                raise ValueError(
+                    f"ResNetL2(reference='weights') needs weights with a reference, but {type(network).__name__} holds "
+                    "none; leave reference out and give real images to update."
+                )
+            self._reference = network.reference.sums
+            # While only real images came, the sums of all weights are 0, and a MetricCollection would merge them.
+            mark = torch.tensor(int(network.weights_id[:15], 16), device=self.device)
+            self.add_state("weights_mark", mark, dist_reduce_fx="max")
+        self._in_forward = False
         self._has_warned = False
 
         # Metrics that differ after a reset must differ in their states, else a MetricCollection merges them.
@@ -134,8 +145,7 @@ class ResNetL2(Metric):
             if fake is False or not torch.as_tensor(fake).any():
                 return
             imgs, sides = imgs if fake is True else imgs[fake], {"fake": True}
-        self.encoder.eval()
-        with torch.no_grad():
+        with torch.no_grad(), _evaluating(self.encoder):
             latents = self.encoder(imgs)
         width = self.fake_sum.shape[0]
         if latents.shape != (len(imgs), width):
@@ -152,7 +162,8 @@ class ResNetL2(Metric):
         fake = self._sums("fake")
         real = self._sums(self._real_prefix) if self._reference is None else self._reference.to(fake.sum.device)
         value = distance(real, fake, self.debiased).float()
-        if self._update_count and not self._has_warned and value.isnan():
+        # One side alone is how FID's loop calls forward, and before the first update the base class warns.
+        if self._update_count and not self._in_forward and not self._has_warned and value.isnan():
             self._has_warned = True
             rank_zero_warn(_why_nan(real, fake, self.debiased))
         return value
@@ -160,17 +171,22 @@ class ResNetL2(Metric):
     def forward(self, imgs: Tensor, real: bool | Tensor) -> Tensor:
         """Add images and return the value of this batch alone."""
         self._check(imgs, real)
-        # The base class resets, updates and adds the earlier states back: kept reals would count twice.
-        self._clear_all = True
+        # No state is changed in place, so this is all that an exception in the base class could lose.
+        before = dict(self.__dict__)
+        self._in_forward = True
         try:
             value: Tensor = super().forward(imgs, real)
-            return value
-        finally:
-            self._clear_all = False
+        except BaseException:
+            self.__dict__.update(before)
+            raise
+        self._in_forward = False
+        return value
 
     def reset(self) -> None:
         """Forget all images, or only the generated ones with ``reset_real_features=False``."""
-        keep = not self.reset_real_features and not self._clear_all and self._reference is None
+        # Forward resets, updates and adds the earlier states back: kept reals would count twice.
+        keep = not self.reset_real_features and not self._in_forward and self._reference is None
+        self._has_warned = self._has_warned and self._in_forward
         kept = self._sums(self._real_prefix) if keep else None
         super().reset()
         if kept is not None:
@@ -245,10 +261,12 @@ class ResNetL2(Metric):
             super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ResNetL2":
-        memo[id(self.encoder)] = self.encoder
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        state = self.__getstate__()
+        # Shared, unless the owner of the metric owns the network too and copied it. The owner's memo is left alone.
+        encoder = memo.get(id(self.encoder), state.pop("encoder"))
+        twin.__setstate__(copy.deepcopy(state, memo) | {"encoder": encoder})
         return twin
 
     def _apply(  # type: ignore[override]
@@ -266,15 +284,15 @@ class ResNetL2(Metric):
         return super()._apply(move, exclude_state)
 
 
-def _reference_in(network: nn.Module) -> LatentSums:
-    reference = getattr(network, "reference", None)
-    if reference is None:
-        raise ValueError(
-            f"ResNetL2(reference='weights') needs weights with a reference, but {type(network).__name__} holds none; "
-            "leave reference out and give real images to update."
-        )
-    sums: LatentSums = reference.sums
-    return sums
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _why_nan(real: LatentSums, fake: LatentSums, debiased: bool) -> str:

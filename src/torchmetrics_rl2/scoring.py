@@ -92,11 +92,13 @@ def score(
     """
     device = default_device(device)
     reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
-    sources = {"fake": fake} | ({} if real == "weights" else {"real": real})
+    # A folder of that name is given as a Path.
+    inside = isinstance(real, str) and real == "weights"
+    sources = {"fake": fake} | ({} if inside else {"real": real})
     files = {side: find_images(source) for side, source in sources.items()}
     encoder = weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)
     encoder.to(device)
-    if real == "weights" and encoder.reference is None:
+    if inside and encoder.reference is None:
         raise RL2Error(f"{encoder.name} holds no reference; give real images with --real.")
 
     sides: dict[str, LatentSums] = {}
@@ -141,7 +143,7 @@ def default_device(device: str | torch.device | None) -> torch.device:
     """The device asked for, else a GPU if there is one, else the CPU."""
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=chosen)
+        torch.zeros((), device=chosen).item()
     except (RuntimeError, AssertionError) as error:
         raise RL2Error(f"The device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return chosen

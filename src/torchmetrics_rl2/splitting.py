@@ -50,11 +50,21 @@ def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, st
     """
     if not table.is_file():
         raise RL2Error(f"There is no table {table}. Expected a CSV with the columns path and group, or 'parent'.")
-    with table.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"path", "group"} <= set(reader.fieldnames or ()):
-            raise RL2Error(f"{table} has the columns {', '.join(reader.fieldnames or ())}; expected path and group.")
-        groups = {(base / row["path"]).resolve(): row["group"] for row in reader}
+    groups: dict[Path, str] = {}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            if not {"path", "group"} <= set(columns):
+                raise RL2Error(f"{table} has the columns {', '.join(columns)}; expected path and group.")
+            for row in reader:
+                path, group = (base / (row["path"] or "")).resolve(), row["group"]
+                if not row["path"] or not group or groups.setdefault(path, group) != group:
+                    raise RL2Error(f"{table}, line {reader.line_num}: expected one path and its one group, got {row}.")
+    except RL2Error:
+        raise
+    except (OSError, UnicodeError, ValueError, csv.Error) as error:
+        raise RL2Error(f"{table} cannot be read as a CSV in UTF-8: {error}.") from error
     missing = [path for path in paths if path.resolve() not in groups]
     if missing:
         raise RL2Error(

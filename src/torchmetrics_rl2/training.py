@@ -1,5 +1,6 @@
 """Maximum likelihood of a flow on features, with Lightning."""
 
+import math
 import signal
 import warnings
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.images import Progress
 
@@ -46,6 +48,15 @@ class FitSettings:
     max_epochs: int = 500
     patience: int = 20
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = (self.hidden, self.batch_size, self.max_epochs, self.patience)
+        rates = (self.scale_bound, self.learning_rate)
+        if self.layers < 0 or min(counts) < 1 or not all(0 < rate < math.inf for rate in rates):
+            raise RL2Error(
+                "A fit needs layers >= 0, hidden, batch size, epochs and patience >= 1, and a scale bound and a "
+                f"learning rate above 0, but got {self}."
+            )
 
 
 class FlowTraining(LightningModule):
@@ -98,6 +109,7 @@ class _Progress(Callback):
 
 def train_flow(
     module: FlowTraining,
+    gaussian: float,
     run: Path,
     progress: Progress | None,
     accelerator: str,
@@ -106,8 +118,6 @@ def train_flow(
 ) -> tuple[float, int]:
     """Train the couplings; leaves the best of them in the module, or none if none beat the linear layer alone."""
     untrained = {key: value.clone() for key, value in module.flow.state_dict().items()}
-    with torch.no_grad():
-        gaussian = module.flow.log_prob(module.stop_features).mean().item()
     checkpoint = ModelCheckpoint(
         run, "best", "held_out", mode="max", save_last=True, enable_version_counter=False, save_weights_only=False
     )

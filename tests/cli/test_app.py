@@ -92,6 +92,7 @@ BAD_INPUT = {
     "greyscale": "score {bad}/grey --weights {weights}",
     "at least 32 x 32": "score {bad}/dot --weights {weights}",
     "at least 2 on each side": "score {patches}/a/00.png --weights {weights}",
+    "is empty": "score {patches} --real= --weights {weights}",
     "There is no folder": "score {patches} --real {bad}/gone --weights {weights}",
     "'warp'": "score {patches} --device warp --weights {weights}",
     "Tiles need at least": "score {patches} --tile 8 --weights {weights}",

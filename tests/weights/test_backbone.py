@@ -27,6 +27,13 @@ def test_a_state_dict_loses_its_classifier_and_nothing_else(state, tmp_path):
         assert all(value.equal(expected[key]) for key, value in backbone.state_dict.items())
 
 
+def test_a_state_dict_in_half_precision_becomes_one_that_can_be_written(state, tmp_path):
+    torch.save({key: value.half() for key, value in state.items()}, tmp_path / "half.pth")
+    kept = load_backbone(tmp_path / "half.pth").state_dict
+    assert {value.dtype for key, value in kept.items() if "num_batches" in key} == {torch.int64}
+    assert kept["conv1.weight"].dtype == torch.float16
+
+
 def test_weights_lend_their_trunk(weights, weights_file):
     backbone = load_backbone(str(weights_file))
     assert backbone.preprocessing == weights.preprocessing

@@ -52,6 +52,13 @@ def test_a_bundled_file_is_checked_before_use(two_versions):
         load_weights("noise@2")
 
 
+def test_a_file_in_the_working_directory_does_not_shadow_a_name(two_versions, weights_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("noise", "noise@2"):
+        (tmp_path / name).write_bytes(b"other weights")
+        assert load_weights(name).name.startswith("noise@")
+
+
 def test_a_path_is_a_path(weights_file):
     assert load_weights(weights_file).name == str(weights_file)
     with pytest.raises(RL2Error, match="no weights file"):

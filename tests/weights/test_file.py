@@ -78,6 +78,13 @@ def test_a_failed_write_leaves_nothing(weights, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_could_not_be_read_is_not_written(weights, tmp_path):
+    flow = dict(weights.flow) | {"linear.log_det": torch.tensor(torch.nan)}
+    with pytest.raises(RL2Error, match="not finite"):
+        write_weights(replace(weights, flow=flow), tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_permissions_follow_the_umask(weights, tmp_path):
     before = os.umask(0o027)
     try:
@@ -118,6 +125,13 @@ DAMAGED = {
     "torch.float64": spoiled("flow.linear.mean", lambda tensor: tensor.double()),
     "malformed reference": spoiled("reference.sum", lambda tensor: tensor[:5]),
     "not finite": spoiled("trunk.bn1.bias", lambda tensor: torch.full_like(tensor, torch.nan)),
+    "std above 0": reheaded(lambda header: header["preprocessing"].update(std=[0.2, 0, 0.2])),
+    "damaged header.*std": reheaded(lambda header: header["preprocessing"].update(std="abc")),
+    "px and mpp": reheaded(lambda header: header["preprocessing"].update(px=-1)),
+    "card is no object": reheaded(lambda header: header.update(card="text")),
+    "impossible values in flow": spoiled("flow.couplings.0.permutation", lambda tensor: tensor * 0),
+    "impossible values in trunk": spoiled("trunk.bn1.running_var", lambda tensor: -tensor),
+    "0 images, 48 scores": spoiled("reference.count", lambda tensor: tensor * 0),
     "altered": spoiled("trunk.bn1.bias", lambda tensor: tensor + 1),
     "altered.*checksums": spoiled("reference.sum", lambda tensor: tensor * 2),
     "altered after": reheaded(lambda header: header["preprocessing"].update(px=32)),

@@ -1,7 +1,5 @@
 """The application: its verbs, and how each ends."""
 
-import sys
-
 import typer
 
 from torchmetrics_rl2 import __version__
@@ -36,11 +34,8 @@ def _options(
 
 
 def run() -> None:
-    """Run a verb; wrong input ends with a sentence and 2, Ctrl-C with 130."""
+    """Run a verb; wrong input ends with a sentence and 2."""
     try:
         app()
     except RL2Error as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        typer.echo("Interrupted.", err=True)
-        sys.exit(130)

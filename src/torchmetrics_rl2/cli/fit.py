@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2.cli.output import errors, print_json, progress_bars
+from torchmetrics_rl2.cli.output import errors, print_json, print_unreadable, progress_bars
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.splitting import group_by_parent, read_groups, split_images
 
@@ -65,7 +65,7 @@ def fit(
     """Fit a flow to your own real patches, and write weights that score and load like the ones that ship.
 
     70 % of the patches fit the flow, 10 % stop it, 20 % become the reference inside the file. A thousand patches take
-    minutes on two CPU cores. Interrupted with Ctrl-C, the same command with --resume goes on.
+    a minute or so on two CPU cores. Interrupted with Ctrl-C, the same command with --resume goes on.
 
     rl2 fit our_patches/ -o ours.safetensors --groups parent
     """
@@ -75,15 +75,13 @@ def fit(
         if (error.name or "").partition(".")[0] != "lightning":
             raise
         raise RL2Error("rl2 fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
+    from lightning_utilities.core.rank_zero import rank_zero_only
+
     from torchmetrics_rl2.images import ImageReader, find_images
     from torchmetrics_rl2.scoring import default_workers
     from torchmetrics_rl2.training import FitSettings
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    paths = find_images(images)
-    split = split_images(paths, _groups(groups, paths, images), seed)
-    device = fitting.feature_device(accelerator)
-    reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
     settings = FitSettings(
         layers=layers,
         hidden=hidden,
@@ -93,6 +91,10 @@ def fit(
         patience=patience,
         seed=seed,
     )
+    paths = find_images(images)
+    split = split_images(paths, _groups(groups, paths, images), seed)
+    device = fitting.feature_device(accelerator)
+    reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
     try:
         with progress_bars() as report:
             result = fitting.fit(
@@ -110,8 +112,11 @@ def fit(
                 progress=report,
             )
     except KeyboardInterrupt:
-        errors.print("Interrupted. The same command with --resume goes on from here.")
+        done = f"{out} is written" if out.exists() else "The same command with --resume goes on from here"
+        errors.print(f"Interrupted. {done}.")
         sys.exit(130)
+    if getattr(rank_zero_only, "rank", 0):
+        return
     if json:
         print_json(result)
         return
@@ -120,10 +125,7 @@ def fit(
         f"after {result.epochs} epochs, {result.n_reference} are its reference. Held-out: {result.held_out:.1f} "
         f"nats a patch, {result.gaussian:.1f} without couplings."
     )
-    if result.unreadable:
-        typer.echo(f"{len(result.unreadable)} files could not be read and were left out:")
-        for reason in result.unreadable:
-            typer.echo(f"  {reason}")
+    print_unreadable(result.unreadable)
 
 
 def _groups(groups: str | None, paths: list[Path], images: str) -> dict[Path, str] | None:

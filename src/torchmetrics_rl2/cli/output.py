@@ -15,7 +15,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from torchmetrics_rl2.images import Progress
 
-errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager
@@ -58,6 +58,14 @@ def _plain_warnings() -> Iterator[None]:
 def print_json(result: Any) -> None:
     """A dataclass as one JSON object on standard output."""
     typer.echo(json.dumps(dataclasses.asdict(result), indent=2))
+
+
+def print_unreadable(reasons: list[str]) -> None:
+    """What was left out, and why."""
+    if reasons:
+        typer.echo(f"{len(reasons)} files could not be read and were left out:")
+    for reason in reasons:
+        typer.echo(f"  {reason}")
 
 
 def fail(message: str) -> NoReturn:

@@ -1,11 +1,12 @@
 """``rl2 score``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2.cli.output import print_json, progress_bars
+from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
 
 
 def score(
@@ -47,7 +48,7 @@ def score(
     with progress_bars() as report:
         result = scoring.score(
             fake,
-            real or "weights",
+            "weights" if real is None else Path(real) if real else "",
             weights=weights,
             tile=tile,
             scale=scale,
@@ -60,12 +61,9 @@ def score(
     if json:
         print_json(result)
         return
-    reference = "the reference inside the weights" if result.real == "weights" else result.real
+    reference = "the reference inside the weights" if real is None else result.real
     typer.echo(
         f"RL2 {result.value:.4f} (debiased {result.debiased:.4f}): {result.n_fake} images of {result.fake} against "
         f"{result.n_real} of {reference}, weights {result.weights} ({result.weights_id[:12]})"
     )
-    if result.unreadable:
-        typer.echo(f"{len(result.unreadable)} files could not be read and were left out:")
-        for reason in result.unreadable:
-            typer.echo(f"  {reason}")
+    print_unreadable(result.unreadable)

@@ -1,5 +1,6 @@
 """Trunks to fit a flow on: of other weights, of torchvision, or from a state dict."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ def load_backbone(source: str | Path) -> Backbone:
             ) from error
         return Backbone("torchvision ResNet18_Weights.IMAGENET1K_V1", Preprocessing(), _trunk(state, "imagenet"))
     path = Path(source)
-    state_dict = _state_dict(path) if path.is_file() else None
+    # Known names come first, as everywhere; what is left is a file.
+    state_dict = _state_dict(path) if os.path.isfile(path) else None
     if state_dict is not None:
         return Backbone(path.name, Preprocessing(), _trunk(state_dict, str(path)))
     weights = load_weights(source)
@@ -95,5 +97,9 @@ def _trunk(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
             f"{source} is not the state dict of a torchvision ResNet-18: {len(wrong)} entries are missing, unknown or "
             f"of another shape, {', '.join(wrong[:3])} among them. Expected keys such as conv1.weight."
         )
-    kept = (torch.float16, torch.int64)
-    return {key: given[key] if given[key].dtype in kept else given[key].float() for key in expected}
+    return {
+        key: given[key].to(torch.float16 if given[key].dtype == torch.float16 else value.dtype)
+        if value.is_floating_point()
+        else given[key].to(value.dtype)
+        for key, value in expected.items()
+    }

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -128,7 +129,7 @@ def read_weights(path: str | Path) -> Weights:
             "A ResNet-18 state dict becomes weights with 'rl2 fit IMAGES --backbone FILE'."
         )
     try:
-        header = json.loads(metadata[HEADER])
+        header = json.loads(metadata[HEADER], parse_constant=_refuse_constant)
         version = header["format_version"]
         if version != FORMAT_VERSION:
             raise RL2Error(
@@ -136,7 +137,7 @@ def read_weights(path: str | Path) -> Weights:
                 "Upgrade with 'pip install -U torchmetrics-rl2'."
             )
         weights = _assemble(path, header, tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, RL2Error):
             raise
         raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
@@ -147,11 +148,14 @@ def read_weights(path: str | Path) -> Weights:
 
 
 def write_weights(weights: Weights, path: str | Path) -> None:
-    """Write a weights file; it appears whole or not at all.
+    """Write a weights file; it appears whole and readable, or not at all.
 
     Args:
         weights: What to write.
         path: Where to.
+
+    Raises:
+        RL2Error: If it would not be read again, because a fit went wrong.
 
     """
     path = Path(path)
@@ -171,6 +175,7 @@ def write_weights(weights: Weights, path: str | Path) -> None:
     try:
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         save_file(contiguous, temporary, {HEADER: json.dumps(header, sort_keys=True)})
+        read_weights(temporary)
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     finally:
@@ -184,10 +189,13 @@ def _umask() -> int:
 
 
 def _refuse_non_files(path: Path) -> None:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RL2Error(f"There is no weights file {path}. Check the path, or see 'rl2 weights' for known names.")
-    with path.open("rb") as file:
-        start = file.read(4)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise RL2Error(f"{path} cannot be read: {error.strerror}.") from error
     if start[:2] == b"\x80\x02" or start == b"PK\x03\x04":
         raise RL2Error(
             f"{path} is a pickle, which can run code when it is read. Expected RL2 weights (safetensors). "
@@ -195,9 +203,24 @@ def _refuse_non_files(path: Path) -> None:
         )
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _read_preprocessing(raw: dict[str, Any]) -> Preprocessing:
+    mean, std = (tuple(float(value) for value in raw[key]) for key in ("mean", "std"))
+    px, mpp = raw["px"], raw["mpp"]
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean)) or not all(0 < sd < math.inf for sd in std):
+        raise ValueError("mean and std are three numbers each, std above 0")
+    if not (px is None or (isinstance(px, int) and px > 0)) or not (mpp is None or 0 < float(mpp) < math.inf):
+        raise ValueError("px and mpp are above 0, or null")
+    return Preprocessing(mean, std, px, mpp)
+
+
 def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Weights:
-    raw = header["preprocessing"]
-    preprocessing = Preprocessing(tuple(raw["mean"]), tuple(raw["std"]), raw["px"], raw["mpp"])
+    preprocessing = _read_preprocessing(header["preprocessing"])
+    if not isinstance(header["card"], dict):
+        raise ValueError("the card is no object")
     _check_flow_size(path, header["flow"], tensors)
     flow = RealNVP(**header["flow"]).state_dict()
     trunk = empty_trunk().state_dict()
@@ -220,6 +243,11 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
     broken = [key for key, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise RL2Error(f"{path} has values that are not finite in {broken[0]}: the fit it came from failed.")
+    for key, value in tensors.items():
+        if (key.endswith(".permutation") and value.sort().values.ne(torch.arange(512, device="cpu")).any()) or (
+            key.endswith(".running_var") and (value < 0).any()
+        ):
+            raise RL2Error(f"{path} has impossible values in {key}. Copy or download it again.")
     return Weights(
         preprocessing=preprocessing,
         trunk={key: tensors[f"trunk.{key}"] for key in trunk},
@@ -252,6 +280,8 @@ def _read_reference(path: Path, tensors: dict[str, Tensor]) -> Reference | None:
     dtypes = (sums.sum.dtype, sums.square_sum.dtype, sums.count.dtype, scores.dtype)
     if shapes != ((512,), (), (), (3,)) or dtypes != (torch.float64, torch.float64, torch.int64, torch.float32):
         raise RL2Error(f"{path} has a malformed reference: shapes {shapes}, {dtypes}.")
+    if int(sums.count) < 2 or not len(scores) == min(int(sums.count), REFERENCE_SCORES):
+        raise RL2Error(f"{path} has a malformed reference: {int(sums.count)} images, {len(scores)} scores.")
     return Reference(sums, scores)
 
 
