@@ -54,13 +54,17 @@ def locate(folder: Path, wanted: Sequence[Tile]) -> list[Path]:
 
 def read(path: Path) -> Tensor:
     """A uint8 tile ``(3, 224, 224)``; the public 768 px files are resized and compressed once more, at quality 75."""
+    return pil_to_tensor(Image.open(io.BytesIO(at_224_px(path))).convert("RGB"))
+
+
+def at_224_px(path: Path) -> bytes:
+    """The file, if it is 224 px, else a JPEG of it at 224 px and quality 75."""
     with Image.open(path) as image:
-        rgb = image.convert("RGB")
-    if rgb.size != (PX, PX):
+        if image.size == (PX, PX):
+            return path.read_bytes()
         buffer = io.BytesIO()
-        rgb.resize((PX, PX), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=75)
-        rgb = Image.open(buffer)
-    return pil_to_tensor(rgb)
+        image.convert("RGB").resize((PX, PX), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=75)
+    return buffer.getvalue()
 
 
 def read_all(folder: Path, wanted: Sequence[Tile]) -> Tensor:
@@ -69,12 +73,23 @@ def read_all(folder: Path, wanted: Sequence[Tile]) -> Tensor:
 
 
 def main() -> None:
-    """Print the paths of one side of the split, one file a tile: a list for ``rl2 score`` and ``rl2 fit``."""
+    """Print the paths of one side of the split, one file a tile: a list for ``rl2 score`` and ``rl2 fit``.
+
+    With ``--resize``, write all files at 224 px into a folder first, which is then what the other recipes take.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the LC25000 images, in any folder layout")
-    parser.add_argument("split", choices=("fit", "stop", "reference", "report"))
+    parser.add_argument("split", choices=("fit", "stop", "reference", "report"), nargs="?")
+    parser.add_argument("--resize", type=Path, metavar="OUT", help="write the files here at 224 px, and print nothing")
     parser.add_argument("--kind", choices=KINDS, action="append", help="tissue kinds, all by default")
     arguments = parser.parse_args()
+    if arguments.resize:
+        arguments.resize.mkdir(parents=True, exist_ok=True)
+        for path in locate(arguments.folder, tiles(["fit", "stop", "reference", "report"])):
+            (arguments.resize / path.name).write_bytes(at_224_px(path))
+        return
+    if not arguments.split:
+        parser.error("a split is needed, or --resize")
     for path in locate(arguments.folder, tiles([arguments.split], arguments.kind or KINDS, variants=[0])):
         print(path.resolve())
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -143,6 +144,7 @@ def test_what_cannot_be_started(split, weights_file, tmp_path):
 
 INTERRUPTED = """
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored in the background
 from torchmetrics_rl2.cli import main
 from torchmetrics_rl2.training import FlowTraining
 FlowTraining.on_train_epoch_end = lambda self: self.current_epoch == {epoch} and os.kill(os.getpid(), signal.SIGINT)

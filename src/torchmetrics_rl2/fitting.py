@@ -25,7 +25,7 @@ from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
 
 __all__ = ["FitResult", "FitSettings", "fit"]
 
-SHARD = 1024
+SHARD = 128
 RECORD = "run.json"
 
 
@@ -130,8 +130,8 @@ def fit(
     if not math.isfinite(gaussian):
         _remove(run)
         raise RL2Error(
-            f"The features of the {len(features['fit'])} patches that fit the flow do not vary or are not finite, and no "
-            "flow fits them. Are the images all the same, and is the backbone sound?"
+            f"The features of the {len(features['fit'])} patches that fit the flow do not vary or are not finite, and "
+            "no flow fits them. Are the images all the same, and is the backbone sound?"
         )
     held_out, epochs = gaussian, 0
     if settings.layers:

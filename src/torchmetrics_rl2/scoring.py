@@ -145,7 +145,9 @@ def default_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros((), device=chosen).item()
     except (RuntimeError, AssertionError) as error:
-        raise RL2Error(f"The device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise RL2Error(
+            f"The device {str(device)!r} cannot be used here; expected cpu, cuda, cuda:N or mps, as far as the machine has them."
+        ) from error
     return chosen
 
 

@@ -69,7 +69,7 @@ def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, st
     if missing:
         raise RL2Error(
             f"{table} has no group for {len(missing)} of {len(paths)} images, {missing[0]} for one. "
-            f"Its paths are relative to {base}."
+            f"Its relative paths start at {base.resolve()}."
         )
     return {path: groups[path.resolve()] for path in paths}
 
@@ -92,7 +92,7 @@ def split_images(paths: Sequence[Path], groups: Mapping[Path, str] | None = None
     if len(members) < len(SHARES):
         raise RL2Error(
             f"Fitting, stopping and reference need images of different groups, but there are {len(members)} group(s); "
-            "expected at least 3."
+            "expected at least 3. By parent, every folder that holds patches is a group."
         )
     names = sorted(members)
     random.Random(seed).shuffle(names)

@@ -87,7 +87,7 @@ class FlowTraining(LightningModule):
 
     def validation_step(self, batch: list[Tensor], _: int) -> None:
         """Log the mean held-out log-likelihood."""
-        self.log("held_out", self.flow.log_prob(batch[0]).mean())
+        self.log("held_out", self.flow.log_prob(batch[0]).mean(), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the couplings."""
@@ -100,11 +100,15 @@ class _Progress(Callback):
         self.report, self.epochs = report, epochs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tell(trainer, trainer.current_epoch + 1, self.epochs)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tell(trainer, trainer.current_epoch, trainer.current_epoch)
+
+    def _tell(self, trainer: Trainer, epoch: int, epochs: int) -> None:
         held_out = float(trainer.callback_metrics["held_out"])
         best = max([held_out, *(float(c.best_score) for c in trainer.early_stopping_callbacks)])
-        epoch = trainer.current_epoch + 1
-        total = epoch if trainer.should_stop else self.epochs
-        self.report(f"flow, held-out {held_out:.1f}, best {best:.1f} nats", epoch, total, 0)
+        self.report(f"flow, held-out {held_out:.1f}, best {best:.1f} nats", epoch, epochs, 0)
 
 
 def train_flow(

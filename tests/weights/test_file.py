@@ -126,7 +126,7 @@ DAMAGED = {
     "malformed reference": spoiled("reference.sum", lambda tensor: tensor[:5]),
     "not finite": spoiled("trunk.bn1.bias", lambda tensor: torch.full_like(tensor, torch.nan)),
     "std above 0": reheaded(lambda header: header["preprocessing"].update(std=[0.2, 0, 0.2])),
-    "damaged header.*std": reheaded(lambda header: header["preprocessing"].update(std="abc")),
+    "damaged header.*could not convert": reheaded(lambda header: header["preprocessing"].update(std="abc")),
     "px and mpp": reheaded(lambda header: header["preprocessing"].update(px=-1)),
     "card is no object": reheaded(lambda header: header.update(card="text")),
     "impossible values in flow": spoiled("flow.couplings.0.permutation", lambda tensor: tensor * 0),

@@ -13,4 +13,6 @@ def main() -> None:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit(f"The rl2 command needs {error.name}: pip install 'torchmetrics-rl2[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()

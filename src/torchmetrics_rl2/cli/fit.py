@@ -2,6 +2,7 @@
 
 import json as json_
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from typer import Argument, Option
 from torchmetrics_rl2.cli.output import errors, print_json, print_unreadable, progress_bars
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.splitting import group_by_parent, read_groups, split_images
+
+FEW = 64
 
 
 def fit(
@@ -81,7 +84,8 @@ def fit(
     from torchmetrics_rl2.scoring import default_workers
     from torchmetrics_rl2.training import FitSettings
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     settings = FitSettings(
         layers=layers,
         hidden=hidden,
@@ -121,15 +125,19 @@ def fit(
         print_json(result)
         return
     typer.echo(
-        f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches fitted it, {result.n_stop} stopped it "
-        f"after {result.epochs} epochs, {result.n_reference} are its reference. Held-out: {result.held_out:.1f} "
-        f"nats a patch, {result.gaussian:.1f} without couplings."
+        f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches to fit the flow, {result.n_stop} to stop it "
+        f"(after {result.epochs} epochs), {result.n_reference} as reference. Log-likelihood of those that stopped it "
+        f"{result.held_out:.1f} nats a patch, {result.gaussian:.1f} without couplings."
     )
+    if result.n_fit < FEW:
+        errors.print(f"Warning: {result.n_fit} patches are few to fit a flow to; a few hundred make it dependable.")
     print_unreadable(result.unreadable)
 
 
 def _groups(groups: str | None, paths: list[Path], images: str) -> dict[Path, str] | None:
     if groups is None:
+        if "LOCAL_RANK" in os.environ:  # one process has said so
+            return None
         errors.print(
             "Warning: without --groups, patches of one slide may be on two sides of the split, and the held-out "
             "likelihood then flatters the flow."

@@ -10,9 +10,7 @@ from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_b
 
 
 def score(
-    fake: Annotated[
-        str, Argument(help="Generated patches: a folder, a glob in quotes, a text file of paths, or one file.")
-    ],
+    fake: Annotated[str, Argument(help="Generated patches: a folder, a glob in quotes, or a text file of paths.")],
     real: Annotated[
         str | None,
         Option(help="Real patches in the same forms. Without it, the reference inside the weights is used."),
@@ -37,7 +35,7 @@ def score(
     """Print the RL2 distance of generated patches from real ones; lower is closer.
 
     Compare only values of the same weights and reference, at the same number of patches: small sets score higher. The
-    debiased value is free of that.
+    debiased value is free of that; below 0, the sets are no further apart than chance makes them.
 
     rl2 score generated/ --real real/
 
