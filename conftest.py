@@ -2,6 +2,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def run_console(example):
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
         capture_output=True,
         text=True,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stderr
     pieces = re.split(rf"(\.\.\.|{FLOAT})", expected)

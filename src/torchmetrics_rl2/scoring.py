@@ -146,7 +146,7 @@ def default_device(device: str | torch.device | None) -> torch.device:
         torch.zeros((), device=chosen).item()
     except (RuntimeError, AssertionError) as error:
         raise RL2Error(
-            f"The device {str(device)!r} cannot be used here; expected cpu, cuda, cuda:N or mps, as far as the machine has them."
+            f"The device {str(device)!r} cannot be used here; expected cpu, or cuda, cuda:N or mps where there is one."
         ) from error
     return chosen
 

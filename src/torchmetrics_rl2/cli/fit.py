@@ -125,8 +125,8 @@ def fit(
         print_json(result)
         return
     typer.echo(
-        f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches to fit the flow, {result.n_stop} to stop it "
-        f"(after {result.epochs} epochs), {result.n_reference} as reference. Log-likelihood of those that stopped it "
+        f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches to fit the flow, "
+        f"{result.n_stop} to stop it (after {result.epochs} epochs), {result.n_reference} as reference. Log-likelihood of those that stopped it "
         f"{result.held_out:.1f} nats a patch, {result.gaussian:.1f} without couplings."
     )
     if result.n_fit < FEW:

@@ -79,8 +79,8 @@ def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle makes the unpickler raise anything
         raise RL2Error(
-            f"{path} is no state dict that can be read without running code: it is damaged, or holds more than tensors. "
-            "Save model.state_dict() and not the model."
+            f"{path} is no state dict that can be read without running code: it is damaged, or holds more than "
+            "tensors. Save model.state_dict() and not the model."
         ) from error
     if not isinstance(state, Mapping):
         raise RL2Error(f"{path} holds a {type(state).__name__}; expected the state dict of a torchvision ResNet-18.")
