@@ -126,8 +126,9 @@ def fit(
         return
     typer.echo(
         f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches to fit the flow, "
-        f"{result.n_stop} to stop it (after {result.epochs} epochs), {result.n_reference} as reference. Log-likelihood of those that stopped it "
-        f"{result.held_out:.1f} nats a patch, {result.gaussian:.1f} without couplings."
+        f"{result.n_stop} to stop it (after {result.epochs} epochs), {result.n_reference} as reference. "
+        f"Log-likelihood of those that stopped it {result.held_out:.1f} nats a patch, "
+        f"{result.gaussian:.1f} without couplings."
     )
     if result.n_fit < FEW:
         errors.print(f"Warning: {result.n_fit} patches are few to fit a flow to; a few hundred make it dependable.")
