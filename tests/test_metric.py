@@ -429,3 +429,8 @@ def test_constants_and_hash():
             setattr(metric, name, True)
     assert metric.higher_is_better is False
     assert hash(metric) != hash(ResNetL2(Moments()))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_can_be_scripted_as_torchmetrics_own_tester_asks():
+    torch.jit.script(ResNetL2(Moments()))

@@ -76,7 +76,6 @@ class ResNetL2(Metric):
     plot_lower_bound = 0.0
     feature_network = "encoder"
 
-    encoder: nn.Module
     fake_sum: Tensor
     fake_square_sum: Tensor
     fake_count: Tensor
@@ -103,7 +102,7 @@ class ResNetL2(Metric):
             )
         # Lightning builds large models on the meta device; sums and a network with its weights are real from the start.
         self._device = torch.device("cpu") if self.device.type == "meta" else self.device
-        self.encoder = network_on(network, self.device)
+        self.encoder: nn.Module = network_on(network, self.device)
         self.normalize = normalize
         self.reset_real_features = reset_real_features
         self.debiased = debiased
@@ -168,6 +167,7 @@ class ResNetL2(Metric):
             rank_zero_warn(_why_nan(real, fake, self.debiased))
         return value
 
+    @torch.jit.unused
     def forward(self, imgs: Tensor, real: bool | Tensor) -> Tensor:
         """Add images and return the value of this batch alone."""
         self._check(imgs, real)
