@@ -67,7 +67,7 @@ def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
     """Tensors of a file that holds nothing else; ``None`` for RL2 weights."""
     if path.suffix == ".safetensors":
         try:
-            with safe_open(path, "pt") as file:
+            with torch.device("cpu"), safe_open(path, "pt") as file:
                 if HEADER in (file.metadata() or {}):
                     return None
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

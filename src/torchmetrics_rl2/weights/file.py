@@ -116,7 +116,7 @@ def read_weights(path: str | Path) -> Weights:
     path = Path(path)
     _refuse_non_files(path)
     try:
-        with safe_open(path, "pt") as file:
+        with torch.device("cpu"), safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
