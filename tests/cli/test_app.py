@@ -38,7 +38,9 @@ def test_score_prints_one_line(rl2, patches, weights_file, encoder):
 
 
 def test_score_as_json_has_every_setting(rl2, patches, weights_file, encoder):
-    code, out, _ = rl2("score", patches / "a", "--weights", weights_file, "--json", "--batch-size", 5, "--tile", 32)
+    code, out, _ = rl2(
+        "score", patches / "a", "--weights", weights_file, "--json", "--batch-size", 5, "--tile", 32, "--device", "cpu"
+    )
     result = json.loads(out)
     assert code == 0
     assert (result["real"], result["n_real"], result["n_fake"], result["weights_id"]) == (
