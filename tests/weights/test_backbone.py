@@ -40,6 +40,12 @@ def test_weights_lend_their_trunk(weights, weights_file):
     assert all(value.equal(weights.trunk[key]) for key, value in backbone.state_dict.items())
 
 
+def test_a_file_in_the_working_directory_does_not_shadow_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lung-colon").write_bytes(b"other weights")
+    assert load_backbone("lung-colon").name.startswith("lung-colon@")
+
+
 def test_imagenet_says_what_to_do_without_a_network(monkeypatch):
     def unreachable(*args, **kwargs):
         raise URLError("no route to host")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.weights.catalog import load_weights
+from torchmetrics_rl2.weights.catalog import find_entry, load_weights
 from torchmetrics_rl2.weights.file import HEADER, Preprocessing, empty_trunk
 
 __all__ = ["Backbone", "load_backbone"]
@@ -55,8 +55,7 @@ def load_backbone(source: str | Path) -> Backbone:
             ) from error
         return Backbone("torchvision ResNet18_Weights.IMAGENET1K_V1", Preprocessing(), _trunk(state, "imagenet"))
     path = Path(source)
-    # Known names come first, as everywhere; what is left is a file.
-    state_dict = _state_dict(path) if os.path.isfile(path) else None
+    state_dict = _state_dict(path) if find_entry(source) is None and os.path.isfile(path) else None
     if state_dict is not None:
         return Backbone(path.name, Preprocessing(), _trunk(state_dict, str(path)))
     weights = load_weights(source)

@@ -67,27 +67,26 @@ def load_weights(name_or_path: str | Path) -> Weights:
 
     """
     text = os.fspath(name_or_path)
-    is_path = isinstance(name_or_path, Path) or text.endswith(".safetensors") or os.sep in text
-    entry = None if is_path else _find(text)
-    if entry is None:
+    entry = find_entry(name_or_path)
+    if entry is not None:
+        path = BUNDLED / entry.file
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
+            raise RL2Error(f"The file of {entry.name}, {path}, is missing or altered: install torchmetrics-rl2 again.")
+        return replace(read_weights(path), name=entry.name)
+    looks_like_a_path = isinstance(name_or_path, Path) or text.endswith(".safetensors") or os.sep in text
+    if looks_like_a_path or os.path.isfile(text):
         return read_weights(text)
-    path = BUNDLED / entry.file
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-        raise RL2Error(f"The file of {entry.name}, {path}, is missing or altered: install torchmetrics-rl2 again.")
-    return replace(read_weights(path), name=entry.name)
-
-
-def _find(name: str) -> CatalogEntry | None:
-    """Entry of a name; ``None`` for another name that is a file. A known name never means a file."""
     catalog = _catalog()
-    if name in catalog:
-        return catalog[name]
-    versions = [entry for key, entry in catalog.items() if key.rpartition("@")[0] == name]
-    if versions:
-        return max(versions, key=lambda entry: int(entry.name.rpartition("@")[2]))
-    if os.path.isfile(name):
-        return None
-    known = [*catalog, *dict.fromkeys(key.rpartition("@")[0] for key in catalog)]
-    near = difflib.get_close_matches(name, known)
+    near = difflib.get_close_matches(text, [*catalog, *dict.fromkeys(map(_bare, catalog))])
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(catalog)}."
-    raise RL2Error(f"There are no weights named {name!r}, and no file of that name. {hint}")
+    raise RL2Error(f"There are no weights named {text!r}, and no file of that name. {hint}")
+
+
+def find_entry(name_or_path: str | Path) -> CatalogEntry | None:
+    """Entry of a known name, which never means a file; ``None`` for anything else."""
+    versions = [entry for key, entry in _catalog().items() if name_or_path in (key, _bare(key))]
+    return max(versions, key=lambda entry: int(entry.name.rpartition("@")[2]), default=None)
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("@")[0]
