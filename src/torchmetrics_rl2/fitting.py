@@ -119,6 +119,7 @@ def fit(
         sizes |= {px for shard in shards for px in shard["px"]}
         unreadable += [reason for shard in shards for reason in shard["unreadable"]]
         if len(features[side]) < 2:
+            _remove(run)
             raise RL2Error(f"Only {len(features[side])} patches could be read for {side}; expected at least 2.")
 
     flow = RealNVP(

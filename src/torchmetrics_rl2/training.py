@@ -122,9 +122,7 @@ def train_flow(
 ) -> tuple[float, int]:
     """Train the couplings; leaves the best of them in the module, or none if none beat the linear layer alone."""
     untrained = {key: value.clone() for key, value in module.flow.state_dict().items()}
-    checkpoint = ModelCheckpoint(
-        run, "best", "held_out", mode="max", save_last=True, enable_version_counter=False, save_weights_only=False
-    )
+    checkpoint = ModelCheckpoint(run, "best", "held_out", mode="max", save_last=True, enable_version_counter=False)
     settings = module.settings
     callbacks: list[Callback] = [EarlyStopping("held_out", mode="max", patience=settings.patience), checkpoint]
     if progress:
@@ -155,10 +153,11 @@ def train_flow(
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from stop
     trainer.strategy.barrier()
+    module.cpu()
     best = checkpoint.best_model_score
     if best is None or not float(best) > gaussian:
         module.flow.load_state_dict(untrained)
         return gaussian, trainer.current_epoch
     state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    module.cpu().load_state_dict(state)
+    module.load_state_dict(state)
     return float(best), trainer.current_epoch
