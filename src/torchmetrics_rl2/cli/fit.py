@@ -1,5 +1,6 @@
 """``rl2 fit``."""
 
+import dataclasses
 import json as json_
 import logging
 import os
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from torchmetrics_rl2.cli.options import Scale, SkipUnreadable, Tile, Workers
 from torchmetrics_rl2.cli.output import errors, print_json, print_unreadable, progress_bars
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.splitting import group_by_parent, read_groups, split_images
@@ -35,10 +37,8 @@ def fit(
             "path (relative to IMAGES) and group, or 'parent' for the folder it is in.",
         ),
     ] = None,
-    tile: Annotated[int | None, Option(metavar="PX", help="Cut images into tiles of this side first.")] = None,
-    scale: Annotated[
-        float | None, Option(metavar="F", help="Resize images by this factor before, antialiased.")
-    ] = None,
+    tile: Tile = None,
+    scale: Scale = None,
     mpp: Annotated[float | None, Option(help="Resolution of the patches in um/px, kept in the file.")] = None,
     card: Annotated[
         Path | None, Option(help="A JSON file with what people should know: data, licence, citation.")
@@ -53,16 +53,12 @@ def fit(
     patience: Annotated[int, Option(help="Epochs without a better held-out likelihood before the fit stops.")] = 20,
     seed: Annotated[int, Option(help="Of the split, the initial flow and the order of the data.")] = 0,
     batch_size: Annotated[int, Option(help="Images a batch while features are computed.")] = 64,
-    workers: Annotated[
-        int | None, Option(help="Processes that read images. By default 0 on a CPU, up to 8 beside a GPU.")
-    ] = None,
+    workers: Workers = None,
     accelerator: Annotated[str, Option(help="cpu, gpu, mps or auto, as of a Lightning Trainer.")] = "auto",
     devices: Annotated[int, Option(help="Devices a machine, as of a Lightning Trainer.")] = 1,
     nodes: Annotated[int, Option(help="Machines, as of a Lightning Trainer.")] = 1,
     resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run.")] = False,
-    skip_unreadable: Annotated[
-        bool, Option("--skip-unreadable", help="Leave out files that cannot be read, and report how many.")
-    ] = False,
+    skip_unreadable: SkipUnreadable = False,
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fit a flow to your own real patches, and write weights that score and load like the ones that ship.
@@ -122,7 +118,7 @@ def fit(
     if getattr(rank_zero_only, "rank", 0):
         return
     if json:
-        print_json(result)
+        print_json(dataclasses.asdict(result))
         return
     typer.echo(
         f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches to fit the flow, "

@@ -1,6 +1,5 @@
 """What all verbs share: progress on standard error, results on standard output, warnings as one line."""
 
-import dataclasses
 import json
 import sys
 import warnings
@@ -56,8 +55,8 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def print_json(result: Any) -> None:
-    """A dataclass as one JSON object on standard output."""
-    typer.echo(json.dumps(dataclasses.asdict(result), indent=2))
+    """JSON on standard output."""
+    typer.echo(json.dumps(result, indent=2))
 
 
 def print_unreadable(reasons: list[str]) -> None:

@@ -1,11 +1,13 @@
 """``rl2 score``."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
+from torchmetrics_rl2.cli.options import Scale, SkipUnreadable, Tile, Workers
 from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
 
 
@@ -18,18 +20,12 @@ def score(
     weights: Annotated[
         str, Option(help="Name of weights, such as lung-colon@1, or the path of a file.")
     ] = "lung-colon",
-    tile: Annotated[int | None, Option(metavar="PX", help="Cut images into tiles of this side first.")] = None,
-    scale: Annotated[
-        float | None, Option(metavar="F", help="Resize images by this factor before, antialiased.")
-    ] = None,
+    tile: Tile = None,
+    scale: Scale = None,
     batch_size: Annotated[int, Option(help="Images a batch; the value does not depend on it.")] = 64,
-    workers: Annotated[
-        int | None, Option(help="Processes that read images. By default 0 on a CPU, up to 8 beside a GPU.")
-    ] = None,
+    workers: Workers = None,
     device: Annotated[str | None, Option(help="cpu, cuda, cuda:1 or mps. By default a GPU if there is one.")] = None,
-    skip_unreadable: Annotated[
-        bool, Option("--skip-unreadable", help="Leave out files that cannot be read, and report how many.")
-    ] = False,
+    skip_unreadable: SkipUnreadable = False,
     json: Annotated[bool, Option("--json", help="Print the result, with every setting, as JSON.")] = False,
 ) -> None:
     """Print the RL2 distance of generated patches from real ones; lower is closer.
@@ -57,7 +53,7 @@ def score(
             progress=report,
         )
     if json:
-        print_json(result)
+        print_json(dataclasses.asdict(result))
         return
     reference = "the reference inside the weights" if real is None else result.real
     typer.echo(

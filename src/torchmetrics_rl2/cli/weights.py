@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from torchmetrics_rl2.cli.output import print_json
+
 
 def weights(
     name: Annotated[str | None, Argument(help="Name or path; without it, all names are listed.")] = None,
@@ -22,8 +24,11 @@ def weights(
 
     if name is None:
         rows = [dataclasses.asdict(entry) for entry in list_weights()]
-        lines = [f"{row['name']:16}{row['bytes'] / 1e6:5.1f} MB  {row['summary']}" for row in rows]
-        typer.echo(json_.dumps(rows, indent=2) if json else "\n".join(lines))
+        if json:
+            print_json(rows)
+            return
+        for row in rows:
+            typer.echo(f"{row['name']:16}{row['bytes'] / 1e6:5.1f} MB  {row['summary']}")
         return
     loaded = load_weights(name)
     shown = {
@@ -36,7 +41,7 @@ def weights(
         "card": dict(loaded.card),
     }
     if json:
-        typer.echo(json_.dumps(shown, indent=2))
+        print_json(shown)
         return
     for key, value in shown.items():
         typer.echo(f"{key}: {value if isinstance(value, str) else json_.dumps(value, indent=2)}")
