@@ -7,18 +7,33 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.encoder import LatentEncoder
     from torchmetrics_rl2.errors import RL2Error
     from torchmetrics_rl2.metric import ResNetL2
-    from torchmetrics_rl2.scoring import RL2Result, score
+    from torchmetrics_rl2.scoring import compute_statistics, score
+    from torchmetrics_rl2.statistics import RL2Result, Statistics, compare
     from torchmetrics_rl2.weights import list_weights
 
 __version__ = "0.1.0"
 
-__all__ = ["LatentEncoder", "RL2Error", "RL2Result", "ResNetL2", "__version__", "list_weights", "score"]
+__all__ = [
+    "LatentEncoder",
+    "RL2Error",
+    "RL2Result",
+    "ResNetL2",
+    "Statistics",
+    "__version__",
+    "compare",
+    "compute_statistics",
+    "list_weights",
+    "score",
+]
 
 _MODULES = {
     "LatentEncoder": "encoder",
     "RL2Error": "errors",
-    "RL2Result": "scoring",
+    "RL2Result": "statistics",
     "ResNetL2": "metric",
+    "Statistics": "statistics",
+    "compare": "statistics",
+    "compute_statistics": "scoring",
     "list_weights": "weights",
     "score": "scoring",
 }

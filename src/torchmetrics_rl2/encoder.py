@@ -1,28 +1,24 @@
 """From pixels to latents: preprocessing, ResNet-18 and flow in one frozen module."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torchmetrics.utilities import rank_zero_warn
 
+from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP, log_likelihood
-from torchmetrics_rl2.functional import latent_sums
+from torchmetrics_rl2.statistics import Statistics
 from torchmetrics_rl2.weights import Preprocessing, Reference, Weights, load_weights
 from torchmetrics_rl2.weights.file import REFERENCE_SCORES, empty_trunk
 
 __all__ = ["FeatureExtractor", "LatentEncoder"]
 
 LEAST_PX = 32
-
-_Copies = WeakValueDictionary[tuple[torch.device, torch.dtype], nn.Module]
-_copies: WeakKeyDictionary[nn.Module, _Copies] = WeakKeyDictionary()
 
 
 class _Frozen(nn.Module):
@@ -146,7 +142,7 @@ class LatentEncoder(_Frozen):
         self.features = FeatureExtractor(weights.preprocessing, dict(weights.trunk))
         self.flow = RealNVP(**weights.flow_config)
         self.flow.load_state_dict(dict(weights.flow))
-        self._has_warned = False
+        self._sizes_warned_of: set[tuple[int, int]] = set()
         self.requires_grad_(False)
         self.train(False)
 
@@ -176,6 +172,22 @@ class LatentEncoder(_Frozen):
         """Log-likelihoods ``(N,)`` of raw images ``(N, 3, H, W)``, in nats (Eq. 2 of the RL2 paper)."""
         return log_likelihood(*self.encode(images))
 
+    @property
+    def reference_statistics(self) -> Statistics:
+        """Statistics of the real images inside the weights.
+
+        Raises:
+            RL2Error: If there are none.
+
+        """
+        if self.reference is None:
+            raise RL2Error(
+                f"{self.name} holds no reference; give real images instead, with --real on the command line."
+            )
+        groups = self.reference.groups
+        names = () if groups is None else tuple(f"reference {i}" for i in range(len(groups.count)))
+        return Statistics(self.reference.sums, groups, names, self.name, self.weights_id, "weights")
+
     def with_dtype(self, dtype: torch.dtype) -> "LatentEncoder":
         """A copy that computes in another dtype, float32 or float64."""
         twin = copy.deepcopy(self)
@@ -195,8 +207,8 @@ class LatentEncoder(_Frozen):
     def _warn_of_other_px(self, images: Tensor) -> None:
         px = self.features.preprocessing.px
         height, width = images.shape[-2:]
-        if px is not None and (height, width) != (px, px) and not self._has_warned:
-            self._has_warned = True
+        if px is not None and (height, width) != (px, px) and not self._sizes_warned_of:
+            self._sizes_warned_of.add((height, width))
             rank_zero_warn(
                 f"{self.name} was made for patches of {px} x {px} px and got {height} x {width}. Values compare only "
                 "with those of patches of the same size, taken at the same mpp."
@@ -206,27 +218,13 @@ class LatentEncoder(_Frozen):
         return f"LatentEncoder(name={self.name!r}, weights_id='{self.weights_id[:12]}')"
 
 
-def network_on(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
-    """The network itself if it is there already, else the one copy of it that all metrics on that device share."""
-    tensor = next(chain(network.parameters(), network.buffers()), None)
-    if tensor is None:
-        return network
-    here, wanted = (tensor.device, tensor.dtype), (device, dtype or tensor.dtype)
-    copies = _copies.setdefault(network, WeakValueDictionary())
-    copies.setdefault(here, network)
-    if wanted not in copies:
-        twin = network.with_dtype(dtype) if isinstance(network, LatentEncoder) and dtype else copy.deepcopy(network)
-        copies[wanted] = twin.to(device)
-        _copies[copies[wanted]] = copies
-    return copies[wanted]
-
-
-def reference_of(flow: RealNVP, features: Tensor) -> Reference:
-    """Reference from features ``(N, 512)`` of real images, computed as :class:`LatentEncoder` does."""
+def reference_of(flow: RealNVP, features: Tensor, groups: Sequence[str] | None = None) -> Reference:
+    """Reference from features ``(N, 512)`` of real images and their groups, computed as :class:`LatentEncoder` does."""
     with exact_arithmetic(features.device):
         z, log_det = flow(features)
         scores = torch.stack([log_likelihood(z, log_det), z.norm(dim=1), log_det], 1)
-    return Reference(latent_sums(z), scores[:REFERENCE_SCORES].float())
+    statistics = Statistics.of_latents(z, groups)
+    return Reference(statistics.sums, scores[:REFERENCE_SCORES].float(), statistics.groups)
 
 
 def check_images(images: Any) -> None:

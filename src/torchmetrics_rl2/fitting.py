@@ -62,6 +62,7 @@ def fit(
     out: str | Path,
     *,
     backbone: str | Path = "lung-colon",
+    groups: Mapping[Path, str] | None = None,
     settings: FitSettings | None = None,
     card: Mapping[str, Any] | None = None,
     reader: ImageReader | None = None,
@@ -82,6 +83,7 @@ def fit(
             :func:`~torchmetrics_rl2.splitting.split_images`.
         out: The weights file to write, ``.safetensors``.
         backbone: Name or path of weights, ``imagenet``, or the path of a torchvision ResNet-18 state dict.
+        groups: Slide, patient or source image of each patch, the units of the reference.
         settings: How the flow is built and trained.
         card: What a person should know of the data: ``data``, ``licence``, ``citation``.
         reader: How images are read, cut and scaled.
@@ -106,7 +108,7 @@ def fit(
     run = _run_folder(out, resume, _description(split, trunk, settings, reader))
     device = feature_device(accelerator)
     extractor = FeatureExtractor(trunk.preprocessing, dict(trunk.state_dict)).to(device)
-    features, sizes, unreadable = {}, set(), []
+    features, files, sizes, unreadable = {}, {}, set(), []
     for side, paths in vars(split).items():
         try:
             shards = _features(extractor, paths, reader, run / side, progress)
@@ -118,6 +120,7 @@ def fit(
         features[side] = torch.cat([shard["features"] for shard in shards])
         sizes |= {px for shard in shards for px in shard["px"]}
         unreadable += [reason for shard in shards for reason in shard["unreadable"]]
+        files[side] = [file for shard in shards for file in shard["files"]]
         if len(features[side]) < 2:
             _remove(run)
             raise RL2Error(f"Only {len(features[side])} patches could be read for {side}; expected at least 2.")
@@ -156,12 +159,13 @@ def fit(
         "versions": versions(),
     }
     flow.requires_grad_(False)
+    named = {str(path.resolve()): group for path, group in (groups or {}).items()}
     weights = Weights(
         preprocessing,
         trunk.state_dict,
         flow.config,
         flow.state_dict(),
-        reference_of(flow, features["reference"]),
+        reference_of(flow, features["reference"], [named[file] for file in files["reference"]] if named else None),
         {**(card or {}), "fit": history},
     )
     if getattr(rank_zero_only, "rank", 0) == 0:
@@ -252,23 +256,30 @@ def _features(
     shards: Path,
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    """Features ``(N, 512)``, px of the patches (``None`` if not square) and unreadable files, in shards on disk."""
+    """Features ``(N, 512)``, their files, px (``None`` if not square) and unreadable files, in shards on disk."""
     found = []
     for start in range(0, len(paths), SHARD):
         shard = shards.with_name(f"{shards.name}-{start // SHARD:05}.pt")
         if not shard.exists():
-            features, px, skipped = [torch.empty(0, 512)], set(), len(reader.unreadable)
+            features, files, px, skipped = [torch.empty(0, 512)], [], set(), len(reader.unreadable)
             if progress:
                 progress(f"features to {shards.name}", start, len(paths), 0)
             for batch in reader.read(paths[start : start + SHARD]):
                 height, width = batch.images.shape[-2:]
                 px.add(width if height == width else None)
+                files += [str(path.resolve()) for path in batch.paths]
                 features.append(extractor(batch.images.to(extractor.device)).cpu())
                 if progress:
                     progress(f"features to {shards.name}", start + reader.files_read, len(paths), len(batch.images))
             part = shard.with_suffix(f".{os.getpid()}")
             torch.save(
-                {"features": torch.cat(features), "px": list(px), "unreadable": reader.unreadable[skipped:]}, part
+                {
+                    "features": torch.cat(features),
+                    "files": files,
+                    "px": list(px),
+                    "unreadable": reader.unreadable[skipped:],
+                },
+                part,
             )
             part.replace(shard)
         found.append(torch.load(shard, weights_only=True))

@@ -16,19 +16,34 @@ class LatentSums:
         sum: Sum of the latents, ``(d,)``.
         square_sum: Sum of their squared norms, ``()``.
         count: Number of images, ``()``, int64.
+        second_moment: Sum of the outer products of ``(z, ||z||^2)`` with itself, ``(d + 1, d + 1)``; what the
+            uncertainty of the distance and of the spread needs, ``None`` where nobody asked for it.
 
     """
 
     sum: Tensor
     square_sum: Tensor
     count: Tensor
+    second_moment: Tensor | None = None
 
     def __add__(self, other: "LatentSums") -> "LatentSums":
-        return LatentSums(self.sum + other.sum, self.square_sum + other.square_sum, self.count + other.count)
+        moments = (self.second_moment, other.second_moment)
+        return LatentSums(
+            self.sum + other.sum,
+            self.square_sum + other.square_sum,
+            self.count + other.count,
+            None if moments[0] is None or moments[1] is None else moments[0] + moments[1],
+        )
 
-    def to(self, device: torch.device) -> "LatentSums":
-        """The same sums on another device."""
-        return LatentSums(*(value.to(device) for value in vars(self).values()))
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "LatentSums":
+        """The same sums on another device, all but the count in another dtype."""
+        moment = self.second_moment
+        return LatentSums(
+            self.sum.to(device, dtype),
+            self.square_sum.to(device, dtype),
+            self.count.to(device),
+            None if moment is None else moment.to(device, dtype),
+        )
 
 
 def resnet_l2(real_latents: Tensor, fake_latents: Tensor, debiased: bool = False) -> Tensor:
@@ -73,27 +88,39 @@ def resnet_l2(real_latents: Tensor, fake_latents: Tensor, debiased: bool = False
             f"resnet_l2 needs at least {least} latents a side with debiased={debiased}, but got "
             f"{len(real_latents)} real and {len(fake_latents)} generated."
         )
-    value = distance(latent_sums(real_latents), latent_sums(fake_latents), debiased)
+    real, fake = latent_sums(real_latents), latent_sums(fake_latents)
+    value = distance(real, fake)
+    if debiased:
+        value = debias(value, mean_variance(real) + mean_variance(fake))
     dtype = torch.promote_types(torch.promote_types(real_latents.dtype, fake_latents.dtype), torch.float32)
     return value.to(dtype)
 
 
-def latent_sums(latents: Tensor) -> LatentSums:
+def latent_sums(latents: Tensor, second_moment: bool = False) -> LatentSums:
     """Sums of latents ``(N, d)`` in float64, in float32 on MPS, which has no float64."""
     latents = latents.to(torch.float32 if latents.device.type == "mps" else torch.float64)
-    count = torch.tensor(len(latents), device=latents.device)
-    return LatentSums(latents.sum(0), latents.square().sum(), count)
+    squares = latents.square().sum(1)
+    extended = torch.cat([latents, squares[:, None]], 1)
+    return LatentSums(
+        sum=latents.sum(0),
+        square_sum=squares.sum(),
+        count=torch.tensor(len(latents), device=latents.device),
+        second_moment=extended.T @ extended if second_moment else None,
+    )
 
 
-def distance(real: LatentSums, fake: LatentSums, debiased: bool) -> Tensor:
-    """Scalar of the sums' dtype, NaN where a side has too few images."""
-    square = (real.sum / real.count - fake.sum / fake.count).square().sum()
-    if not debiased:
-        return square.sqrt()
-    square = square - _variance_of_mean(real) - _variance_of_mean(fake)
+def distance(real: LatentSums, fake: LatentSums) -> Tensor:
+    """Distance of the means, a scalar of the sums' dtype; NaN where a side has no images."""
+    return (real.sum / real.count - fake.sum / fake.count).square().sum().sqrt()
+
+
+def debias(value: Tensor, noise: Tensor | float) -> Tensor:
+    """Signed root of a squared distance without what the variance of the two means adds to it."""
+    square = value.square() - noise
     return square.sign() * square.abs().sqrt()
 
 
-def _variance_of_mean(side: LatentSums) -> Tensor:
+def mean_variance(side: LatentSums) -> Tensor:
+    """Trace of the covariance of the mean of independent latents; NaN where there is but one."""
     n = side.count
     return (side.square_sum - side.sum.square().sum() / n) / (n - 1) / n

@@ -1,23 +1,26 @@
 """ResNetL2, the torchmetrics metric."""
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
-from torchmetrics_rl2.encoder import LatentEncoder, network_on
-from torchmetrics_rl2.functional import LatentSums, distance, latent_sums
+from torchmetrics_rl2.encoder import LatentEncoder
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
+from torchmetrics_rl2.network_metric import NetworkMetric
+from torchmetrics_rl2.sharing import network_of, weights_id_of
+from torchmetrics_rl2.statistics import RL2Result, Statistics, check_same_weights, compare
 
 __all__ = ["ResNetL2"]
 
 
-class ResNetL2(Metric):
+class ResNetL2(NetworkMetric):
     r"""Distance between the mean latents of real and generated histopathology patches.
 
     Images pass through a frozen ResNet-18 and a RealNVP flow that was fitted on real patches only. With :math:`z_r`
@@ -26,7 +29,8 @@ class ResNetL2(Metric):
     .. math:: \mathrm{RL2} = \lVert \mathbb{E}[z_r] - \mathbb{E}[z_g] \rVert_2 .
 
     Only sums and counts are kept, so memory does not grow with the data and ranks are combined by addition. Finite
-    samples add to the distance, values at different numbers of images do not compare; ``debiased=True`` removes that.
+    samples add to the distance, values at different numbers of images do not compare; ``debiased=True`` removes that,
+    and ``uncertainty=True`` lets :meth:`result` say how far the value can be trusted.
 
     As input to ``forward`` and ``update`` the metric accepts
 
@@ -38,20 +42,26 @@ class ResNetL2(Metric):
     - ``rl2`` (:class:`~torch.Tensor`): a float32 scalar; NaN while a side is empty, and where an image held NaN
 
     The network is held as ``metric.encoder``, outside of the metric's modules: parameters, checkpoints, ``train()`` and
-    casts of a model that owns the metric do not meet it, and clones of the metric share it.
+    casts of a model that owns the metric do not meet it, and clones of the metric share its tensors. A checkpoint says
+    in the metadata of its state dict which weights the metric had; loading it into a metric with others is refused,
+    where that metadata was not stripped.
 
     Args:
         encoder: Name of weights, path of a weights file, or a module that maps images to ``(N, num_features)`` and
-            has ``num_features``; it is called in evaluation mode and without gradients.
-        reference: ``"weights"`` measures from the real images inside the weights; real images given to ``update`` are
-            then skipped before the network. ``None`` measures from the real images given to ``update``.
+            has ``num_features``; it is called in evaluation mode and without gradients. A module may declare a
+            ``weights_id`` that names its weights; without one its statistics cannot be saved.
+        reference: What to measure from. ``None``: the real images given to ``update``. ``"weights"``: the real images
+            inside the weights. A file of ``rl2 stats``, or :class:`Statistics`, such as ``other.statistics(real=True)``:
+            those. With a reference, real images given to ``update`` are skipped before the network, so that one loop
+            still serves FID, and ``reset_real_features`` has nothing to say.
         normalize: If ``True``, images are floats in [0, 1], else uint8.
         reset_real_features: If ``False``, ``reset`` forgets only the generated images.
         debiased: Return the signed root of the unbiased squared distance, which needs two images a side.
+        uncertainty: Keep second moments too, 2.1 MB a side, from which :meth:`result` has interval, test and power.
         kwargs: See :class:`torchmetrics.Metric`.
 
     Raises:
-        RL2Error: If there are no such weights, or they hold no reference though one is asked for.
+        RL2Error: If there are no such weights or statistics, or they do not fit together.
         ValueError: If a module has no ``num_features``, or images or ``real`` have another type, shape or length.
 
     Example:
@@ -74,7 +84,6 @@ class ResNetL2(Metric):
     higher_is_better = False
     full_state_update = False
     plot_lower_bound = 0.0
-    feature_network = "encoder"
 
     fake_sum: Tensor
     fake_square_sum: Tensor
@@ -84,50 +93,32 @@ class ResNetL2(Metric):
         self,
         encoder: str | Path | nn.Module = "lung-colon",
         *,
-        reference: Literal["weights"] | None = None,
+        reference: str | Path | Statistics | None = None,
         normalize: bool = False,
         reset_real_features: bool = True,
         debiased: bool = False,
+        uncertainty: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if reference not in (None, "weights"):
-            raise ValueError(f"ResNetL2 expects reference to be 'weights' or None, but got {reference!r}.")
-        network = encoder if isinstance(encoder, nn.Module) else LatentEncoder.load(encoder)
-        width = getattr(network, "num_features", None)
-        if not isinstance(width, int):
-            raise ValueError(
-                f"ResNetL2 expects an encoder with an integer num_features, the width of its latents, but "
-                f"{type(network).__name__}.num_features is {width!r}."
-            )
-        # Lightning builds large models on the meta device; sums and a network with its weights are real from the start.
-        self._device = torch.device("cpu") if self.device.type == "meta" else self.device
-        self.encoder: nn.Module = network_on(network, self.device)
+        super().__init__(encoder, **kwargs)
         self.normalize = normalize
         self.reset_real_features = reset_real_features
         self.debiased = debiased
-        self._reference: LatentSums | None = None
-        if reference == "weights":
-            if not isinstance(network, LatentEncoder) or network.reference is None:
-                raise ValueError(
-                    f"ResNetL2(reference='weights') needs weights with a reference, but {type(network).__name__} holds "
-                    "none; leave reference out and give real images to update."
-                )
-            self._reference = network.reference.sums
-            # While only real images came, the sums of all weights are 0, and a MetricCollection would merge them.
-            mark = torch.tensor(int(network.weights_id[:15], 16), device=self.device)
-            self.add_state("weights_mark", mark, dist_reduce_fx="max")
+        self.uncertainty = uncertainty
+        self._reference = None if reference is None else self._find_reference(reference)
         self._in_forward = False
         self._has_warned = False
 
-        # Metrics that differ after a reset must differ in their states, else a MetricCollection merges them.
+        # Metrics that differ, now or after a reset, must differ in their states, else a MetricCollection merges them.
         self._real_prefix = "real" if reset_real_features else "kept_real"
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        empty = latent_sums(
+            torch.empty(0, self.num_features, device=self.device, dtype=dtype), second_moment=uncertainty
+        )
         for side in ([] if self._reference else [self._real_prefix]) + ["fake"]:
-            self.add_state(f"{side}_sum", torch.zeros(width, device=self.device, dtype=dtype), dist_reduce_fx="sum")
-            self.add_state(f"{side}_square_sum", torch.zeros((), device=self.device, dtype=dtype), dist_reduce_fx="sum")
-            count = torch.zeros((), device=self.device, dtype=torch.int64)
-            self.add_state(f"{side}_count", count, dist_reduce_fx="sum")
+            for name, value in vars(empty).items():
+                if value is not None:
+                    self.add_state(f"{side}_{name}", value, dist_reduce_fx="sum")
 
     def update(self, imgs: Tensor, real: bool | Tensor) -> None:
         """Add images to one side, or each to its own.
@@ -144,41 +135,58 @@ class ResNetL2(Metric):
             if fake is False or not torch.as_tensor(fake).any():
                 return
             imgs, sides = imgs if fake is True else imgs[fake], {"fake": True}
+        self._place(self.device)
         with torch.no_grad(), _evaluating(self.encoder):
             latents = self.encoder(imgs)
-        width = self.fake_sum.shape[0]
-        if latents.shape != (len(imgs), width):
+        if latents.shape != (len(imgs), self.num_features):
             raise ValueError(
-                f"ResNetL2 expects latents of shape {(len(imgs), width)} from its encoder, but got "
+                f"ResNetL2 expects latents of shape {(len(imgs), self.num_features)} from its encoder, but got "
                 f"{tuple(latents.shape)}."
             )
         for side, chosen in sides.items():
             if chosen is not False:
-                self._add(side, latent_sums(latents if chosen is True else latents[chosen]))
+                self._add(side, latent_sums(latents if chosen is True else latents[chosen], self.uncertainty))
 
     def compute(self) -> Tensor:
         """RL2 of all images so far."""
         fake = self._sums("fake")
-        real = self._sums(self._real_prefix) if self._reference is None else self._reference.to(fake.sum.device)
-        value = distance(real, fake, self.debiased).float()
+        real = self._reference.sums.to(fake.sum.device) if self._reference else self._sums(self._real_prefix)
+        value = distance(real, fake)
+        if self.debiased:
+            noise = self._reference.mean_variance if self._reference else mean_variance(real)
+            value = debias(value, noise + mean_variance(fake))
         # One side alone is how FID's loop calls forward, and before the first update the base class warns.
         if self._update_count and not self._in_forward and not self._has_warned and value.isnan():
             self._has_warned = True
             rank_zero_warn(_why_nan(real, fake, self.debiased))
-        return value
+        return value.float()
+
+    def result(self) -> RL2Result:
+        """RL2 of all images so far, over all processes as in ``compute``, and how far to trust it.
+
+        Call it on every process, and before the metric is reset: in ``on_validation_epoch_end`` in Lightning. Interval,
+        p-value and power need ``uncertainty=True``.
+        """
+        with self._synced():
+            return compare(self._side(real=True), self._side(real=False))
+
+    def statistics(self, real: bool) -> Statistics:
+        """What is known of one side, over all processes as in ``compute``: to save, or as another metric's reference.
+
+        Args:
+            real: Which side.
+
+        """
+        with self._synced():
+            return self._side(real)
 
     @torch.jit.unused
     def forward(self, imgs: Tensor, real: bool | Tensor) -> Tensor:
         """Add images and return the value of this batch alone."""
         self._check(imgs, real)
-        # No state is changed in place, so this is all that an exception in the base class could lose.
-        before = dict(self.__dict__)
-        self._in_forward = True
-        try:
+        with self._unchanged_by_errors():
+            self._in_forward = True
             value: Tensor = super().forward(imgs, real)
-        except BaseException:
-            self.__dict__.update(before)
-            raise
         self._in_forward = False
         return value
 
@@ -191,23 +199,25 @@ class ResNetL2(Metric):
         super().reset()
         if kept is not None:
             for name, value in vars(kept).items():
-                setattr(self, f"{self._real_prefix}_{name}", value)
+                if value is not None:
+                    setattr(self, f"{self._real_prefix}_{name}", value)
 
-    def set_dtype(self, dst_type: str | torch.dtype) -> "ResNetL2":
-        """Let the encoder compute in float64, or in float32 again; the states stay as they are.
+    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
+        """Add the sums of another metric, or of its state, such as a shard that was computed elsewhere.
 
         Args:
-            dst_type: ``torch.float32`` or ``torch.float64``.
+            incoming_state: A ``ResNetL2`` of the same weights and options, or its ``metric_state``.
+
+        Raises:
+            RL2Error: If its weights are others.
 
         """
-        if dst_type not in (torch.float32, torch.float64) or not isinstance(self.encoder, LatentEncoder):
-            raise ValueError(
-                f"ResNetL2.set_dtype takes float32 or float64 for an encoder made from weights, but got {dst_type} for "
-                f"{type(self.encoder).__name__}."
-            )
-        assert isinstance(dst_type, torch.dtype)
-        self.encoder = network_on(self.encoder, self.device, dst_type)
-        return self
+        if isinstance(incoming_state, ResNetL2):
+            check_same_weights(self._side(real=False), incoming_state._side(real=False))
+        with self._unchanged_by_errors():
+            super().merge_state(incoming_state)
+        self._computed = None
+        self._update_count += 1
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
         """Plot a value, or several over time.
@@ -246,42 +256,51 @@ class ResNetL2(Metric):
         return {self._real_prefix: real, "fake": ~real}
 
     def _sums(self, side: str) -> LatentSums:
-        return LatentSums(*(getattr(self, f"{side}_{name}") for name in ("sum", "square_sum", "count")))
+        names = ("sum", "square_sum", "count") + (("second_moment",) if self.uncertainty else ())
+        return LatentSums(*(getattr(self, f"{side}_{name}") for name in names))
 
     def _add(self, side: str, more: LatentSums) -> None:
         # Out of place: a state made under inference mode could not be changed in place outside of it.
         for name, value in vars(self._sums(side) + more).items():
-            setattr(self, f"{side}_{name}", value)
+            if value is not None:
+                setattr(self, f"{side}_{name}", value)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # The encoder is no submodule: a frozen network has no business in checkpoints, optimizers and DDP buckets.
-        if name == "encoder":
-            object.__setattr__(self, name, value)
+    def _side(self, real: bool) -> Statistics:
+        if real and self._reference:
+            return self._reference
+        return Statistics(
+            self._sums(self._real_prefix if real else "fake").to("cpu", torch.float64),
+            weights=self._encoder_name,
+            weights_id=weights_id_of(network_of(self.encoder)),
+            source=f"{'real' if real else 'generated'} images of update",
+        )
+
+    def _find_reference(self, reference: str | Path | Statistics) -> Statistics:
+        network = network_of(self.encoder)
+        if isinstance(reference, Statistics):
+            found = reference
+        elif reference != "weights":
+            found = Statistics.load(reference)
+        elif isinstance(network, LatentEncoder):
+            found = network.reference_statistics
         else:
-            super().__setattr__(name, value)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "ResNetL2":
-        twin = type(self).__new__(type(self))
-        memo[id(self)] = twin
-        state = self.__getstate__()
-        # Shared, unless the owner of the metric owns the network too and copied it. The owner's memo is left alone.
-        encoder = memo.get(id(self.encoder), state.pop("encoder"))
-        twin.__setstate__(copy.deepcopy(state, memo) | {"encoder": encoder})
-        return twin
-
-    def _apply(  # type: ignore[override]
-        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "", recurse: bool = True
-    ) -> nn.Module:
-        # Casts arrive here as well as device moves. States never change dtype, but MPS has no float64. Module.to_empty
-        # passes recurse, which the base class does not take; there are no submodules.
-        device = fn(torch.zeros((), device=self.device)).device
-
-        def move(tensor: Tensor) -> Tensor:
-            lacks_double = device.type == "mps" and tensor.dtype == torch.float64
-            return tensor.to(device, torch.float32) if lacks_double else tensor.to(device)
-
-        self.encoder = network_on(self.encoder, device)
-        return super()._apply(move, exclude_state)
+            raise RL2Error(
+                f"ResNetL2(reference='weights') needs weights with a reference, but {self._encoder_name} is a module; "
+                "leave reference out and give real images to update, or give statistics."
+            )
+        ours = Statistics(
+            latent_sums(torch.empty(0, self.num_features)),
+            weights=self._encoder_name,
+            weights_id=weights_id_of(network),
+            source="this metric",
+        )
+        check_same_weights(found, ours)
+        if self.uncertainty and found.groups is None and found.sums.second_moment is None:
+            raise RL2Error(
+                f"ResNetL2(uncertainty=True) needs a reference with second moments or groups, but that of {found.source} "
+                "has sums alone. Make it with 'rl2 stats', or from a metric with uncertainty=True."
+            )
+        return found
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""RL2 between two sources of images: what ``rl2 score`` does, from Python."""
+"""Statistics of images, and RL2 between two sets of them: what ``rl2 stats`` and ``rl2 score`` do, from Python."""
 
 import os
 import platform
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -10,48 +12,29 @@ import torch
 
 from torchmetrics_rl2.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.functional import LatentSums, distance, latent_sums
 from torchmetrics_rl2.images import ImageReader, Progress, find_images
+from torchmetrics_rl2.splitting import groups_of
+from torchmetrics_rl2.statistics import RL2Result, Statistics, check_same_weights, compare, is_statistics_file
 
-__all__ = ["RL2Result", "score"]
+__all__ = ["Source", "compute_statistics", "score"]
+
+Source = str | Path | Statistics
+"""A folder, a glob in quotes, a text file of paths, one image, a file of statistics, or statistics."""
+
+PENDING = 64
 
 
 @dataclass(frozen=True)
-class RL2Result:
-    """A distance, and all that is needed to get it again.
-
-    Args:
-        value: RL2 (Eqs. 3 and 4 of the paper).
-        debiased: Signed root of the unbiased squared distance.
-        n_real: Real images, or tiles of them.
-        n_fake: Generated images, or tiles of them.
-        real: Where the real side came from; ``"weights"`` for the reference inside the weights.
-        fake: Where the generated side came from.
-        weights: Name with version, or path.
-        weights_id: Which latents these are.
-        unreadable: Files that were left out, with the reason.
-        settings: ``tile``, ``scale``, ``batch_size``, ``workers`` and ``device``.
-        versions: Of Python, torch, torchvision and torchmetrics-rl2.
-
-    """
-
-    value: float
-    debiased: float
-    n_real: int
-    n_fake: int
-    real: str
-    fake: str
-    weights: str
-    weights_id: str
-    unreadable: list[str]
-    settings: dict[str, int | float | str | None]
-    versions: dict[str, str]
+class _Images:
+    source: str
+    paths: Sequence[Path]
+    groups: Mapping[Path, str] | None
 
 
-def score(
-    fake: str | Path,
-    real: str | Path = "weights",
+def compute_statistics(
+    source: Source | Sequence[Source],
     *,
+    groups: str | Path | None = None,
     weights: str | Path | LatentEncoder = "lung-colon",
     tile: int | None = None,
     scale: float | None = None,
@@ -60,15 +43,70 @@ def score(
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
     progress: Progress | None = None,
+) -> Statistics:
+    """Statistics of images, to save, merge and compare.
+
+    Args:
+        source: A folder, a glob, a text file of paths, one image, a file of statistics, or several of these, which are
+            merged.
+        groups: What is independent of what: ``"parent"`` for the folders that images are in, such as slides,
+            ``"file"`` for the files, whose tiles stay together, or a CSV with the columns ``path`` and ``group``.
+            ``None`` takes all images as independent.
+        weights: Name or path of weights, or an encoder that has them.
+        tile: Cut images into tiles of this side, in pixels.
+        scale: Resize by this factor before, antialiased.
+        batch_size: Images a batch.
+        workers: Processes that read ahead; by default none on a CPU, else up to 8.
+        device: Where to compute; by default a GPU if there is one.
+        skip_unreadable: Leave out files that cannot be read, and say so in the statistics.
+        progress: Called with ``"images"``, files read, files in all, and images since the last call.
+
+    Raises:
+        RL2Error: If a source has no images, one cannot be read, or statistics are of other weights.
+
+    Example:
+        >>> from torchmetrics_rl2 import compute_statistics
+        >>> real = compute_statistics("examples/cmu/reference")
+        >>> len(real), real.weights
+        (40, 'lung-colon@1')
+
+    """
+    device = default_device(device)
+    reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
+    found = _find(source, groups)
+    encoder = weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)
+    encoder.to(device)
+    return _measure(found, encoder, reader, progress, "images")
+
+
+def score(
+    fake: Source | Sequence[Source],
+    real: Source | Sequence[Source] = "weights",
+    *,
+    weights: str | Path | LatentEncoder = "lung-colon",
+    real_groups: str | Path | None = None,
+    fake_groups: str | Path | None = None,
+    tile: int | None = None,
+    scale: float | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
 ) -> RL2Result:
-    r"""RL2 between generated and real images.
+    r"""RL2 between generated and real images, with its uncertainty.
 
     .. math:: \mathrm{RL2} = \lVert \bar z_r - \bar z_g \rVert_2
 
     Args:
-        fake: Generated images: a folder, a glob, a text file of paths, or one file.
+        fake: Generated images: a folder, a glob, a text file of paths, one file, a file of statistics, or several of
+            these, which are merged.
         real: Real images in the same forms, or ``"weights"`` for the reference inside the weights.
         weights: Name or path of weights, or an encoder that has them.
+        real_groups: What is independent among real images: ``"parent"`` for the folders that they are in, such as
+            slides, ``"file"`` for the files, or a CSV with the columns ``path`` and ``group``. ``None`` takes all
+            patches as independent, which patches of one slide are not.
+        fake_groups: The same for generated images; ``"file"`` if each was generated by itself.
         tile: Cut images into tiles of this side, in pixels.
         scale: Resize by this factor before, antialiased.
         batch_size: Images a batch; the value does not depend on it.
@@ -78,7 +116,7 @@ def score(
         progress: Called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
 
     Returns:
-        The distance and how it was measured.
+        The distance, how far to trust it, and how it was measured.
 
     Raises:
         RL2Error: If a source has fewer than two images, one cannot be read, or the weights are not what they should be.
@@ -94,40 +132,23 @@ def score(
     reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
     # A folder of that name is given as a Path.
     inside = isinstance(real, str) and real == "weights"
-    sources = {"fake": fake} | ({} if inside else {"real": real})
-    files = {side: find_images(source) for side, source in sources.items()}
+    if inside and real_groups is not None:
+        raise RL2Error("The groups of the reference inside the weights are those it was made with; give real images.")
+    found = {"fake": _find(fake, fake_groups)} | ({} if inside else {"real": _find(real, real_groups)})
     encoder = weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)
     encoder.to(device)
-    if inside and encoder.reference is None:
-        raise RL2Error(f"{encoder.name} holds no reference; give real images with --real.")
-
-    sides: dict[str, LatentSums] = {}
-    for side, paths in files.items():
-        if progress:
-            progress(side, 0, len(paths), 0)
-        total = latent_sums(torch.empty(0, encoder.num_features, device=device))
-        for batch in reader.read(paths):
-            total += latent_sums(encoder(batch.images.to(device)))
-            if progress:
-                progress(side, reader.files_read, len(paths), len(batch.images))
-        if total.count < 2:
+    sides = {"real": encoder.reference_statistics} if inside else {}
+    for side, parts in found.items():
+        statistics = sides[side] = _measure(parts, encoder, reader, progress, side)
+        if len(statistics) < 2:
             raise RL2Error(
-                f"RL2 compares sets of images, but {sources[side]} gave {int(total.count)} {side} image(s) "
-                f"({len(reader.unreadable)} could not be read); expected at least 2 on each side."
+                f"RL2 compares sets of images, but {statistics.source} gave {len(statistics)} {side} image(s) "
+                f"({len(statistics.unreadable)} could not be read); expected at least 2 on each side."
             )
-        sides[side] = total.to(torch.device("cpu"))
-    if encoder.reference is not None:
-        sides.setdefault("real", encoder.reference.sums)
-    return RL2Result(
-        value=distance(sides["real"], sides["fake"], False).item(),
-        debiased=distance(sides["real"], sides["fake"], True).item(),
-        n_real=int(sides["real"].count),
-        n_fake=int(sides["fake"].count),
-        real=os.fspath(real),
-        fake=os.fspath(fake),
+    _warn_of_different_px(sides["real"], sides["fake"])
+    return replace(
+        compare(sides["real"], sides["fake"]),
         weights=encoder.name,
-        weights_id=encoder.weights_id,
-        unreadable=reader.unreadable,
         settings={
             "tile": tile,
             "scale": scale,
@@ -137,6 +158,77 @@ def score(
         },
         versions=versions(),
     )
+
+
+def _find(source: Source | Sequence[Source], groups: str | Path | None) -> list[Statistics | _Images]:
+    """Everything that can be wrong with sources before an image is read."""
+    found: list[Statistics | _Images] = []
+    for one in [source] if isinstance(source, str | Path | Statistics) else source:
+        if isinstance(one, Statistics):
+            found.append(one)
+        elif is_statistics_file(one):
+            found.append(replace(Statistics.load(one), source=os.fspath(one)))
+        else:
+            paths = find_images(one)
+            found.append(_Images(os.fspath(one), paths, groups_of(groups, paths, one) if groups else None))
+    if not found:
+        raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
+    if groups is not None and all(isinstance(one, Statistics) for one in found):
+        raise RL2Error("The groups of statistics are those they were made with; give groups with images only.")
+    return found
+
+
+def _measure(
+    found: Sequence[Statistics | _Images],
+    encoder: LatentEncoder,
+    reader: ImageReader,
+    progress: Progress | None,
+    side: str,
+) -> Statistics:
+    """Statistics of all that was found, as one."""
+    described = {"weights": encoder.name, "weights_id": encoder.weights_id}
+    none = Statistics.of_latents(torch.zeros(1, encoder.num_features), source=f"weights {encoder.name}", **described)
+    for one in found:
+        if isinstance(one, Statistics):
+            check_same_weights(one, none)
+    done, total = 0, sum(len(one.paths) for one in found if isinstance(one, _Images))
+    if progress and total:
+        progress(side, 0, total, 0)
+    parts = []
+    for one in found:
+        if isinstance(one, Statistics):
+            parts.append(one)
+            continue
+        pending, px, before = [], set(), len(reader.unreadable)
+        for batch in reader.read(one.paths):
+            names = [one.groups[path] for path in batch.paths] if one.groups else None
+            pending.append(Statistics.of_latents(encoder(batch.images.to(encoder.device)), names, **described))
+            px.add(tuple(batch.images.shape[-2:]))
+            if len(pending) == PENDING:
+                pending = [Statistics.merge(pending)]
+            if progress:
+                progress(side, done + reader.files_read, total, len(batch.images))
+        done += len(one.paths)
+        if pending:
+            settings = {"tile": reader.tile, "scale": reader.scale, "px": sorted(map(list, px))}
+            unreadable = tuple(reader.unreadable[before:])
+            parts.append(
+                replace(Statistics.merge(pending), source=one.source, settings=settings, unreadable=unreadable)
+            )
+    if not parts:
+        raise RL2Error(f"None of the {total} files of {found[0].source} could be read: {reader.unreadable[-1]}")
+    return Statistics.merge(parts)
+
+
+def _warn_of_different_px(real: Statistics, fake: Statistics) -> None:
+    px = [side.settings.get("px") for side in (real, fake)]
+    if None not in px and px[0] != px[1]:
+        sizes = (" and ".join(f"{h} x {w}" for h, w in side[:3]) for side in px if side)
+        warnings.warn(
+            "Real and generated images differ in size, {} against {} px. Compare only patches of one size and one "
+            "mpp.".format(*sizes),
+            stacklevel=3,
+        )
 
 
 def default_device(device: str | torch.device | None) -> torch.device:

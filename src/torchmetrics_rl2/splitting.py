@@ -1,6 +1,7 @@
 """Split images into those that fit a flow, stop its training, and become its reference; groups stay on one side."""
 
 import csv
+import os
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["Split", "group_by_parent", "read_groups", "split_images"]
+__all__ = ["Split", "groups_of", "read_groups", "split_images"]
 
 SHARES = {"fit": 0.7, "reference": 0.2, "stop": 0.1}
 LEAST = {"fit": 8, "reference": 2, "stop": 2}
@@ -31,9 +32,26 @@ class Split:
     reference: Sequence[Path]
 
 
-def group_by_parent(paths: Sequence[Path]) -> dict[Path, str]:
-    """Group images by the folder they are in."""
-    return {path: str(path.parent) for path in paths}
+def groups_of(how: str | Path, paths: Sequence[Path], source: str | Path) -> dict[Path, str]:
+    """Slide, patient or source image of each image.
+
+    Args:
+        how: ``parent`` for the folder an image is in, ``file`` for the file itself, whose tiles stay together, or a
+            CSV, see :func:`read_groups`.
+        paths: Images that need a group.
+        source: Where they come from. Names of groups start at its parent folder, so that they are the same wherever
+            the images lie; relative paths of a CSV start at it if it is a folder.
+
+    Raises:
+        RL2Error: If there is no such CSV, or it lacks a column or an image.
+
+    """
+    folder = Path(source) if os.path.isdir(source) else None
+    if how not in ("parent", "file"):
+        return read_groups(Path(how), paths, folder or Path())
+    base = folder.absolute().parent if folder else Path.cwd()
+    names = {path: path.parent if how == "parent" else path for path in paths}
+    return {path: os.path.relpath(name.absolute(), base) for path, name in names.items()}
 
 
 def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, str]:

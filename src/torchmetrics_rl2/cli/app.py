@@ -3,7 +3,7 @@
 import typer
 
 from torchmetrics_rl2 import __version__
-from torchmetrics_rl2.cli import fit, score, weights
+from torchmetrics_rl2.cli import fit, score, stats, weights
 from torchmetrics_rl2.cli.output import fail
 from torchmetrics_rl2.errors import RL2Error
 
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("score")(score.score)
+app.command("stats")(stats.stats)
 app.command("fit")(fit.fit)
 app.command("weights")(weights.weights)
 

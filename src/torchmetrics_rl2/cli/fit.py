@@ -14,7 +14,7 @@ from typer import Argument, Option
 from torchmetrics_rl2.cli.options import Scale, SkipUnreadable, Tile, Workers
 from torchmetrics_rl2.cli.output import errors, print_json, print_unreadable, progress_bars
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.splitting import group_by_parent, read_groups, split_images
+from torchmetrics_rl2.splitting import groups_of, split_images
 
 FEW = 64
 
@@ -32,9 +32,9 @@ def fit(
     groups: Annotated[
         str | None,
         Option(
-            metavar="CSV|parent",
+            metavar="CSV|parent|file",
             help="Keep the patches of a slide, patient or source image on one side of the split: a CSV with columns "
-            "path (relative to IMAGES) and group, or 'parent' for the folder it is in.",
+            "path (relative to IMAGES) and group, 'parent' for the folder it is in, or 'file'.",
         ),
     ] = None,
     tile: Tile = None,
@@ -92,7 +92,13 @@ def fit(
         seed=seed,
     )
     paths = find_images(images)
-    split = split_images(paths, _groups(groups, paths, images), seed)
+    grouped = groups_of(groups, paths, images) if groups else None
+    if grouped is None and "LOCAL_RANK" not in os.environ:  # one process says so
+        errors.print(
+            "Warning: without --groups, patches of one slide may be on two sides of the split, and the held-out "
+            "likelihood then flatters the flow."
+        )
+    split = split_images(paths, grouped, seed)
     device = fitting.feature_device(accelerator)
     reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
     try:
@@ -101,6 +107,7 @@ def fit(
                 split,
                 out,
                 backbone=backbone,
+                groups=grouped,
                 settings=settings,
                 card=_card(card),
                 reader=reader,
@@ -129,20 +136,6 @@ def fit(
     if result.n_fit < FEW:
         errors.print(f"Warning: {result.n_fit} patches are few to fit a flow to; a few hundred make it dependable.")
     print_unreadable(result.unreadable)
-
-
-def _groups(groups: str | None, paths: list[Path], images: str) -> dict[Path, str] | None:
-    if groups is None:
-        if "LOCAL_RANK" in os.environ:  # one process has said so
-            return None
-        errors.print(
-            "Warning: without --groups, patches of one slide may be on two sides of the split, and the held-out "
-            "likelihood then flatters the flow."
-        )
-        return None
-    if groups == "parent":
-        return group_by_parent(paths)
-    return read_groups(Path(groups), paths, Path(images) if Path(images).is_dir() else Path())
 
 
 def _card(path: Path | None) -> dict[str, object]:

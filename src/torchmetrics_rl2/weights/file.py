@@ -1,29 +1,25 @@
 """The one-file format of weights: trunk, flow and reference as safetensors, the rest as JSON in its header."""
 
-import hashlib
-import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.functional import LatentSums
+from torchmetrics_rl2.tensorfile import digest, read_file, sums_to_tensors, tensors_to_sums, write_file
 
 __all__ = ["FORMAT_VERSION", "Preprocessing", "Reference", "Weights", "read_weights", "write_weights"]
 
 FORMAT_VERSION = 1
 HEADER = "torchmetrics-rl2"
+HINT = "A ResNet-18 state dict becomes weights with 'rl2 fit IMAGES --backbone FILE'."
 REFERENCE_SCORES = 2000
 
 
@@ -52,11 +48,13 @@ class Reference:
     Args:
         sums: Sums of their latents.
         scores: For up to 2,000 of them log-likelihood, latent norm and log-determinant, ``(n, 3)`` float32.
+        groups: Sums of the latents of each slide, patient or source image, one row a group, where those are known.
 
     """
 
     sums: LatentSums
     scores: Tensor
+    groups: LatentSums | None = None
 
 
 @dataclass(frozen=True)
@@ -86,13 +84,13 @@ class Weights:
     def trunk_id(self) -> str:
         """sha256 over normalisation and trunk: which features these are."""
         normalisation = [self.preprocessing.mean, self.preprocessing.std]
-        return _digest(normalisation, {"trunk." + key: value for key, value in self.trunk.items()})
+        return digest(normalisation, {"trunk." + key: value for key, value in self.trunk.items()})
 
     @property
     def weights_id(self) -> str:
         """sha256 over preprocessing, trunk and flow: which latents these are."""
         tensors = {"flow." + key: value for key, value in self.flow.items()}
-        return _digest([self.trunk_id, asdict(self.preprocessing), dict(self.flow_config)], tensors)
+        return digest([self.trunk_id, asdict(self.preprocessing), dict(self.flow_config)], tensors)
 
 
 def empty_trunk() -> nn.Module:
@@ -114,22 +112,8 @@ def read_weights(path: str | Path) -> Weights:
 
     """
     path = Path(path)
-    _refuse_non_files(path)
+    header, tensors = read_file(path, HEADER, "RL2 weights", HINT)
     try:
-        with torch.device("cpu"), safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise RL2Error(
-            f"{path} is not a readable safetensors file ({error}). It may be cut off: copy or download it again."
-        ) from error
-    if HEADER not in metadata:
-        raise RL2Error(
-            f"{path} is a safetensors file, but not RL2 weights: its header has no '{HEADER}' entry. "
-            "A ResNet-18 state dict becomes weights with 'rl2 fit IMAGES --backbone FILE'."
-        )
-    try:
-        header = json.loads(metadata[HEADER], parse_constant=_refuse_constant)
         version = header["format_version"]
         if version != FORMAT_VERSION:
             raise RL2Error(
@@ -170,41 +154,7 @@ def write_weights(weights: Weights, path: str | Path) -> None:
     tensors = {"trunk." + key: value for key, value in weights.trunk.items()}
     tensors |= {"flow." + key: value for key, value in weights.flow.items()}
     tensors |= _reference_tensors(weights.reference)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
-        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        save_file(contiguous, temporary, {HEADER: json.dumps(header, sort_keys=True)})
-        read_weights(temporary)
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _refuse_non_files(path: Path) -> None:
-    if not os.path.isfile(path):
-        raise RL2Error(f"There is no weights file {path}. Check the path, or see 'rl2 weights' for known names.")
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise RL2Error(f"{path} cannot be read: {error.strerror}.") from error
-    if start[:2] == b"\x80\x02" or start == b"PK\x03\x04":
-        raise RL2Error(
-            f"{path} is a pickle, which can run code when it is read. Expected RL2 weights (safetensors). "
-            "A ResNet-18 state dict becomes weights with 'rl2 fit IMAGES --backbone FILE'."
-        )
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    write_file(path, HEADER, header, tensors, read_weights)
 
 
 def _read_preprocessing(raw: dict[str, Any]) -> Preprocessing:
@@ -226,7 +176,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
     trunk = empty_trunk().state_dict()
     expected = {f"trunk.{key}": value for key, value in trunk.items()}
     expected |= {f"flow.{key}": value for key, value in flow.items()}
-    names = set(tensors) - {"reference.sum", "reference.square_sum", "reference.count", "reference.scores"}
+    names = {key for key in tensors if not key.startswith("reference.")}
     if names != set(expected):
         wrong = sorted(names ^ set(expected))
         raise RL2Error(f"{path} has missing or unknown tensors: {', '.join(wrong[:3])} ({len(wrong)} in all).")
@@ -272,35 +222,24 @@ def _check_flow_size(path: Path, config: dict[str, Any], tensors: dict[str, Tens
 
 
 def _read_reference(path: Path, tensors: dict[str, Tensor]) -> Reference | None:
-    if not any(key.startswith("reference.") for key in tensors):
+    found = {key.removeprefix("reference."): value for key, value in tensors.items() if key.startswith("reference.")}
+    if not found:
         return None
-    sums = LatentSums(*(tensors[f"reference.{key}"] for key in ("sum", "square_sum", "count")))
-    scores = tensors["reference.scores"]
-    shapes = (tuple(sums.sum.shape), tuple(sums.square_sum.shape), tuple(sums.count.shape), tuple(scores.shape[1:]))
-    dtypes = (sums.sum.dtype, sums.square_sum.dtype, sums.count.dtype, scores.dtype)
-    if shapes != ((512,), (), (), (3,)) or dtypes != (torch.float64, torch.float64, torch.int64, torch.float32):
-        raise RL2Error(f"{path} has a malformed reference: shapes {shapes}, {dtypes}.")
-    if int(sums.count) < 2 or not len(scores) == min(int(sums.count), REFERENCE_SCORES):
-        raise RL2Error(f"{path} has a malformed reference: {int(sums.count)} images, {len(scores)} scores.")
-    return Reference(sums, scores)
+    scores = found.pop("scores")
+    sums, groups = tensors_to_sums(path, found)
+    count = int(sums.count)
+    scores_shape = (min(count, REFERENCE_SCORES), 3)
+    if count < 2 or sums.sum.shape != (512,) or scores.shape != scores_shape or scores.dtype != torch.float32:
+        raise RL2Error(f"{path} has a malformed reference: {count} images, scores of shape {tuple(scores.shape)}.")
+    return Reference(sums, scores, groups)
 
 
 def _reference_tensors(reference: Reference | None) -> dict[str, Tensor]:
     if reference is None:
         return {}
-    return {f"reference.{key}": value for key, value in vars(reference.sums).items()} | {
-        "reference.scores": reference.scores
-    }
+    tensors = sums_to_tensors(reference.sums, reference.groups) | {"scores": reference.scores}
+    return {f"reference.{key}": value for key, value in tensors.items()}
 
 
 def _reference_digest(reference: Reference | None) -> str:
-    return _digest([], _reference_tensors(reference))
-
-
-def _digest(settings: list[Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for key in sorted(tensors):
-        value = tensors[key].detach().cpu().contiguous()
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest([], _reference_tensors(reference))

@@ -1,0 +1,88 @@
+"""``rl2 stats``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from torchmetrics_rl2.cli.options import BatchSize, Device, Scale, SkipUnreadable, Tile, WeightsName, Workers
+from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
+from torchmetrics_rl2.errors import RL2Error
+
+
+def stats(
+    images: Annotated[
+        list[str],
+        Argument(help="Patches: folders, globs in quotes, text files of paths, or files of rl2 stats; several merge."),
+    ],
+    out: Annotated[Path, Option("-o", "--out", help="The statistics file to write, .safetensors.")],
+    weights: WeightsName = "lung-colon",
+    groups: Annotated[
+        str | None,
+        Option(
+            metavar="CSV|parent|file",
+            help="What is independent: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV with "
+            "columns path (relative to its folder) and group. Names of groups are in the file, and merge by name.",
+        ),
+    ] = None,
+    tile: Tile = None,
+    scale: Scale = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    device: Device = None,
+    skip_unreadable: SkipUnreadable = False,
+    json: Annotated[bool, Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write the statistics of patches, to score against without the patches; several sources merge into one file.
+
+    Only sums are kept, no patch and no latent of one: 2 MB, or 4 kB for each group.
+
+    rl2 stats slides/ --groups parent -o real.safetensors
+
+    rl2 stats shard-0.safetensors shard-1.safetensors -o real.safetensors
+
+    rl2 score generated/ --real real.safetensors
+    """
+    from torchmetrics_rl2 import scoring
+
+    if out.suffix != ".safetensors":
+        raise RL2Error(f"The output is a .safetensors file, but got {out}.")
+    if out.exists():
+        raise RL2Error(f"{out} exists. Choose another name, or remove it first.")
+    if not out.absolute().parent.is_dir():
+        raise RL2Error(f"The folder {out.parent} for the output does not exist.")
+    with progress_bars() as report:
+        statistics = scoring.compute_statistics(
+            images,
+            groups=groups,
+            weights=weights,
+            tile=tile,
+            scale=scale,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            skip_unreadable=skip_unreadable,
+            progress=report,
+        )
+    statistics.save(out)
+    if json:
+        print_json(
+            {
+                "out": str(out),
+                "images": len(statistics),
+                "groups": len(statistics.group_names) or None,
+                "source": statistics.source,
+                "weights": statistics.weights,
+                "weights_id": statistics.weights_id,
+                "settings": dict(statistics.settings),
+                "unreadable": list(statistics.unreadable),
+            }
+        )
+        return
+    grouped = f" in {len(statistics.group_names)} groups" if statistics.group_names else ""
+    typer.echo(
+        f"Wrote {out}: {len(statistics)} images{grouped} of {statistics.source}, weights {statistics.weights} "
+        f"({(statistics.weights_id or '')[:12]})"
+    )
+    print_unreadable(list(statistics.unreadable))

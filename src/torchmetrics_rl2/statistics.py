@@ -1,0 +1,366 @@
+"""Statistics of one side of the distance: add, save, load, compare."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
+from torchmetrics_rl2.tensorfile import digest, read_file, sums_to_tensors, tensors_to_sums, write_file
+from torchmetrics_rl2.uncertainty import LEAST_UNITS, Units, group_units, image_units, uncertainty
+
+__all__ = ["RL2Result", "Statistics", "compare"]
+
+FORMAT_VERSION = 1
+HEADER = "torchmetrics-rl2-statistics"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is kept of the images of one side; statistics of parts add up to those of the whole.
+
+    Args:
+        sums: Sums over all latents.
+        groups: The same sums of each slide, patient or source image, one row a group; ``None`` takes every image as
+            independent of the others.
+        group_names: Their names, by which they merge.
+        weights: Name of the weights, for people.
+        weights_id: Which latents these are; ``None`` if the encoder does not say.
+        source: Where the images came from, for people.
+        settings: How they were read: ``tile``, ``scale`` and the sizes that came of it, ``px``.
+        unreadable: Files that were left out, with the reason.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics_rl2 import Statistics, compare
+        >>> latents = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+        >>> slides = [f"slide {i // 10}" for i in range(200)]
+        >>> real = Statistics.of_latents(latents[:100], slides[:100])
+        >>> fake = Statistics.of_latents(latents[100:] + 0.5, slides[100:])
+        >>> result = compare(real, fake)
+        >>> round(result.debiased, 2), [round(end, 2) for end in result.interval], result.p_value < 0.05
+        (1.45, [1.23, 1.65], True)
+
+    """
+
+    sums: LatentSums = field(repr=False)
+    groups: LatentSums | None = field(default=None, repr=False)
+    group_names: tuple[str, ...] = field(default=(), repr=False)
+    weights: str = "unnamed"
+    weights_id: str | None = None
+    source: str = "latents"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+
+    @classmethod
+    def of_latents(cls, latents: Tensor, groups: Sequence[str] | None = None, **described: Any) -> "Statistics":
+        """Statistics of latents.
+
+        Args:
+            latents: ``(N, d)``.
+            groups: Slide, patient or source image of each.
+            described: ``weights``, ``weights_id``, ``source`` and ``settings``.
+
+        Raises:
+            ValueError: If latents are not ``(N, d)``, or there are more or fewer groups.
+
+        """
+        if latents.ndim != 2 or not len(latents) or (groups is not None and len(groups) != len(latents)):
+            raise ValueError(
+                f"Statistics need latents (N, d) and a group for each, but got {tuple(latents.shape)} and "
+                f"{'no' if groups is None else len(groups)} groups."
+            )
+        # Groups are the units where there are any, and the second moment of single images has no use.
+        sums = latent_sums(latents, second_moment=groups is None).to("cpu", torch.float64)
+        if groups is None:
+            return cls(sums, **described)
+        names, rows = _rows(groups)
+        each = latents.cpu().double()
+        ones = torch.ones(len(each), dtype=torch.int64)
+        return cls(sums, _add_rows([each, each.square().sum(1), ones], rows, len(names)), names, **described)
+
+    def __len__(self) -> int:
+        return int(self.sums.count)
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        """Statistics of both; groups of one name become one group."""
+        return Statistics.merge([self, other])
+
+    @classmethod
+    def merge(cls, parts: "Sequence[Statistics]") -> "Statistics":
+        """Statistics of all parts; groups of one name become one group.
+
+        Args:
+            parts: At least one.
+
+        Raises:
+            RL2Error: If they are of different weights, or some have groups and some not.
+
+        """
+        first = parts[0]
+        for part in parts[1:]:
+            check_same_weights(first, part)
+            if (first.groups is None) != (part.groups is None):
+                raise RL2Error(
+                    f"Of the statistics of {first.source} and {part.source} one has groups and the other has none. "
+                    "Make both with groups, or both without."
+                )
+        groups, names = None, tuple(name for part in parts for name in part.group_names)
+        if first.groups is not None:
+            columns = zip(*(_group_values(part.groups) for part in parts if part.groups is not None), strict=True)
+            names, rows = _rows(names)
+            groups = _add_rows([torch.cat(column) for column in columns], rows, len(names))
+        sources = dict.fromkeys(source for part in parts for source in part.source.split(", "))
+        agreed = {
+            key: value for key, value in first.settings.items() if all(p.settings.get(key) == value for p in parts)
+        }
+        sums = reduce(add, (part.sums for part in parts))
+        unreadable = tuple(reason for part in parts for reason in part.unreadable)
+        return cls(sums, groups, names, first.weights, first.weights_id, ", ".join(sources), agreed, unreadable)
+
+    @property
+    def mean_variance(self) -> float:
+        """Trace of the covariance of the mean latent: how much of a squared distance is this sample's chance."""
+        if self.groups is None:
+            return float(mean_variance(self.sums))
+        return group_units(self.groups).mean_variance if len(self.groups.count) > 1 else float("nan")
+
+    @property
+    def units(self) -> Units | None:
+        """Independent units, or ``None`` where there are too few, or only sums and no second moment."""
+        if self.groups is not None:
+            return group_units(self.groups) if len(self.groups.count) >= LEAST_UNITS else None
+        if self.sums.second_moment is None or len(self) < LEAST_UNITS:
+            return None
+        return image_units(self.sums)
+
+    def save(self, path: str | Path) -> None:
+        """Write a file, whole or not at all.
+
+        Args:
+            path: Where to, ``.safetensors``. Names of groups are in it.
+
+        Raises:
+            RL2Error: If the encoder has no ``weights_id``: nobody could say later which latents these are.
+
+        """
+        if self.weights_id is None:
+            raise RL2Error(
+                f"These statistics cannot be saved: their encoder, {self.weights}, has no weights_id, so nobody could "
+                "tell later which latents they are of. Give the module a weights_id that names its weights."
+            )
+        tensors = sums_to_tensors(self.sums, self.groups)
+        header = {
+            "format_version": FORMAT_VERSION,
+            "weights": self.weights,
+            "weights_id": self.weights_id,
+            "source": self.source,
+            "settings": dict(self.settings),
+            "groups": list(self.group_names),
+            "unreadable": list(self.unreadable),
+        }
+        header["sha256"] = digest([header], tensors)
+        write_file(Path(path), HEADER, header, tensors, Statistics.load)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Statistics":
+        """Read a file and check all of it.
+
+        Args:
+            path: What :meth:`save` or ``rl2 stats`` wrote.
+
+        Raises:
+            RL2Error: If there is no such file, or it is no complete, unaltered file of a known format version.
+
+        """
+        path = Path(path)
+        header, tensors = read_file(path, HEADER, "RL2 statistics", "Make them with 'rl2 stats IMAGES -o FILE'.")
+        if header.get("format_version") != FORMAT_VERSION:
+            raise RL2Error(
+                f"{path} has format version {header.get('format_version')!r}, but this torchmetrics-rl2 reads "
+                f"{FORMAT_VERSION}. Upgrade with 'pip install -U torchmetrics-rl2'."
+            )
+        expected = header.pop("sha256", None)
+        if digest([header], tensors) != expected:
+            raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
+        sums, groups = tensors_to_sums(path, tensors)
+        try:
+            described = {key: str(header[key]) for key in ("weights", "weights_id", "source")}
+            names, unreadable = (tuple(map(str, header[key])) for key in ("groups", "unreadable"))
+            settings = dict(header["settings"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
+        if len(set(names)) != (0 if groups is None else len(groups.count)):
+            raise RL2Error(f"{path} has a damaged header: its groups have not one name each.")
+        return cls(sums, groups, names, **described, settings=settings, unreadable=unreadable)
+
+
+@dataclass(frozen=True)
+class RL2Result:
+    """A distance, how far to trust it, and all that is needed to get it again.
+
+    ``str(result)`` says it in sentences. Without groups all images are taken as independent of each other, which
+    patches of one slide are not; the p-value then rejects far too often, and is not printed.
+
+    Args:
+        value: RL2 (Eqs. 3 and 4 of the paper). Finite samples add to it, so it may lie above the interval.
+        debiased: Signed root of the unbiased squared distance.
+        n_real: Real images, or tiles of them.
+        n_fake: Generated images, or tiles of them.
+        real: Where the real side came from; ``"weights"`` for the reference inside the weights.
+        fake: Where the generated side came from.
+        weights: Name with version, or path.
+        weights_id: Which latents these are; ``None`` if the encoder does not say.
+        groups_real: Number of groups that are the units of the real side; ``None`` if its images are.
+        groups_fake: The same of the generated side.
+        standard_error: Of the debiased value: half the interval over its t quantile. This and all below are ``None``
+            where a side has fewer than four units, or only sums and no second moments.
+        interval: 95 % interval of the debiased value.
+        p_value: Of the test that both sides come from one distribution.
+        detectable: The smallest distance that this test finds with 80 % power at these numbers of units.
+        spread_ratio: Total variance of the generated latents over that of the real ones. A mean does not see lost
+            diversity; this falls below 1.
+        spread_interval: Its 95 % interval.
+        unreadable: Files that were left out, with the reason.
+        settings: ``tile``, ``scale``, ``batch_size``, ``workers`` and ``device``, where images were read.
+        versions: Of Python, torch, torchvision and torchmetrics-rl2, where images were read.
+
+    """
+
+    value: float
+    debiased: float
+    n_real: int
+    n_fake: int
+    real: str
+    fake: str
+    weights: str
+    weights_id: str | None
+    groups_real: int | None = None
+    groups_fake: int | None = None
+    standard_error: float | None = None
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    detectable: float | None = None
+    spread_ratio: float | None = None
+    spread_interval: tuple[float, float] | None = None
+    unreadable: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def assumes_independence(self) -> bool:
+        """Whether the images of a side are taken as independent, because no groups were given."""
+        return self.groups_real is None or self.groups_fake is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``rl2 score --json`` prints it: with ``assumes_independence``, and then without a p-value."""
+        shown = asdict(self) | {"assumes_independence": self.assumes_independence}
+        return shown | ({"p_value": None} if self.assumes_independence else {})
+
+    def __str__(self) -> str:
+        reference = "the reference inside the weights" if self.real == "weights" else self.real
+        identity = f" ({self.weights_id[:12]})" if self.weights_id else ""
+        lines = [
+            f"RL2 {self.value:.4f} (debiased {self.debiased:.4f}): {self.n_fake} images of {self.fake} against "
+            f"{self.n_real} of {reference}, weights {self.weights}{identity}"
+        ]
+        if self.interval is None or self.spread_interval is None:
+            return f"{lines[0]}\n{self._why_no_interval()}"
+        low, high = self.interval
+        units = (
+            "assumes independent patches"
+            if self.assumes_independence
+            else f"of {self.groups_fake} generated and {self.groups_real} real groups"
+        )
+        lines += [f"95 % interval of the debiased value {low:.4f} to {high:.4f}, {units}"]
+        if not self.assumes_independence:
+            lines += [f"p-value of no difference {self.p_value:.2g}"]
+        if not low <= self.value <= high:
+            lines += ["RL2 itself is outside: chance adds to it in small sets, and the debiased value is free of that"]
+        lines += [
+            f"Smallest distance found with 80 % power {self.detectable:.4f}; spread of generated over real "
+            f"{self.spread_ratio:.3f} ({self.spread_interval[0]:.3f} to {self.spread_interval[1]:.3f})"
+        ]
+        return "\n".join(lines)
+
+    def _why_no_interval(self) -> str:
+        for side, count, groups in (
+            ("generated", self.n_fake, self.groups_fake),
+            ("real", self.n_real, self.groups_real),
+        ):
+            if (count if groups is None else groups) < LEAST_UNITS:
+                kind = f"{count} images" if groups is None else f"{groups} groups"
+                return f"No interval: it needs at least {LEAST_UNITS} a side, but the {side} side has {kind}"
+        return "No interval: a side has sums of its latents, and no second moments or NaN ones"
+
+
+def compare(real: Statistics, fake: Statistics) -> RL2Result:
+    """RL2 between two sides, with its uncertainty.
+
+    Args:
+        real: Statistics of the real side.
+        fake: Statistics of the generated side.
+
+    Raises:
+        RL2Error: If they are latents of different weights.
+
+    """
+    check_same_weights(real, fake)
+    value = distance(real.sums, fake.sums)
+    noise = real.mean_variance + fake.mean_variance
+    units_real, units_fake = real.units, fake.units
+    found: dict[str, Any] = {"debiased": float(debias(value, noise))}
+    if units_real and units_fake and value.isfinite():
+        found = asdict(uncertainty(units_real, units_fake))
+    return RL2Result(
+        value=float(value),
+        n_real=len(real),
+        n_fake=len(fake),
+        real=real.source,
+        fake=fake.source,
+        weights=fake.weights,
+        weights_id=fake.weights_id,
+        groups_real=None if real.groups is None else len(real.groups.count),
+        groups_fake=None if fake.groups is None else len(fake.groups.count),
+        unreadable=[*real.unreadable, *fake.unreadable],
+        **found,
+    )
+
+
+def check_same_weights(one: Statistics, other: Statistics) -> None:
+    """Refuse to mix latents of different weights: their coordinates mean different things."""
+    if one.weights_id != other.weights_id or one.sums.sum.shape != other.sums.sum.shape:
+        sides = (
+            f"{side.weights} ({(side.weights_id or 'no weights_id')[:12]}, {len(side.sums.sum)} numbers)"
+            for side in (one, other)
+        )
+        raise RL2Error(
+            f"The statistics of {one.source} and of {other.source} are latents of different weights, "
+            f"{' and '.join(sides)}. Make both with the same weights."
+        )
+
+
+def is_statistics_file(source: Any) -> bool:
+    """Whether a source is a file of statistics, by its name."""
+    return isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".safetensors")
+
+
+def _rows(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+    index = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return tuple(index), torch.tensor([index[name] for name in names])
+
+
+def _group_values(groups: LatentSums) -> tuple[Tensor, Tensor, Tensor]:
+    return groups.sum, groups.square_sum, groups.count
+
+
+def _add_rows(values: Sequence[Tensor], rows: Tensor, count: int) -> LatentSums:
+    total, squares, counts = (value.new_zeros(count, *value.shape[1:]).index_add(0, rows, value) for value in values)
+    return LatentSums(total, squares, counts)

@@ -1,0 +1,140 @@
+"""Safetensors files that appear whole or not at all, with JSON in their header; sums of latents as tensors."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.functional import LatentSums
+
+__all__ = ["digest", "read_file", "sums_to_tensors", "tensors_to_sums", "write_file"]
+
+GROUPS = ("group_sum", "group_square_sum", "group_count")
+
+
+def read_file(path: Path, entry: str, what: str, hint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a file.
+
+    Args:
+        path: The file.
+        entry: Key of its JSON in the metadata of safetensors.
+        what: What it should be, for the error.
+        hint: What to do if it is something else.
+
+    Raises:
+        RL2Error: If it is no such file.
+
+    """
+    _refuse_non_files(path, what, hint)
+    try:
+        with torch.device("cpu"), safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RL2Error(
+            f"{path} is not a readable safetensors file ({error}). It may be cut off: copy or download it again."
+        ) from error
+    if entry not in metadata:
+        raise RL2Error(f"{path} is a safetensors file, but not {what}: its header has no '{entry}' entry. {hint}")
+    try:
+        header = json.loads(metadata[entry], parse_constant=_refuse_constant)
+        if not isinstance(header, dict):
+            raise ValueError("the header is no object")
+    except (ValueError, RecursionError) as error:
+        raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
+    return header, tensors
+
+
+def write_file(
+    path: Path, entry: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], read: Callable[[Path], object]
+) -> None:
+    """Write a file under another name, read it back, and only then give it its name."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    except OSError as error:
+        raise RL2Error(f"{path} cannot be written: {error.strerror}.") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        save_file(contiguous, temporary, {entry: json.dumps(header, sort_keys=True)})
+        read(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def digest(settings: list[Any], tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over settings and tensors: names, dtypes, shapes, bytes."""
+    found = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for key in sorted(tensors):
+        value = tensors[key].detach().cpu().contiguous()
+        found.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def sums_to_tensors(sums: LatentSums, groups: LatentSums | None) -> dict[str, Tensor]:
+    """Sums of a side, and those of its groups, by name."""
+    tensors = {key: value for key, value in vars(sums).items() if value is not None}
+    if groups is not None:
+        tensors |= dict(zip(GROUPS, (groups.sum, groups.square_sum, groups.count), strict=True))
+    return tensors
+
+
+def tensors_to_sums(path: Path, tensors: Mapping[str, Tensor]) -> tuple[LatentSums, LatentSums | None]:
+    """What :func:`sums_to_tensors` made, checked.
+
+    Raises:
+        RL2Error: If names, shapes, dtypes or numbers of images are not those of sums.
+
+    """
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    width, rows = shapes.get("sum", (0,))[0], shapes.get("group_count", (0,))[0]
+    expected: dict[str, tuple[int, ...]] = {"sum": (width,), "square_sum": (), "count": ()}
+    if "second_moment" in tensors:
+        expected["second_moment"] = (width + 1, width + 1)
+    if any(key.startswith("group_") for key in tensors):
+        expected |= dict(zip(GROUPS, ((rows, width), (rows,), (rows,)), strict=True))
+    dtypes = {key: torch.int64 if key.endswith("count") else torch.float64 for key in expected}
+    if shapes != expected or any(tensors[key].dtype != dtype for key, dtype in dtypes.items()):
+        raise RL2Error(f"{path} has malformed sums of latents: shapes {shapes}, expected {expected}.")
+    groups = None
+    if "group_sum" in tensors:
+        groups = LatentSums(tensors["group_sum"], tensors["group_square_sum"], tensors["group_count"])
+    sums = LatentSums(tensors["sum"], tensors["square_sum"], tensors["count"], tensors.get("second_moment"))
+    if int(sums.count) < 1 or (groups and (groups.count.min() < 1 or groups.count.sum() != sums.count)):
+        raise RL2Error(f"{path} has malformed sums of latents: of {int(sums.count)} images.")
+    return sums, groups
+
+
+def _refuse_non_files(path: Path, what: str, hint: str) -> None:
+    if not os.path.isfile(path):
+        raise RL2Error(f"There is no file {path}. Check the path; expected {what}.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise RL2Error(f"{path} cannot be read: {error.strerror}.") from error
+    if start[:2] == b"\x80\x02" or start == b"PK\x03\x04":
+        raise RL2Error(f"{path} is a pickle, which can run code when it is read. Expected {what}. {hint}")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
