@@ -1,5 +1,6 @@
 import copy
 import gc
+import math
 import pickle
 import warnings
 import weakref
@@ -15,8 +16,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from tests.conftest import random_images
-from torchmetrics_rl2 import LatentEncoder, ResNetL2, RL2Error
+from torchmetrics_rl2 import LatentEncoder, ResNetL2, RL2Error, Statistics, compare
 from torchmetrics_rl2.functional import resnet_l2
+from torchmetrics_rl2.sharing import network_of
 
 
 class Moments(nn.Module):
@@ -161,13 +163,88 @@ def test_real_images_are_skipped_before_the_network_where_a_reference_stands_in(
     assert expected > 0
 
 
-def test_a_reference_that_is_not_there_is_refused(bare_encoder):
-    with pytest.raises(ValueError, match="holds none"):
+def test_a_reference_that_is_not_there_is_refused(bare_encoder, tmp_path):
+    with pytest.raises(RL2Error, match="holds no reference"):
         ResNetL2(bare_encoder, reference="weights")
-    with pytest.raises(ValueError, match="holds none"):
+    with pytest.raises(RL2Error, match="needs weights, but Moments is a module"):
         ResNetL2(Moments(), reference="weights")
-    with pytest.raises(ValueError, match="'weights' or None"):
-        ResNetL2(Moments(), reference="real")
+    with pytest.raises(RL2Error, match="There is no file"):
+        ResNetL2(Moments(), reference=tmp_path / "real.safetensors")
+
+
+def test_statistics_as_reference_are_what_the_images_would_be(encoder, tmp_path):
+    real, fake = random_images(10, seed=3), random_images(7, seed=4) // 2
+    whole = ResNetL2(encoder, uncertainty=True)
+    whole.update(real, real=True)
+    whole.update(fake, real=False)
+    whole.statistics(real=True).save(tmp_path / "real.safetensors")
+    for reference in (whole.statistics(real=True), tmp_path / "real.safetensors", str(tmp_path / "real.safetensors")):
+        metric = ResNetL2(encoder, reference=reference, uncertainty=True)
+        metric.update(random_images(3), real=True)
+        assert not any(name.startswith(("real", "kept")) for name in sums(metric))
+        assert metric(fake, real=False) == whole.compute()
+        metric.reset()
+        metric.update(fake, real=False)
+        got, expected = metric.result(), whole.result()
+        assert (got.value, got.interval, got.n_real) == (expected.value, expected.interval, 10)
+
+
+def test_a_reference_with_groups_debiases_by_them(encoder):
+    real, fake = random_images(10, seed=3), random_images(7, seed=4) // 2
+    grouped = Statistics.of_latents(encoder(real), list("aabbccddee"), weights_id=encoder.weights_id)
+    metric = ResNetL2(encoder, reference=grouped, debiased=True, uncertainty=True)
+    metric.update(fake, real=False)
+    result = metric.result()
+    assert result.groups_real == 5
+    assert metric.compute().item() == pytest.approx(result.debiased, rel=1e-6)
+    assert result.debiased != pytest.approx(resnet_l2(encoder(real), encoder(fake), debiased=True).item(), rel=1e-3)
+
+
+def test_references_that_do_not_fit_are_refused(encoder, images):
+    metric = ResNetL2(encoder)
+    metric.update(images, real=True)
+    with pytest.raises(RL2Error, match="has sums alone"):
+        ResNetL2(encoder, reference=metric.statistics(real=True), uncertainty=True)
+    for other in ({"weights_id": "ab" * 32}, {}):
+        with pytest.raises(RL2Error, match=r"latents of different weights.*random@1"):
+            ResNetL2(encoder, reference=Statistics.of_latents(torch.ones(4, 512), **other))
+    with pytest.raises(RL2Error, match="4 numbers"):
+        ResNetL2(Moments(), reference=Statistics.of_latents(torch.ones(4, 4)))
+
+
+def test_result_is_compute_with_its_uncertainty(encoder):
+    real, fake = random_images(10, seed=3), random_images(7, seed=4)
+    plain, metric = ResNetL2(encoder, debiased=True), ResNetL2(encoder, uncertainty=True)
+    for one in (plain, metric):
+        one.update(real, real=True)
+        one.update(fake, real=False)
+    result = metric.result()
+    assert result == compare(
+        *(
+            Statistics.of_latents(
+                encoder(side), weights="random@1", weights_id=encoder.weights_id, source=f"{kind} images of update"
+            )
+            for kind, side in (("real", real), ("generated", fake))
+        )
+    )
+    assert result.value == pytest.approx(metric.compute().item(), rel=1e-6)
+    assert result.debiased == pytest.approx(plain.compute().item(), rel=1e-5)
+    assert plain.result().interval is None
+    assert "no second moments" in str(plain.result())
+
+
+def test_result_before_and_with_one_side_is_nan():
+    metric = ResNetL2(Moments(), uncertainty=True)
+    assert math.isnan(metric.result().value)
+    metric.update(random_images(5), real=True)
+    assert (math.isnan(metric.result().debiased), metric.result().interval) == (True, None)
+
+
+def test_second_moments_are_kept_on_request_alone(encoder):
+    metric = ResNetL2(encoder, uncertainty=True)
+    assert metric.fake_second_moment.shape == (513, 513)
+    assert metric.fake_second_moment.dtype == torch.float64
+    assert not hasattr(ResNetL2(encoder), "fake_second_moment")
 
 
 def test_forward_is_update_and_compute(encoder):
@@ -296,7 +373,7 @@ def test_set_dtype_gives_this_metric_a_float64_encoder(encoder, images):
     assert metric.set_dtype(torch.float64).encoder.dtype == torch.float64
     assert other.encoder.dtype == torch.float32
     torch.testing.assert_close(metric(images, mask), expected, rtol=1e-3, atol=0)
-    assert metric.set_dtype(torch.float32).encoder is encoder
+    assert network_of(metric.set_dtype(torch.float32).encoder) is encoder
     with pytest.raises(ValueError, match="float32 or float64"):
         metric.set_dtype(torch.float16)
 
@@ -305,7 +382,7 @@ def test_clones_share_one_network_and_pickles_hold_their_own(encoder, images):
     metric = ResNetL2(encoder)
     metric.update(images, torch.arange(12) < 6)
     for twin in (metric.clone(), copy.deepcopy(metric), copy.deepcopy(nn.ModuleList([metric]))[0]):
-        assert twin.encoder is metric.encoder
+        assert network_of(twin.encoder) is encoder
         assert twin.compute() == metric.compute()
         twin.update(images, real=False)
         assert (twin.fake_count, metric.fake_count) == (18, 6)
@@ -318,9 +395,9 @@ def test_a_device_move_takes_one_metric_and_shares_the_copy():
     first.to("meta")
     second.to("meta")
     assert (first.encoder.scale.device.type, third.encoder.scale.device.type) == ("meta", "cpu")
-    assert first.encoder is second.encoder
-    assert third.encoder is network
-    copy_ = weakref.ref(first.encoder)
+    assert network_of(first.encoder) is network_of(second.encoder)
+    assert network_of(third.encoder) is network
+    copy_ = weakref.ref(network_of(first.encoder))
     del first, second
     gc.collect()
     assert copy_() is None
@@ -409,7 +486,7 @@ def test_a_users_own_network_keeps_its_mode_and_is_not_shared_with_a_copy_of_its
     )
     twin = copy.deepcopy(owner)
     assert twin.net is not owner.net
-    assert twin.rl2.encoder is twin.net
+    assert network_of(twin.rl2.encoder) is twin.net
     late = nn.Module()
     late.rl2, late.net = ResNetL2(owner.net), owner.net
     assert copy.deepcopy(late).net is not owner.net

@@ -27,7 +27,7 @@ def test_without_real_images_the_weights_stand_in(patches, encoder):
 
 
 def test_a_reference_or_real_images_are_needed(patches, bare_encoder):
-    with pytest.raises(RL2Error, match="give real images with --real"):
+    with pytest.raises(RL2Error, match="with --real"):
         score(patches / "a", weights=bare_encoder)
     assert score(patches / "a", patches / "b", weights=bare_encoder).n_real == 8
 

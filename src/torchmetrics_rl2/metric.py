@@ -50,10 +50,10 @@ class ResNetL2(NetworkMetric):
         encoder: Name of weights, path of a weights file, or a module that maps images to ``(N, num_features)`` and
             has ``num_features``; it is called in evaluation mode and without gradients. A module may declare a
             ``weights_id`` that names its weights; without one its statistics cannot be saved.
-        reference: What to measure from. ``None``: the real images given to ``update``. ``"weights"``: the real images
-            inside the weights. A file of ``rl2 stats``, or :class:`Statistics`, such as ``other.statistics(real=True)``:
-            those. With a reference, real images given to ``update`` are skipped before the network, so that one loop
-            still serves FID, and ``reset_real_features`` has nothing to say.
+        reference: What to measure from: ``None``, the real images given to ``update``; ``"weights"``, the real images
+            inside the weights; a file of ``rl2 stats``; or :class:`Statistics`, as of ``other.statistics(real=True)``.
+            With a reference, real images given to ``update`` are skipped before the network, so that one loop still
+            serves FID, and ``reset_real_features`` has nothing to say.
         normalize: If ``True``, images are floats in [0, 1], else uint8.
         reset_real_features: If ``False``, ``reset`` forgets only the generated images.
         debiased: Return the signed root of the unbiased squared distance, which needs two images a side.
@@ -270,7 +270,7 @@ class ResNetL2(NetworkMetric):
             return self._reference
         return Statistics(
             self._sums(self._real_prefix if real else "fake").to("cpu", torch.float64),
-            weights=self._encoder_name,
+            weights=self._encoder_name(),
             weights_id=weights_id_of(network_of(self.encoder)),
             source=f"{'real' if real else 'generated'} images of update",
         )
@@ -285,20 +285,20 @@ class ResNetL2(NetworkMetric):
             found = network.reference_statistics
         else:
             raise RL2Error(
-                f"ResNetL2(reference='weights') needs weights with a reference, but {self._encoder_name} is a module; "
+                f"ResNetL2(reference='weights') needs weights, but {self._encoder_name()} is a module; "
                 "leave reference out and give real images to update, or give statistics."
             )
         ours = Statistics(
             latent_sums(torch.empty(0, self.num_features)),
-            weights=self._encoder_name,
+            weights=self._encoder_name(),
             weights_id=weights_id_of(network),
             source="this metric",
         )
         check_same_weights(found, ours)
         if self.uncertainty and found.groups is None and found.sums.second_moment is None:
             raise RL2Error(
-                f"ResNetL2(uncertainty=True) needs a reference with second moments or groups, but that of {found.source} "
-                "has sums alone. Make it with 'rl2 stats', or from a metric with uncertainty=True."
+                "ResNetL2(uncertainty=True) needs a reference with second moments or groups, but that of "
+                f"{found.source} has sums alone. Make it with 'rl2 stats', or from a metric with uncertainty=True."
             )
         return found
 

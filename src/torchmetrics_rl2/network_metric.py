@@ -57,17 +57,17 @@ class NetworkMetric(Metric):
             dst_type: ``torch.float32`` or ``torch.float64``.
 
         """
-        if dst_type not in (torch.float32, torch.float64) or not isinstance(network_of(self.encoder), LatentEncoder):
+        network = network_of(self.encoder)
+        if dst_type not in (torch.float32, torch.float64) or not isinstance(network, LatentEncoder):
             raise ValueError(
-                f"{type(self).__name__}.set_dtype takes float32 or float64 for an encoder made from weights, but got {dst_type} for "
-                f"{type(network_of(self.encoder)).__name__}."
+                f"{type(self).__name__}.set_dtype takes float32 or float64 for an encoder made from weights, but got "
+                f"{dst_type} for {type(network).__name__}."
             )
         assert isinstance(dst_type, torch.dtype)
         self._place(self.device, dst_type)
         self._defaults["encoder_mark"] = self.encoder_mark = self._mark()
         return self
 
-    @property
     def _encoder_name(self) -> str:
         network = network_of(self.encoder)
         return network.name if isinstance(network, LatentEncoder) else type(network).__name__
@@ -142,7 +142,7 @@ class NetworkMetric(Metric):
         before, here = local_metadata.get("weights_id"), weights_id_of(network_of(self.encoder))
         if before and here and before != here:
             error_msgs.append(
-                f"{prefix}encoder has the weights {self._encoder_name} ({here[:12]}), but the checkpoint "
+                f"{prefix}encoder has the weights {self._encoder_name()} ({here[:12]}), but the checkpoint "
                 f"was made with others ({before[:12]}), whose values do not compare. Give the metric the same weights, "
                 "or give it another name in the model to start anew."
             )
@@ -162,7 +162,7 @@ class NetworkMetric(Metric):
         same_weights = weights_id_of(given) is not None and weights_id_of(given) == weights_id_of(own)
         if given is not own and not (same_weights and getattr(given, "dtype", None) == getattr(own, "dtype", None)):
             raise ValueError(
-                f"{type(self).__name__} with the weights {self._encoder_name} was given another network, "
+                f"{type(self).__name__} with the weights {self._encoder_name()} was given another network, "
                 f"{type(given).__name__}, as FeatureShare does with metrics of different networks. Put only metrics "
                 "that share their weights and dtype into one FeatureShare."
             )

@@ -120,7 +120,7 @@ def tensors_to_sums(path: Path, tensors: Mapping[str, Tensor]) -> tuple[LatentSu
 
 def _refuse_non_files(path: Path, what: str, hint: str) -> None:
     if not os.path.isfile(path):
-        raise RL2Error(f"There is no file {path}. Check the path; expected {what}.")
+        raise RL2Error(f"There is no file {path}; expected {what}. Check the path. {hint}")
     try:
         with path.open("rb") as file:
             start = file.read(4)

@@ -153,6 +153,8 @@ def uncertainty(real: Units, fake: Units) -> Uncertainty:
 
 def _squared_trace(covariance: Tensor, n: int, fourth_sum: float) -> float:
     """Unbiased for any distribution (Himeno and Yamada 2014); ``fourth_sum`` adds up ||x - mean||^4."""
+    if n < LEAST_UNITS:
+        return math.nan
     square, trace = float(covariance.square().sum()), float(covariance.trace())
     unscaled = (n - 1) * (n - 2) * square + trace**2 - n * fourth_sum / (n - 1)
     return (n - 1) / (n * (n - 2) * (n - 3)) * unscaled

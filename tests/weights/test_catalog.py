@@ -61,7 +61,7 @@ def test_a_file_in_the_working_directory_does_not_shadow_a_name(two_versions, we
 
 def test_a_path_is_a_path(weights_file):
     assert load_weights(weights_file).name == str(weights_file)
-    with pytest.raises(RL2Error, match="no weights file"):
+    with pytest.raises(RL2Error, match="There is no file"):
         load_weights("lung-colon.safetensors")
 
 

@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_nothing(weights, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("torchmetrics_rl2.weights.file.save_file", full)
+    monkeypatch.setattr("torchmetrics_rl2.tensorfile.save_file", full)
     with pytest.raises(OSError, match="No space"):
         write_weights(weights, tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
@@ -108,7 +108,7 @@ def reheaded(change):
 
 
 DAMAGED = {
-    "There is no weights file": lambda source, target: target.with_name("missing.safetensors"),
+    "There is no file.*expected RL2 weights": lambda source, target: target.with_name("missing.safetensors"),
     "cut off": lambda source, target: target.write_bytes(source.read_bytes()[:1_000_000]) and target,
     "not a readable safetensors": lambda source, target: target.write_bytes(b"hello") and target,
     "pickle": lambda source, target: torch.save({"a": 1}, target) or target,
@@ -123,7 +123,7 @@ DAMAGED = {
     ),
     "of shape": spoiled("flow.linear.mean", lambda tensor: tensor[:5]),
     "torch.float64": spoiled("flow.linear.mean", lambda tensor: tensor.double()),
-    "malformed reference": spoiled("reference.sum", lambda tensor: tensor[:5]),
+    "malformed sums": spoiled("reference.sum", lambda tensor: tensor[:5]),
     "not finite": spoiled("trunk.bn1.bias", lambda tensor: torch.full_like(tensor, torch.nan)),
     "std above 0": reheaded(lambda header: header["preprocessing"].update(std=[0.2, 0, 0.2])),
     "damaged header.*could not convert": reheaded(lambda header: header["preprocessing"].update(std="abc")),
@@ -131,7 +131,7 @@ DAMAGED = {
     "card is no object": reheaded(lambda header: header.update(card="text")),
     "impossible values in flow": spoiled("flow.couplings.0.permutation", lambda tensor: tensor * 0),
     "impossible values in trunk": spoiled("trunk.bn1.running_var", lambda tensor: -tensor),
-    "0 images, 48 scores": spoiled("reference.count", lambda tensor: tensor * 0),
+    "of 0 images": spoiled("reference.count", lambda tensor: tensor * 0),
     "altered": spoiled("trunk.bn1.bias", lambda tensor: tensor + 1),
     "altered.*checksums": spoiled("reference.sum", lambda tensor: tensor * 2),
     "altered after": reheaded(lambda header: header["preprocessing"].update(px=32)),

@@ -14,7 +14,7 @@ def score(
     fake: Annotated[
         list[str],
         Argument(
-            help="Generated patches: folders, globs in quotes, text files of paths, or files of rl2 stats; several merge."
+            help="Generated patches: folders, globs in quotes, text files of paths, or files of rl2 stats, merged."
         ),
     ],
     real: Annotated[

@@ -14,7 +14,7 @@ from torchmetrics_rl2.errors import RL2Error
 def stats(
     images: Annotated[
         list[str],
-        Argument(help="Patches: folders, globs in quotes, text files of paths, or files of rl2 stats; several merge."),
+        Argument(help="Patches: folders, globs in quotes, text files of paths, or files of rl2 stats, merged."),
     ],
     out: Annotated[Path, Option("-o", "--out", help="The statistics file to write, .safetensors.")],
     weights: WeightsName = "lung-colon",

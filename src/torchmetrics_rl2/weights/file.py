@@ -19,7 +19,7 @@ __all__ = ["FORMAT_VERSION", "Preprocessing", "Reference", "Weights", "read_weig
 
 FORMAT_VERSION = 1
 HEADER = "torchmetrics-rl2"
-HINT = "A ResNet-18 state dict becomes weights with 'rl2 fit IMAGES --backbone FILE'."
+HINT = "'rl2 weights' shows known names; 'rl2 fit IMAGES --backbone FILE' makes weights of a ResNet-18 state dict."
 REFERENCE_SCORES = 2000
 
 

@@ -1,0 +1,200 @@
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Generator
+
+from torchmetrics_rl2 import RL2Error, Statistics, compare
+from torchmetrics_rl2.functional import LatentSums, resnet_l2
+from torchmetrics_rl2.statistics import HEADER
+
+ID = {"weights": "noise@1", "weights_id": "ab" * 32}
+
+
+def latents(n, seed=0, d=6):
+    return torch.randn(n, d, generator=Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def same(one, other):
+    for name, value in vars(one).items():
+        expected = getattr(other, name)
+        if isinstance(value, LatentSums):
+            same(value, expected)
+        elif isinstance(value, torch.Tensor):
+            torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+        else:
+            assert value == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(names=st.lists(st.sampled_from("abcd"), min_size=2, max_size=12), cut=st.integers(1, 11))
+def test_parts_add_up_to_the_whole_and_groups_merge_by_name(names, cut):
+    cut = min(cut, len(names) - 1)
+    z = latents(len(names))
+    for groups in (None, names):
+        parts = [
+            Statistics.of_latents(z[:cut], groups and groups[:cut], **ID),
+            Statistics.of_latents(z[cut:], groups and groups[cut:], **ID),
+        ]
+        whole = Statistics.of_latents(z, groups, **ID)
+        same(parts[0] + parts[1], whole)
+        same(Statistics.merge([parts[0]]), parts[0])
+    assert whole.group_names == tuple(dict.fromkeys(names))
+    assert len(whole) == len(names)
+
+
+def test_compare_is_the_distance_with_its_uncertainty():
+    real, fake = latents(30), latents(20, seed=1) + 1
+    result = compare(
+        Statistics.of_latents(real, source="slides", **ID), Statistics.of_latents(fake, source="generated", **ID)
+    )
+    assert result.value == pytest.approx(resnet_l2(real, fake).item(), rel=1e-12)
+    assert result.debiased == pytest.approx(resnet_l2(real, fake, debiased=True).item(), rel=1e-9)
+    assert (result.n_real, result.n_fake, result.real, result.fake) == (30, 20, "slides", "generated")
+    assert (result.weights, result.weights_id) == ("noise@1", ID["weights_id"])
+    assert result.interval[0] < result.debiased < result.interval[1]
+    assert result.p_value < 1e-6
+
+
+def test_without_groups_no_p_value_is_printed():
+    real, fake = latents(40), latents(40, seed=1)
+    each = [str(i) for i in range(40)]
+    with_groups = Statistics.of_latents(real, each, **ID)
+    for sides in ((real, None), (None, real), (real, real)):
+        result = compare(
+            with_groups if sides[0] is None else Statistics.of_latents(sides[0], **ID),
+            Statistics.of_latents(fake, each, **ID) if sides[1] is None else Statistics.of_latents(sides[1], **ID),
+        )
+        assert "p-value" not in str(result)
+        assert "assumes independent patches" in str(result)
+        assert result.to_dict()["p_value"] is None
+        assert result.to_dict()["assumes_independence"] is True
+    result = compare(with_groups, Statistics.of_latents(fake, each, **ID))
+    assert f"p-value of no difference {result.p_value:.2g}" in str(result)
+    assert "of 40 generated and 40 real groups" in str(result)
+    assert result.to_dict()["p_value"] == result.p_value
+
+
+def test_a_value_outside_of_its_interval_says_why():
+    sides = [Statistics.of_latents(latents(40, seed, d=200), **ID) for seed in range(2)]
+    result = compare(*sides)
+    assert result.value > result.interval[1]
+    assert "RL2 itself is outside: chance adds to it" in str(result)
+
+
+def test_patches_of_one_slide_reject_a_true_null_and_slides_do_not():
+    """Every slide has its own mean: with patches as units, chance between slides passes for a difference."""
+    generator, rejected = Generator().manual_seed(0), {"patches": 0, "slides": 0}
+    for _ in range(100):
+        sides = []
+        for side in range(2):
+            slides = torch.randn(10, 1, 8, generator=generator)
+            z = (slides + torch.randn(10, 20, 8, generator=generator)).flatten(0, 1)
+            sides.append((z, [f"{side} {i // 20}" for i in range(200)]))
+        rejected["patches"] += compare(*(Statistics.of_latents(z) for z, _ in sides)).p_value < 0.05
+        rejected["slides"] += compare(*(Statistics.of_latents(z, names) for z, names in sides)).p_value < 0.05
+    assert rejected["patches"] >= 95
+    assert rejected["slides"] <= 10
+
+
+@pytest.mark.parametrize(
+    ("fake", "sentence"),
+    [
+        (Statistics.of_latents(latents(3), **ID), "needs at least 4 a side, but the generated side has 3 images"),
+        (Statistics.of_latents(latents(9), list("aaabbbccc"), **ID), "the generated side has 3 groups"),
+        (Statistics.of_latents(latents(9) * math.nan, **ID), "NaN"),
+    ],
+)
+def test_where_there_is_no_interval_it_says_why(fake, sentence):
+    result = compare(Statistics.of_latents(latents(10), **ID), fake)
+    assert (result.interval, result.p_value, result.spread_ratio) == (None, None, None)
+    assert sentence in str(result)
+
+
+def test_one_image_or_group_has_no_debiased_value():
+    for fake in (Statistics.of_latents(latents(1), **ID), Statistics.of_latents(latents(5), ["a"] * 5, **ID)):
+        result = compare(Statistics.of_latents(latents(10), **ID), fake)
+        assert math.isfinite(result.value)
+        assert math.isnan(result.debiased)
+
+
+def test_latents_of_different_weights_do_not_mix():
+    ours = Statistics.of_latents(latents(5), **ID)
+    others = Statistics.of_latents(latents(5), weights="other@1", weights_id="cd" * 32)
+    unknown = Statistics.of_latents(latents(5))
+    for pair in ((ours, others), (ours, unknown), (unknown, Statistics.of_latents(latents(5, d=7)))):
+        with pytest.raises(RL2Error, match="different weights"):
+            compare(*pair)
+        with pytest.raises(RL2Error, match="different weights"):
+            pair[0] + pair[1]
+    assert compare(unknown, unknown).weights_id is None
+
+
+def test_groups_and_no_groups_do_not_merge():
+    with pytest.raises(RL2Error, match="one has groups and the other has none"):
+        Statistics.of_latents(latents(4)) + Statistics.of_latents(latents(4), list("abcd"))
+
+
+def test_latents_need_a_group_each():
+    with pytest.raises(ValueError, match=r"\(4, 6\) and 3 groups"):
+        Statistics.of_latents(latents(4), list("abc"))
+    with pytest.raises(ValueError, match=r"\(0, 6\)"):
+        Statistics.of_latents(latents(0))
+
+
+@pytest.mark.parametrize("groups", [None, list("aabbccddee")])
+def test_what_is_saved_is_loaded(tmp_path, groups):
+    described = ID | {"source": "slides", "settings": {"tile": 224, "px": [[224, 224]]}, "unreadable": ("x.png: no",)}
+    statistics = Statistics.of_latents(latents(10), groups, **described)
+    statistics.save(tmp_path / "real.safetensors")
+    same(Statistics.load(tmp_path / "real.safetensors"), statistics)
+    assert list(tmp_path.iterdir()) == [tmp_path / "real.safetensors"]
+
+
+def test_statistics_of_an_unknown_encoder_are_not_saved(tmp_path):
+    with pytest.raises(RL2Error, match="has no weights_id"):
+        Statistics.of_latents(latents(4)).save(tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def altered(change):
+    def make(source, target):
+        from safetensors import safe_open
+
+        with safe_open(source, "pt") as file:
+            header = json.loads(file.metadata()[HEADER])
+        tensors = load_file(source)
+        change(header, tensors)
+        save_file(tensors, target, {HEADER: json.dumps(header)})
+
+    return make
+
+
+DAMAGED = {
+    "There is no file": lambda source, target: None,
+    "not a readable safetensors": lambda source, target: target.write_bytes(source.read_bytes()[:500]),
+    "pickle": lambda source, target: torch.save({}, target),
+    "rl2 stats": lambda source, target: save_file({"a": torch.zeros(1)}, target),
+    "format version 2.*Upgrade": altered(lambda header, _: header.update(format_version=2)),
+    "altered": altered(lambda header, _: header.update(weights_id="cd" * 32)),
+    "altered.*": altered(lambda _, tensors: tensors["sum"].add_(1)),
+    "altered.*after": altered(lambda header, _: header["groups"].reverse()),
+}
+
+
+@pytest.mark.parametrize("sentence", DAMAGED)
+def test_a_damaged_file_is_refused_with_a_sentence(tmp_path, sentence):
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    Statistics.of_latents(latents(4), list("abcd"), **ID).save(source)
+    DAMAGED[sentence](source, target)
+    with pytest.raises(RL2Error, match=sentence):
+        Statistics.load(target)
+
+
+def test_weights_are_no_statistics(weights_file):
+    with pytest.raises(RL2Error, match="not RL2 statistics"):
+        Statistics.load(weights_file)
