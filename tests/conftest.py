@@ -18,6 +18,25 @@ def random_images(count, px=64, seed=0):
     return torch.randint(256, (count, 3, px, px), dtype=torch.uint8, generator=Generator().manual_seed(seed))
 
 
+class Moments(nn.Module):
+    """Mean of each channel, times a weight that a cast or a mode would change."""
+
+    num_features = 3
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, imgs):
+        return self.dropout(imgs.float().mean((2, 3)) * self.scale)
+
+
+def sums(metric):
+    """Copies of a metric's sums and counts."""
+    return {name: getattr(metric, name).clone() for name in metric._defaults if name != "encoder_mark"}
+
+
 def perturbed_flow(features, seed=0, **settings):
     """A flow whose couplings do something: a new one is the identity."""
     flow = RealNVP(features, **settings)

@@ -155,6 +155,16 @@ def test_what_is_saved_is_loaded(tmp_path, groups):
     assert list(tmp_path.iterdir()) == [tmp_path / "real.safetensors"]
 
 
+def test_a_header_of_any_length_is_no_pickle(tmp_path):
+    # The file starts with the length of its header, and 640 looks like the start of a pickle.
+    starts = set()
+    for length in range(0, 400, 8):
+        path = tmp_path / f"{length}.safetensors"
+        Statistics.of_latents(latents(4), source="x" * length, **ID).save(path)
+        starts.add(path.read_bytes()[:2])
+    assert b"\x80\x02" in starts
+
+
 def test_statistics_of_an_unknown_encoder_are_not_saved(tmp_path):
     with pytest.raises(RL2Error, match="has no weights_id"):
         Statistics.of_latents(latents(4)).save(tmp_path / "x.safetensors")

@@ -139,18 +139,30 @@ class NetworkMetric(Metric):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        found = {key: state_dict[prefix + key] for key in self._defaults if prefix + key in state_dict}
         before, here = local_metadata.get("weights_id"), weights_id_of(network_of(self.encoder))
-        if before and here and before != here:
+        # Sums that were saved bring their mark, also where the metadata was stripped.
+        mark = found.get("encoder_mark", self.encoder_mark).to(self.device)
+        if here and ((before or here) != here or not torch.equal(mark, self.encoder_mark)):
             error_msgs.append(
-                f"{prefix}encoder has the weights {self._encoder_name()} ({here[:12]}), but the checkpoint "
-                f"was made with others ({before[:12]}), whose values do not compare. Give the metric the same weights, "
-                "or give it another name in the model to start anew."
+                f"{prefix}encoder has the weights {self._encoder_name()} ({here[:12]}), but the checkpoint was made "
+                f"with others{f' ({before[:12]})' if before else ''}, whose values do not compare. Give the metric the "
+                "same weights, or give it another name in the model to start anew."
             )
             return
+        for key, value in found.items():
+            expected = getattr(self, key).shape
+            if value.shape != expected:
+                error_msgs.append(
+                    f"{prefix}{key} has the shape {tuple(value.shape)} in the checkpoint, but {tuple(expected)} here: "
+                    "it is of another encoder."
+                )
+                return
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         self._computed = None
+        self._update_count = max(self._update_count, bool(found))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "encoder":

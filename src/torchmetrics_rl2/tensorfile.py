@@ -123,10 +123,11 @@ def _refuse_non_files(path: Path, what: str, hint: str) -> None:
         raise RL2Error(f"There is no file {path}; expected {what}. Check the path. {hint}")
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(9)
     except OSError as error:
         raise RL2Error(f"{path} cannot be read: {error.strerror}.") from error
-    if start[:2] == b"\x80\x02" or start == b"PK\x03\x04":
+    # A safetensors file starts with the length of its JSON, and 640 is b"\x80\x02".
+    if start.startswith((b"\x80\x02", b"PK\x03\x04")) and start[8:] != b"{":
         raise RL2Error(f"{path} is a pickle, which can run code when it is read. Expected {what}. {hint}")
 
 
