@@ -14,9 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from torchmetrics_rl2 import LatentEncoder
+from torchmetrics_rl2 import LatentEncoder, Statistics, compare
 from torchmetrics_rl2.flow import log_likelihood
-from torchmetrics_rl2.functional import LatentSums, distance, latent_sums
 from torchmetrics_rl2.images import ImageReader, find_images
 
 Damage = Callable[[Tensor, float, Generator], Tensor]
@@ -59,14 +58,14 @@ LADDERS: dict[str, tuple[Damage, tuple[float, ...]]] = {
 }
 
 
-def encode(encoder: LatentEncoder, images: Tensor) -> tuple[LatentSums, Tensor]:
-    """Sums of latents, and log-likelihoods."""
+def encode(encoder: LatentEncoder, images: Tensor) -> tuple[Statistics, Tensor]:
+    """Statistics of latents, and log-likelihoods."""
     parts = []
     for batch in images.split(32):
         z, log_det = encoder.encode(batch)
         parts.append((z, log_likelihood(z, log_det)))
     z, likelihood = (torch.cat(values) for values in zip(*parts, strict=True))
-    return latent_sums(z), likelihood
+    return Statistics.of_latents(z, weights=encoder.name, weights_id=encoder.weights_id), likelihood
 
 
 def auc(clean: Tensor, damaged: Tensor) -> float:
@@ -107,23 +106,23 @@ def main() -> None:
     if arguments.real:
         reference, _ = encode(encoder, load(arguments.real))
     else:
-        assert encoder.reference is not None
-        reference = encoder.reference.sums
+        reference = encoder.reference_statistics
     clean = load(arguments.clean)
-    sums, likelihood = encode(encoder, clean)
-    rows = [("clean", 0.0, distance(reference, sums, False).item(), distance(reference, sums, True).item(), 0.5)]
+    statistics, likelihood = encode(encoder, clean)
+    result = compare(reference, statistics)
+    rows = [("clean", 0.0, result.value, result.debiased, 0.5)]
     for name, (damage, strengths) in LADDERS.items():
         for strength in strengths:
             damaged = damage(clean.float() / 255, strength, Generator().manual_seed(0)).clamp(0, 1)
-            sums, score = encode(encoder, (damaged * 255).round().to(torch.uint8))
-            value, debiased = (distance(reference, sums, flag).item() for flag in (False, True))
-            rows.append((name, strength, value, debiased, auc(likelihood, score)))
+            statistics, score = encode(encoder, (damaged * 255).round().to(torch.uint8))
+            result = compare(reference, statistics)
+            rows.append((name, strength, result.value, result.debiased, auc(likelihood, score)))
     if arguments.plot:
         plot(rows, arguments.plot)
     if arguments.json:
-        print(json.dumps({"weights": encoder.name, "n": len(clean), "n_real": int(reference.count), "rows": rows}))
+        print(json.dumps({"weights": encoder.name, "n": len(clean), "n_real": len(reference), "rows": rows}))
         return
-    print(f"{encoder.name} ({encoder.weights_id[:12]}), {len(clean)} patches against {int(reference.count)}")
+    print(f"{encoder.name} ({encoder.weights_id[:12]}), {len(clean)} patches against {len(reference)}")
     print(f"{'ladder':28}{'strength':>9}{'RL2':>10}{'debiased':>10}{'x clean':>9}{'AUC':>7}")
     for name, strength, value, debiased, area in rows:
         print(f"{name:28}{strength:9}{value:10.3f}{debiased:10.3f}{value / rows[0][2]:9.2f}{area:7.2f}")

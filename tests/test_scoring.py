@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from torchmetrics_rl2 import ResNetL2, RL2Error, score
+from torchmetrics_rl2 import ResNetL2, RL2Error, Statistics, compute_statistics, score
 from torchmetrics_rl2.images import find_images, read_image
 
 
@@ -75,3 +75,71 @@ def test_progress_ends_at_all_files(patches, encoder):
 def test_a_device_that_is_not_there(patches, encoder):
     with pytest.raises(RL2Error, match="'warp'"):
         score(patches / "a", patches / "b", weights=encoder, device="warp")
+
+
+def test_the_result_is_that_of_the_metric(patches, encoder):
+    metric = ResNetL2(encoder, uncertainty=True)
+    metric.update(load(patches / "a"), real=True)
+    metric.update(load(patches / "bright"), real=False)
+    expected, got = metric.result(), score(patches / "bright", patches / "a", weights=encoder)
+    assert got.interval == pytest.approx(expected.interval, rel=1e-5)
+    assert got.detectable == pytest.approx(expected.detectable, rel=1e-5)
+    assert got.spread_interval == pytest.approx(expected.spread_interval, rel=1e-4)
+
+
+def test_statistics_stand_in_for_images_and_sources_merge(patches, encoder, tmp_path):
+    expected = score(patches / "bright", [patches / "a", patches / "b"], weights=encoder)
+    for name in "ab":
+        compute_statistics(patches / name, weights=encoder).save(tmp_path / f"{name}.safetensors")
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    merged = compute_statistics(files, weights=encoder)
+    assert merged.source == f"{files[0]}, {files[1]}"
+    assert merged.settings == {"tile": None, "scale": None, "px": [[64, 64]]}
+    for real in (files, merged, [files[0], patches / "b"]):
+        got = score(patches / "bright", real, weights=encoder)
+        assert (got.value, got.n_real) == (pytest.approx(expected.value, rel=1e-6), 16)
+        assert got.interval == pytest.approx(expected.interval, rel=1e-5)
+    assert score(merged, merged, weights=encoder).value == 0
+
+
+def test_groups_are_the_units(patches, encoder, tmp_path):
+    table = tmp_path / "groups.csv"
+    lines = [f"{path.resolve()},{i % 6}" for i, path in enumerate(find_images(patches))]
+    table.write_text("\n".join(["path,group", *lines]))
+    images = [patches / "a", patches / "b"]
+    result = score(patches / "bright", images, weights=encoder, real_groups=table, fake_groups="file")
+    assert (result.groups_real, result.groups_fake, result.assumes_independence) == (6, 8, False)
+    names = [line.rpartition(",")[2] for line in lines]
+    z = encoder(load(patches))
+    bright = torch.tensor(["bright" in str(path) for path in find_images(patches)])
+    grouped = Statistics.of_latents(z[~bright], [name for name, b in zip(names, bright, strict=True) if not b])
+    assert result.debiased == pytest.approx(
+        (result.value**2 - grouped.mean_variance - Statistics.of_latents(z[bright]).mean_variance) ** 0.5, rel=1e-5
+    )
+    parents = compute_statistics(images, weights=encoder, groups="parent")
+    assert parents.group_names == ("a", "b")
+
+
+def test_groups_where_there_are_none_are_refused(patches, encoder, tmp_path):
+    compute_statistics(patches / "a", weights=encoder).save(tmp_path / "a.safetensors")
+    with pytest.raises(RL2Error, match="those it was made with"):
+        score(patches / "a", weights=encoder, real_groups="parent")
+    with pytest.raises(RL2Error, match="those they were made with"):
+        score(patches / "a", tmp_path / "a.safetensors", weights=encoder, real_groups="parent")
+    with pytest.raises(RL2Error, match="There is no source"):
+        compute_statistics([], weights=encoder)
+
+
+def test_statistics_of_other_weights_are_refused(patches, encoder):
+    with pytest.raises(RL2Error, match=r"different weights.*other@1"):
+        score(
+            patches / "a",
+            Statistics.of_latents(torch.ones(4, 512), weights="other@1", weights_id="ab" * 32),
+            weights=encoder,
+        )
+
+
+def test_sizes_that_differ_are_warned_of(patches, encoder):
+    real = compute_statistics(patches / "a", weights=encoder, tile=32)
+    with pytest.warns(UserWarning, match="32 x 32 against 64 x 64"):
+        score(patches / "b", real, weights=encoder)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.splitting import group_by_parent, read_groups, split_images
+from torchmetrics_rl2.splitting import groups_of, read_groups, split_images
 
 
 @given(sizes=st.lists(st.integers(8, 60), min_size=3, max_size=12), seed=st.integers(0, 100))
@@ -41,12 +41,24 @@ def test_too_few_are_refused():
         split_images([Path(f"{i}.png") for i in range(10)])
 
 
-def test_groups_from_a_table_or_the_parent(tmp_path):
+def test_groups_are_named_from_the_source_on_wherever_it_lies(tmp_path):
+    for place in ("here", "there"):
+        source = tmp_path / place / "slides"
+        paths = [source / "a" / "1.png", source / "2.png"]
+        (source / "a").mkdir(parents=True)
+        assert groups_of("parent", paths, source) == {paths[0]: "slides/a", paths[1]: "slides"}
+        assert groups_of("file", paths, f"{source}/") == {paths[0]: "slides/a/1.png", paths[1]: "slides/2.png"}
+    assert set(groups_of("parent", paths, source / "*.png").values()).isdisjoint({"slides", "slides/a"})
+    table = source / "groups.csv"
+    table.write_text("path,group\na/1.png,x\n2.png,y\n")
+    assert groups_of(str(table), paths, source) == {paths[0]: "x", paths[1]: "y"}
+
+
+def test_groups_from_a_table(tmp_path):
     paths = [tmp_path / "a" / "1.png", tmp_path / "b" / "2.png"]
     table = tmp_path / "groups.csv"
     table.write_text(f"path,group\na/1.png,slide1\n{paths[1]},slide2\n")
     assert read_groups(table, paths, tmp_path) == {paths[0]: "slide1", paths[1]: "slide2"}
-    assert group_by_parent(paths) == {paths[0]: str(tmp_path / "a"), paths[1]: str(tmp_path / "b")}
     with pytest.raises(RL2Error, match="no group for 1 of 3 images"):
         read_groups(table, [*paths, tmp_path / "c.png"], tmp_path)
     table.write_text("file,slide\n")

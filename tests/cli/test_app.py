@@ -26,12 +26,15 @@ def rl2(monkeypatch, capsys):
     return run
 
 
-def test_score_prints_one_line(rl2, patches, weights_file, encoder):
+def test_score_prints_the_value_and_how_far_to_trust_it(rl2, patches, weights_file, encoder):
     code, out, err = rl2("score", patches / "bright", "--real", patches / "a", "--weights", weights_file)
     value = score(patches / "bright", patches / "a", weights=encoder).value
     assert code == 0
-    assert out.count("\n") == 1
-    assert out.startswith(f"RL2 {value:.4f} (debiased ")
+    first, second, *_ = out.splitlines()
+    assert first.startswith(f"RL2 {value:.4f} (debiased ")
+    assert second.startswith("95 % interval of the debiased value ")
+    assert second.endswith("assumes independent patches")
+    assert "p-value" not in out
     assert "8 images of" in out
     assert encoder.weights_id[:12] in out
     assert "8/8" in err
@@ -102,6 +105,12 @@ BAD_INPUT = {
     "columns path and group": "fit {patches} -o {bad}/x.safetensors --groups {bad}/gone.csv",
     "no JSON file": "fit {patches} -o {bad}/x.safetensors --groups parent --card {bad}/gone.json",
     "There are no weights named": "weights zebra",
+    "There is no file": "score {patches} --real {bad}/gone.safetensors --weights {weights}",
+    "not RL2 statistics": "score {patches} --real {weights} --weights {weights}",
+    "a .safetensors file": "stats {patches} -o {bad}/real.pt",
+    "exists. Choose": "stats {patches} -o {bad}/half.safetensors --weights {weights}",
+    "for the output does not exist": "stats {patches} -o {bad}/gone/real.safetensors",
+    "greyscale (mode L)": "stats {bad}/grey -o {bad}/real.safetensors --weights {weights}",
 }
 
 
@@ -135,8 +144,37 @@ def test_fit_then_score_then_show(rl2, patches, weights_file, tmp_path):
     assert shown["preprocessing"]["px"] == 64
 
 
+def test_stats_then_score(rl2, patches, weights_file, tmp_path):
+    for name in ("a", "b"):
+        options = ("--groups", "file", "--weights", weights_file, "-o", tmp_path / f"{name}.safetensors")
+        code, out, err = rl2("stats", patches / name, *options)
+        assert (code, "8/8" in err) == (0, True)
+        assert out.startswith(f"Wrote {tmp_path / name}.safetensors: 8 images in 8 groups of {patches / name}")
+    shards = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    code, out, _ = rl2("stats", *shards, "--weights", weights_file, "-o", tmp_path / "real.safetensors", "--json")
+    merged = json.loads(out)
+    assert (code, merged["images"], merged["groups"]) == (0, 16, 16)
+    options = ("--real", tmp_path / "real.safetensors", "--fake-groups", "file", "--weights", weights_file)
+    code, out, _ = rl2("score", patches / "bright", *options)
+    assert code == 0
+    assert "p-value of no difference" in out
+    result = json.loads(rl2("score", patches / "bright", *options, "--json")[1])
+    expected = score(
+        patches / "bright", [patches / "a", patches / "b"], weights=weights_file, real_groups="file", fake_groups="file"
+    )
+    assert result["p_value"] == pytest.approx(expected.p_value, rel=1e-3)
+    assert result["interval"] == pytest.approx(expected.interval, rel=1e-5)
+
+
+def test_json_without_groups_holds_no_p_value(rl2, patches, weights_file):
+    result = json.loads(rl2("score", patches / "a", "--weights", weights_file, "--json")[1])
+    assert result["p_value"] is None
+    assert result["assumes_independence"] is True
+    assert len(result["interval"]) == 2
+
+
 def test_help_teaches():
-    for verb in ([], ["score"], ["fit"], ["weights"]):
+    for verb in ([], ["score"], ["stats"], ["fit"], ["weights"]):
         shown = CliRunner().invoke(app.app, [*verb, "--help"])
         assert shown.exit_code == 0
         assert "rl2" in shown.output
