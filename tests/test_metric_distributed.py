@@ -1,4 +1,5 @@
 import pickle
+from unittest import mock
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from tests.conftest import random_images
 from torchmetrics_rl2 import ResNetL2
 
 IMAGES = 11
-STATES = ("real_sum", "real_square_sum", "real_count", "fake_sum", "fake_square_sum", "fake_count")
+NAMES = ("sum", "square_sum", "count", "second_moment")
+STATES = tuple(f"{side}_{name}" for side in ("real", "fake") for name in NAMES)
 
 
 class Moments(nn.Module):
@@ -32,11 +34,56 @@ def share(rank, images, mask, uneven):
     return images[chosen], mask[chosen]
 
 
+def with_reference(rank):
+    """The reference is the same on every rank, and counts once."""
+    imgs, mask = data()
+    whole = ResNetL2(Moments(), uncertainty=True)
+    whole.update(imgs[mask], real=True)
+    whole._to_sync = False
+    metric = ResNetL2(Moments(), reference=whole.statistics(real=True), uncertainty=True)
+    for _ in range(2):  # a second epoch changes nothing
+        metric.reset()
+        metric.update(*share(rank, imgs, mask, "even"))
+        value, result = metric.compute(), metric.result()
+    return {"reference": value, "reference result": result, "batch": metric(*share(rank, imgs, mask, "even"))}
+
+
+def after_errors(rank):
+    """An error while the sums of all ranks are in place brings back those of this rank."""
+    metric = ResNetL2(Moments(), uncertainty=True)
+    metric.update(*share(rank, *data(), "even"))
+    local, errors = {name: getattr(metric, name).clone() for name in STATES}, []
+    for method in ("compute", "result"):
+        try:
+            with patch(
+                "torchmetrics_rl2.metric.distance" if method == "compute" else "torchmetrics_rl2.metric.compare"
+            ):
+                getattr(metric, method)()
+        except ZeroDivisionError:
+            same = all(torch.equal(getattr(metric, name), value) for name, value in local.items())
+            errors.append((same, metric._is_synced, metric._cache))
+    return {"errors": errors, "after errors": metric.compute()}
+
+
+def patch(name):
+    return mock.patch(name, side_effect=ZeroDivisionError)
+
+
+def without_sync(rank):
+    local = ResNetL2(Moments(), sync_on_compute=False)
+    alone = ResNetL2(Moments(), process_group=[dist.new_group([0]), dist.new_group([1])][rank])
+    for metric in (local, alone):
+        metric.update(*share(rank, *data(), "uneven"))
+    expected = ResNetL2(Moments(), distributed_available_fn=lambda: False)
+    expected.update(*share(rank, *data(), "uneven"))
+    return {"local": (local.compute(), alone.compute(), expected.compute())}
+
+
 def rank_main(rank, init, folder):
     dist.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
     found = {}
     for uneven in ("even", "uneven", "one rank empty"):
-        metric = ResNetL2(Moments())
+        metric = ResNetL2(Moments(), uncertainty=True)
         imgs, mask = share(rank, *data(), uneven)
         if len(imgs):
             metric.update(imgs, mask)
@@ -44,6 +91,8 @@ def rank_main(rank, init, folder):
         found[uneven] = {name: getattr(metric, name).clone() for name in STATES}
         metric.unsync()
         found[uneven]["value"] = metric.compute()
+        found[uneven]["result"] = metric.result()
+        found[uneven]["statistics"] = [len(metric.statistics(real=side)) for side in (True, False)]
         found[uneven]["local count"] = metric.real_count + metric.fake_count
 
     found["on step"] = ResNetL2(Moments(), dist_sync_on_step=True)(*share(rank, *data(), "even"))
@@ -53,6 +102,7 @@ def rank_main(rank, init, folder):
     kept.reset()
     kept.update(imgs[~mask], real=False)
     found["kept"] = kept.compute()
+    found |= with_reference(rank) | after_errors(rank) | without_sync(rank)
     with open(f"{folder}/{rank}", "wb") as file:
         pickle.dump(found, file)
     dist.destroy_process_group()
@@ -67,17 +117,18 @@ def ranks(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone():
-    metric = ResNetL2(Moments())
+    metric = ResNetL2(Moments(), uncertainty=True)
     metric.update(*data())
-    return {name: getattr(metric, name) for name in STATES} | {"value": metric.compute()}
+    return {name: getattr(metric, name) for name in STATES} | {"value": metric.compute(), "result": metric.result()}
 
 
 @pytest.mark.parametrize("uneven", ["even", "uneven", "one rank empty"])
 def test_synced_sums_are_those_of_one_process(ranks, alone, uneven):
     # Raw sums, since a mean of sums over a mean of counts would give the same ratio.
     for rank in ranks:
-        for name, value in alone.items():
-            torch.testing.assert_close(rank[uneven][name], value, rtol=1e-12 if name != "value" else 1e-6, atol=0)
+        for name in STATES:
+            torch.testing.assert_close(rank[uneven][name], alone[name], rtol=1e-12, atol=0)
+        torch.testing.assert_close(rank[uneven]["value"], alone["value"], rtol=1e-6, atol=0)
     assert sum(rank[uneven]["local count"] for rank in ranks) == IMAGES
 
 
@@ -89,3 +140,35 @@ def test_a_step_can_be_synced(ranks, alone):
 def test_kept_reals_are_synced_once(ranks, alone):
     assert ranks[0]["kept"] == ranks[1]["kept"]
     assert ranks[0]["kept"].item() == pytest.approx(alone["value"].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("uneven", ["even", "uneven", "one rank empty"])
+def test_the_result_is_that_of_one_process_on_every_rank(ranks, alone, uneven):
+    expected = alone["result"]
+    for rank in ranks:
+        got = rank[uneven]["result"]
+        assert (got.n_real, got.n_fake) == (expected.n_real, expected.n_fake)
+        assert rank[uneven]["statistics"] == [expected.n_real, expected.n_fake]
+        assert got.interval == pytest.approx(expected.interval, rel=1e-9)
+        assert got.p_value == pytest.approx(expected.p_value, rel=1e-9)
+
+
+def test_a_reference_counts_once_whatever_the_number_of_ranks(ranks, alone):
+    for rank in ranks:
+        assert rank["reference"].item() == pytest.approx(alone["value"].item(), rel=1e-6)
+        assert (rank["reference result"].n_real, rank["reference result"].n_fake) == (4, 7)
+        assert rank["reference result"].interval == pytest.approx(alone["result"].interval, rel=1e-9)
+    assert ranks[0]["batch"] != ranks[1]["batch"]
+
+
+def test_an_error_in_compute_or_result_gives_the_local_sums_back(ranks, alone):
+    for rank in ranks:
+        assert rank["errors"] == [(True, False, None)] * 2
+        assert rank["after errors"].item() == pytest.approx(alone["value"].item(), rel=1e-6)
+
+
+def test_sync_can_be_switched_off_or_kept_to_a_group(ranks):
+    for rank in ranks:
+        local, alone, expected = rank["local"]
+        assert local == alone == expected
+    assert ranks[0]["local"][0] != ranks[1]["local"][0]
