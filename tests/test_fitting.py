@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from torchmetrics_rl2 import LatentEncoder, RL2Error, fitting
+from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, fitting
 from torchmetrics_rl2.fitting import fit
 from torchmetrics_rl2.images import ImageReader, find_images, read_image
 from torchmetrics_rl2.splitting import split_images
@@ -55,6 +55,19 @@ def test_the_reference_is_what_the_encoder_makes_of_its_images(fitted, split):
     torch.testing.assert_close(
         encoder.reference.scores[:, 0], encoder.log_prob(load(split.reference)), rtol=1e-4, atol=0.1
     )
+
+
+def test_groups_are_the_units_of_the_reference_and_their_names_stay_at_home(split, weights_file, tmp_path):
+    groups = {path: f"patient {i % 5}" for side in vars(split).values() for i, path in enumerate(side)}
+    out = tmp_path / "grouped.safetensors"
+    fit(split, out, backbone=weights_file, groups=groups, settings=replace(QUICK, layers=0))
+    encoder = LatentEncoder.load(out)
+    images = load(split.reference)
+    expected = Statistics.of_latents(encoder(images), [groups[path] for path in split.reference])
+    torch.testing.assert_close(encoder.reference.groups.sum, expected.groups.sum, rtol=1e-3, atol=1e-2)
+    assert torch.equal(encoder.reference.groups.count, expected.groups.count)
+    assert b"patient" not in out.read_bytes()
+    assert encoder.reference_statistics.group_names[0] == "reference 0"
 
 
 def test_the_held_out_likelihood_is_that_of_the_weights_on_the_images_that_stopped_it(fitted, split):

@@ -234,7 +234,7 @@ def test_bootstrapper_resamples_images_with_their_sides_and_copies_no_network(en
 
 
 def test_tracker_finds_the_least_and_copies_no_network(encoder):
-    tracker = MetricTracker(ResNetL2(encoder))
+    tracker = MetricTracker(ResNetL2(encoder), maximize=False)
     for batch in BATCHES[:3]:
         tracker.increment()
         tracker.update(*batch)

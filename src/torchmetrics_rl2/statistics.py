@@ -285,8 +285,8 @@ class RL2Result:
         if not low <= self.value <= high:
             lines += ["RL2 itself is outside: chance adds to it in small sets, and the debiased value is free of that"]
         lines += [
-            f"Smallest distance found with 80 % power {self.detectable:.4f}; spread of generated over real "
-            f"{self.spread_ratio:.3f} ({self.spread_interval[0]:.3f} to {self.spread_interval[1]:.3f})"
+            f"A distance of {self.detectable:.4f} is found with 80 % power at these numbers; spread of generated over "
+            f"real {self.spread_ratio:.3f} ({self.spread_interval[0]:.3f} to {self.spread_interval[1]:.3f})"
         ]
         return "\n".join(lines)
 
