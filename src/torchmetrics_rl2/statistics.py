@@ -46,7 +46,7 @@ class Statistics:
         >>> fake = Statistics.of_latents(latents[100:] + 0.5, slides[100:])
         >>> result = compare(real, fake)
         >>> round(result.debiased, 2), [round(end, 2) for end in result.interval], result.p_value < 0.05
-        (1.45, [1.23, 1.65], True)
+        (1.26, [0.94, 1.67], True)
 
     """
 
