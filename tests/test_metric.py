@@ -180,6 +180,8 @@ def test_references_that_do_not_fit_are_refused(encoder, images):
     for other in ({"weights_id": "ab" * 32}, {}):
         with pytest.raises(RL2Error, match=r"latents of different weights.*random@1"):
             ResNetL2(encoder, reference=Statistics.of_latents(torch.ones(4, 512), **other))
+    with pytest.raises(RL2Error, match="there are none yet"):
+        ResNetL2(encoder, reference=ResNetL2(encoder).statistics(real=True))
     with pytest.raises(RL2Error, match="4 numbers"):
         ResNetL2(Moments(), reference=Statistics.of_latents(torch.ones(4, 4)))
 

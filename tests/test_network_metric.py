@@ -319,8 +319,10 @@ def test_merge_state_adds_shards_and_refuses_other_weights(encoder, other_weight
         torch.testing.assert_close(getattr(first, name), value, rtol=1e-4, atol=1e-3)
     foreign = ResNetL2(other_weights, uncertainty=True)
     foreign.update(images, mask)
-    with pytest.raises(ValueError, match="different weights"):
+    with pytest.raises(ValueError, match="of other weights than random@1"):
         first.merge_state(foreign)
+    with pytest.raises(ValueError, match="of other weights"):
+        first.merge_state(foreign.metric_state)
     fresh = ResNetL2(encoder, uncertainty=True)
     fresh.merge_state(whole.metric_state)
     assert fresh.compute() == whole.compute()

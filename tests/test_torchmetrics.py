@@ -91,6 +91,8 @@ def test_plots_a_value_and_a_history():
     _, ax = metric.plot(values)
     assert list(ax.lines[0].get_ydata()) == [value.item() for value in values]
     assert metric.plot()[1].lines[0].get_ydata() == [metric.compute().item()]
+    below = [torch.tensor(-5.0), torch.tensor(3.0)]
+    assert ResNetL2(Moments(), debiased=True).plot(below)[1].get_ylim()[0] < -5
 
 
 def test_constants_and_hash():

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.encoder import LatentEncoder
@@ -108,6 +107,8 @@ class ResNetL2(NetworkMetric):
         self._reference = None if reference is None else self._find_reference(reference)
         self._in_forward = False
         self._has_warned = False
+        if debiased:  # may be negative
+            self.__dict__["plot_lower_bound"] = None
 
         # Metrics that differ, now or after a reset, must differ in their states, else a MetricCollection merges them.
         self._real_prefix = "real" if reset_real_features else "kept_real"
@@ -115,7 +116,7 @@ class ResNetL2(NetworkMetric):
         empty = latent_sums(
             torch.empty(0, self.num_features, device=self.device, dtype=dtype), second_moment=uncertainty
         )
-        for side in ([] if self._reference else [self._real_prefix]) + ["fake"]:
+        for side in ([self._real_prefix] if self._reference is None else []) + ["fake"]:
             for name, value in vars(empty).items():
                 if value is not None:
                     self.add_state(f"{side}_{name}", value, dist_reduce_fx="sum")
@@ -150,10 +151,14 @@ class ResNetL2(NetworkMetric):
     def compute(self) -> Tensor:
         """RL2 of all images so far."""
         fake = self._sums("fake")
-        real = self._reference.sums.to(fake.sum.device) if self._reference else self._sums(self._real_prefix)
+        if self._reference is None:
+            real = self._sums(self._real_prefix)
+            noise: Tensor | float = mean_variance(real)
+        else:
+            real = self._reference.sums.to(fake.sum.device, fake.sum.dtype)
+            noise = self._reference.mean_variance
         value = distance(real, fake)
         if self.debiased:
-            noise = self._reference.mean_variance if self._reference else mean_variance(real)
             value = debias(value, noise + mean_variance(fake))
         # One side alone is how FID's loop calls forward, and before the first update the base class warns.
         if self._update_count and not self._in_forward and not self._has_warned and value.isnan():
@@ -202,23 +207,6 @@ class ResNetL2(NetworkMetric):
                 if value is not None:
                     setattr(self, f"{self._real_prefix}_{name}", value)
 
-    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
-        """Add the sums of another metric, or of its state, such as a shard that was computed elsewhere.
-
-        Args:
-            incoming_state: A ``ResNetL2`` of the same weights and options, or its ``metric_state``.
-
-        Raises:
-            RL2Error: If its weights are others.
-
-        """
-        if isinstance(incoming_state, ResNetL2):
-            check_same_weights(self._side(real=False), incoming_state._side(real=False))
-        with self._unchanged_by_errors():
-            super().merge_state(incoming_state)
-        self._computed = None
-        self._update_count += 1
-
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
         """Plot a value, or several over time.
 
@@ -266,7 +254,7 @@ class ResNetL2(NetworkMetric):
                 setattr(self, f"{side}_{name}", value)
 
     def _side(self, real: bool) -> Statistics:
-        if real and self._reference:
+        if real and self._reference is not None:
             return self._reference
         return Statistics(
             self._sums(self._real_prefix if real else "fake").to("cpu", torch.float64),
@@ -295,6 +283,8 @@ class ResNetL2(NetworkMetric):
             source="this metric",
         )
         check_same_weights(found, ours)
+        if not len(found):
+            raise RL2Error(f"ResNetL2 cannot measure from {found.source}: there are none yet.")
         if self.uncertainty and found.groups is None and found.sums.second_moment is None:
             raise RL2Error(
                 "ResNetL2(uncertainty=True) needs a reference with second moments or groups, but that of "

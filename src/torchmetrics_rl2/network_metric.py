@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder import LatentEncoder
+from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.sharing import cache_over, network_of, network_on, number_of, private_copy, weights_id_of
 
 __all__ = ["NetworkMetric"]
@@ -34,6 +35,7 @@ class NetworkMetric(Metric):
 
     feature_network = "encoder"
     encoder: nn.Module
+    encoder_mark: Tensor
 
     def __init__(self, encoder: str | Path | nn.Module, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -49,6 +51,30 @@ class NetworkMetric(Metric):
         self._device = torch.device("cpu") if self.device.type == "meta" else self.device
         self._hold(network_on(network, self.device))
         self.add_state("encoder_mark", self._mark(), dist_reduce_fx="max")
+
+    def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
+        """Add the sums of another metric, or of its state, such as a shard that was computed elsewhere.
+
+        Args:
+            incoming_state: A metric of the same weights and options, or its ``metric_state``.
+
+        Raises:
+            RL2Error: If its weights are others.
+
+        """
+        state: dict[str, Any] = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
+        mark = state.get("encoder_mark", self.encoder_mark)
+        if self._is_of_other_weights(mark):
+            raise RL2Error(
+                f"The state to merge is of other weights than {self._encoder_name()}. Merge only what has the same."
+            )
+        with self._unchanged_by_errors():
+            super().merge_state(
+                incoming_state if isinstance(incoming_state, Metric) else {**state, "encoder_mark": mark}
+            )
+        self.encoder_mark = self._mark()
+        self._computed = None
+        self._update_count += 1
 
     def set_dtype(self, dst_type: str | torch.dtype) -> "NetworkMetric":
         """Let the encoder compute in float64, or in float32 again; the states stay as they are.
@@ -75,9 +101,14 @@ class NetworkMetric(Metric):
     def _mark(self) -> Tensor:
         """Says which latents these are, even while all sums are 0; small numbers, which compare as equal or not."""
         network = network_of(self.encoder)
-        name = f"{weights_id_of(network) or number_of(network)} {getattr(network, 'dtype', None)}"
-        digits = hashlib.sha256(name.encode()).digest()
-        return torch.tensor(list(digits), device=self.device)
+        digits = hashlib.sha256(str(weights_id_of(network) or number_of(network)).encode()).digest()
+        is_double = getattr(network, "dtype", None) == torch.float64
+        return torch.tensor([*digits, is_double], device=self.device)
+
+    def _is_of_other_weights(self, mark: Tensor) -> bool:
+        """Whether a mark is of other weights, as far as weights are known by an identity; the dtype is no matter."""
+        known = weights_id_of(network_of(self.encoder)) is not None
+        return known and not torch.equal(mark[:-1].to(self.device), self.encoder_mark[:-1])
 
     def _hold(self, network: nn.Module) -> None:
         held = self.__dict__.get("encoder")
@@ -142,8 +173,9 @@ class NetworkMetric(Metric):
         found = {key: state_dict[prefix + key] for key in self._defaults if prefix + key in state_dict}
         before, here = local_metadata.get("weights_id"), weights_id_of(network_of(self.encoder))
         # Sums that were saved bring their mark, also where the metadata was stripped.
-        mark = found.get("encoder_mark", self.encoder_mark).to(self.device)
-        if here and ((before or here) != here or not torch.equal(mark, self.encoder_mark)):
+        mark = found.pop("encoder_mark", self.encoder_mark)
+        state_dict.pop(f"{prefix}encoder_mark", None)
+        if here and ((before or here) != here or self._is_of_other_weights(mark)):
             error_msgs.append(
                 f"{prefix}encoder has the weights {self._encoder_name()} ({here[:12]}), but the checkpoint was made "
                 f"with others{f' ({before[:12]})' if before else ''}, whose values do not compare. Give the metric the "

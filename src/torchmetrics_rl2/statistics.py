@@ -89,6 +89,9 @@ class Statistics:
     def __len__(self) -> int:
         return int(self.sums.count)
 
+    def __deepcopy__(self, _: dict[int, Any]) -> "Statistics":
+        return self  # nothing in it changes, and clones of a metric can share it
+
     def __add__(self, other: "Statistics") -> "Statistics":
         """Statistics of both; groups of one name become one group."""
         return Statistics.merge([self, other])
