@@ -33,7 +33,8 @@ def test_a_reference_or_real_images_are_needed(patches, bare_encoder):
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"workers": 2}])
-def test_settings_of_reading_do_not_change_the_value(patches, encoder, options):
+def test_settings_of_reading_do_not_change_the_value(patches, encoder, options, monkeypatch):
+    monkeypatch.setattr("torchmetrics_rl2.scoring.PENDING", 3)
     plain = score(patches / "bright", patches / "a", weights=encoder)
     other = score(patches / "bright", patches / "a", weights=encoder, **options)
     assert other.value == pytest.approx(plain.value, rel=1e-6)
@@ -62,6 +63,10 @@ def test_unreadable_files_are_reported(patches, encoder, tmp_path):
     result = score(tmp_path, patches / "b", weights=encoder, skip_unreadable=True)
     assert result.n_fake == 7
     assert len(result.unreadable) == 1
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.png").write_bytes(b"x")
+    sources = [patches / "a", tmp_path / "bad"]
+    assert len(compute_statistics(sources, weights=encoder, skip_unreadable=True).unreadable) == 1
 
 
 def test_progress_ends_at_all_files(patches, encoder):
@@ -126,17 +131,29 @@ def test_groups_where_there_are_none_are_refused(patches, encoder, tmp_path):
         score(patches / "a", weights=encoder, real_groups="parent")
     with pytest.raises(RL2Error, match="those they were made with"):
         score(patches / "a", tmp_path / "a.safetensors", weights=encoder, real_groups="parent")
+    with pytest.raises(RL2Error, match=r"has groups and .*a\.safetensors has none"):
+        compute_statistics([tmp_path / "a.safetensors", patches / "b"], weights=encoder, groups="file")
     with pytest.raises(RL2Error, match="There is no source"):
         compute_statistics([], weights=encoder)
 
 
-def test_statistics_of_other_weights_are_refused(patches, encoder):
-    with pytest.raises(RL2Error, match=r"different weights.*other@1"):
-        score(
-            patches / "a",
-            Statistics.of_latents(torch.ones(4, 512), weights="other@1", weights_id="ab" * 32),
-            weights=encoder,
-        )
+def test_statistics_of_other_weights_are_refused_before_an_image_is_read(patches, encoder, monkeypatch):
+    others = Statistics.of_latents(torch.ones(4, 512), weights="other@1", weights_id="ab" * 32)
+    monkeypatch.setattr("torchmetrics_rl2.images.ImageReader.read", lambda *args: 1 / 0)
+    for refused in (
+        lambda: score(patches / "a", others, weights=encoder),
+        lambda: score(others, weights=encoder),
+        lambda: compute_statistics([patches / "a", others], weights=encoder),
+    ):
+        with pytest.raises(RL2Error, match=r"different weights.*other@1|other@1.*different weights"):
+            refused()
+
+
+def test_statistics_alone_need_no_weights(encoder):
+    sides = [Statistics.of_latents(torch.rand(9, 7) + i, weights="other@1", weights_id="ab" * 32) for i in range(2)]
+    result = score(*sides, weights="there are none of this name")
+    assert (result.weights, result.n_real) == ("other@1", 9)
+    assert len(compute_statistics(sides, weights="there are none of this name")) == 18
 
 
 def test_sizes_that_differ_are_warned_of(patches, encoder):

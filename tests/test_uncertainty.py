@@ -78,7 +78,6 @@ def by_hand(real, fake):
         + squared_trace_by_brute_force(fake) / m**2
         + 2 * np.sum(np.cov(real.T) * np.cov(fake.T)) / n / m
     )
-    noise_square = np.clip(noise_square, noise**2 / real.shape[1], noise**2)
     f = noise**2 / noise_square
     nu = noise**2 / ((np.trace(np.cov(real.T)) / n) ** 2 / (n - 1) + (np.trace(np.cov(fake.T)) / m) ** 2 / (m - 1))
     return square, noise, noise_square, d @ v @ d / square, f, nu
@@ -86,8 +85,11 @@ def by_hand(real, fake):
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 50.0])
 def test_test_and_interval_are_those_of_the_formulas(shift):
-    real, fake = latents(8, seed=1), latents(9, seed=2, shift=shift)
+    generator = Generator().manual_seed(0)
+    real, fake = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (8, 9))
+    fake = 2 * fake + shift
     square, noise, noise_square, along, f, nu = by_hand(real.numpy(), fake.numpy())
+    assert noise**2 / 5 < noise_square < noise**2
     found = uncertainty(units_of(real), units_of(fake))
     assert found.p_value == pytest.approx(stats.f.sf(square / noise, f, f * nu), rel=1e-6)
     assert found.debiased * abs(found.debiased) == pytest.approx(square - noise, rel=1e-8)

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from torchmetrics_rl2.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
@@ -74,9 +76,7 @@ def compute_statistics(
     device = default_device(device)
     reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
     found = _find(source, groups)
-    encoder = weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)
-    encoder.to(device)
-    return _measure(found, encoder, reader, progress, "images")
+    return _measure(found, _encoder(weights, device, found), reader, progress, "images")
 
 
 def score(
@@ -135,9 +135,8 @@ def score(
     if inside and real_groups is not None:
         raise RL2Error("The groups of the reference inside the weights are those it was made with; give real images.")
     found = {"fake": _find(fake, fake_groups)} | ({} if inside else {"real": _find(real, real_groups)})
-    encoder = weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)
-    encoder.to(device)
-    sides = {"real": encoder.reference_statistics} if inside else {}
+    encoder = _encoder(weights, device, [*found["fake"], *found.get("real", [])], inside)
+    sides = {"real": encoder.reference_statistics} if inside and encoder else {}
     for side, parts in found.items():
         statistics = sides[side] = _measure(parts, encoder, reader, progress, side)
         if len(statistics) < 2:
@@ -148,7 +147,6 @@ def score(
     _warn_of_different_px(sides["real"], sides["fake"])
     return replace(
         compare(sides["real"], sides["fake"]),
-        weights=encoder.name,
         settings={
             "tile": tile,
             "scale": scale,
@@ -175,23 +173,49 @@ def _find(source: Source | Sequence[Source], groups: str | Path | None) -> list[
         raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
     if groups is not None and all(isinstance(one, Statistics) for one in found):
         raise RL2Error("The groups of statistics are those they were made with; give groups with images only.")
+    grouped = [one.source for one in found if one.groups is not None]
+    if 0 < len(grouped) < len(found):
+        others = [one.source for one in found if one.groups is None]
+        raise RL2Error(
+            f"{grouped[0]} has groups and {others[0]} has none, so they do not merge. Give all of them groups, or none."
+        )
     return found
+
+
+def _encoder(
+    weights: str | Path | LatentEncoder,
+    device: torch.device,
+    found: Sequence[Statistics | _Images],
+    inside: bool = False,
+) -> LatentEncoder | None:
+    """The encoder, if there are images or its reference is asked for; statistics alone say which weights they have."""
+    if not inside and all(isinstance(one, Statistics) for one in found):
+        return None
+    encoder = weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)
+    encoder.to(device)
+    ours = _statistics(encoder, torch.zeros(1, encoder.num_features), source=f"weights {encoder.name}")
+    for one in found:
+        if isinstance(one, Statistics):
+            check_same_weights(one, ours)
+    return encoder
+
+
+def _statistics(
+    encoder: LatentEncoder, latents: Tensor, groups: Sequence[str] | None = None, **described: Any
+) -> Statistics:
+    return Statistics.of_latents(latents, groups, weights=encoder.name, weights_id=encoder.weights_id, **described)
 
 
 def _measure(
     found: Sequence[Statistics | _Images],
-    encoder: LatentEncoder,
+    encoder: LatentEncoder | None,
     reader: ImageReader,
     progress: Progress | None,
     side: str,
 ) -> Statistics:
     """Statistics of all that was found, as one."""
-    described = {"weights": encoder.name, "weights_id": encoder.weights_id}
-    none = Statistics.of_latents(torch.zeros(1, encoder.num_features), source=f"weights {encoder.name}", **described)
-    for one in found:
-        if isinstance(one, Statistics):
-            check_same_weights(one, none)
     done, total = 0, sum(len(one.paths) for one in found if isinstance(one, _Images))
+    before = len(reader.unreadable)
     if progress and total:
         progress(side, 0, total, 0)
     parts = []
@@ -199,10 +223,11 @@ def _measure(
         if isinstance(one, Statistics):
             parts.append(one)
             continue
-        pending, px, before = [], set(), len(reader.unreadable)
+        assert encoder is not None
+        pending, px = [], set()
         for batch in reader.read(one.paths):
             names = [one.groups[path] for path in batch.paths] if one.groups else None
-            pending.append(Statistics.of_latents(encoder(batch.images.to(encoder.device)), names, **described))
+            pending.append(_statistics(encoder, encoder(batch.images.to(encoder.device)), names))
             px.add(tuple(batch.images.shape[-2:]))
             if len(pending) == PENDING:
                 pending = [Statistics.merge(pending)]
@@ -211,13 +236,11 @@ def _measure(
         done += len(one.paths)
         if pending:
             settings = {"tile": reader.tile, "scale": reader.scale, "px": sorted(map(list, px))}
-            unreadable = tuple(reader.unreadable[before:])
-            parts.append(
-                replace(Statistics.merge(pending), source=one.source, settings=settings, unreadable=unreadable)
-            )
+            parts.append(replace(Statistics.merge(pending), source=one.source, settings=settings))
     if not parts:
         raise RL2Error(f"None of the {total} files of {found[0].source} could be read: {reader.unreadable[-1]}")
-    return Statistics.merge(parts)
+    merged = Statistics.merge(parts)
+    return replace(merged, unreadable=(*merged.unreadable, *reader.unreadable[before:]))
 
 
 def _warn_of_different_px(real: Statistics, fake: Statistics) -> None:
