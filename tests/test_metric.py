@@ -196,9 +196,9 @@ def test_result_is_compute_with_its_uncertainty(encoder):
     assert result == compare(
         *(
             Statistics.of_latents(
-                encoder(side), weights="random@1", weights_id=encoder.weights_id, source=f"{kind} images of update"
+                encoder(side), weights="random@1", weights_id=encoder.weights_id, source=f"update(real={kind})"
             )
-            for kind, side in (("real", real), ("generated", fake))
+            for kind, side in ((True, real), (False, fake))
         )
     )
     assert result.value == pytest.approx(metric.compute().item(), rel=1e-6)
@@ -207,11 +207,23 @@ def test_result_is_compute_with_its_uncertainty(encoder):
     assert "no second moments" in str(plain.result())
 
 
-def test_result_before_and_with_one_side_is_nan():
+def test_result_before_and_with_one_side_is_nan_and_says_why():
     metric = ResNetL2(Moments(), uncertainty=True)
-    assert math.isnan(metric.result().value)
+    with pytest.warns(UserWarning, match="0 real and 0 generated images since it was reset"):
+        assert math.isnan(metric.result().value)
     metric.update(random_images(5), real=True)
     assert (math.isnan(metric.result().debiased), metric.result().interval) == (True, None)
+
+
+@pytest.mark.parametrize("side", ["real", "fake"])
+def test_floats_of_another_range_are_warned_of_once_a_side(side):
+    metric = ResNetL2(Moments(), normalize=True)
+    good = random_images(4) / 255
+    metric.update(good, real=side != "real")
+    with pytest.warns(UserWarning, match=r"got -1 to 1, which it clamps.*\(x \+ 1\) / 2") as caught:
+        metric.update(2 * good.round() - 1, real=side == "real")
+        metric.update(2 * good.round() - 1, real=side == "real")
+    assert len(caught) == 1
 
 
 def test_second_moments_are_kept_on_request_alone(encoder):

@@ -92,6 +92,9 @@ def rank_main(rank, init, folder):
         metric.unsync()
         found[uneven]["value"] = metric.compute()
         found[uneven]["result"] = metric.result()
+        metric.sync()
+        found[uneven]["result after sync"] = metric.result()
+        metric.unsync()
         found[uneven]["statistics"] = [len(metric.statistics(real=side)) for side in (True, False)]
         found[uneven]["local count"] = metric.real_count + metric.fake_count
 
@@ -149,6 +152,7 @@ def test_the_result_is_that_of_one_process_on_every_rank(ranks, alone, uneven):
         got = rank[uneven]["result"]
         assert (got.n_real, got.n_fake) == (expected.n_real, expected.n_fake)
         assert rank[uneven]["statistics"] == [expected.n_real, expected.n_fake]
+        assert rank[uneven]["result after sync"] == got
         assert got.interval == pytest.approx(expected.interval, rel=1e-9)
         assert got.p_value == pytest.approx(expected.p_value, rel=1e-9)
 

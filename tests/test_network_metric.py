@@ -228,6 +228,10 @@ def test_feature_share_moves_as_one_and_nobody_else(weights):
     assert shared["plain"].encoder is shared["debiased"].encoder
     assert network_of(shared["plain"].encoder).device.type == "meta"
     assert hasattr(shared["plain"].encoder.network.forward, "cache_info")
+    before = shared["plain"].encoder
+    for _ in range(2):  # onto the same device, and after a cast
+        shared.to("meta").half()
+        assert shared["plain"].encoder is before is shared["debiased"].encoder
     assert network_of(outside.encoder) is encoder
     assert encoder.device.type == "cpu"
 
@@ -303,6 +307,56 @@ def test_persistent_sums_come_back_and_are_computed_anew(encoder, images):
     assert other.result() == metric.result()
     with pytest.raises(RuntimeError, match="shape"):
         ResNetL2(Moments(), uncertainty=True).load_state_dict(metric.state_dict())
+
+
+def test_sums_of_other_options_are_not_loaded_or_merged_in_part(encoder, images):
+    plain, metric = ResNetL2(encoder), ResNetL2(encoder, uncertainty=True)
+    plain.update(images, torch.arange(12) < 6)
+    plain.persistent(True)
+    with pytest.raises(RuntimeError, match="real_second_moment is not in the checkpoint.*other options"):
+        metric.load_state_dict(plain.state_dict())
+    assert metric.real_count == 0
+    with pytest.raises(ValueError, match=r"has no (real|fake)_second_moment"):
+        metric.merge_state(plain)
+
+
+def test_sums_that_were_saved_in_half_precision_are_float64_again(encoder, images):
+    metric = ResNetL2(encoder)
+    metric.update(images, torch.arange(12) < 6)
+    metric.persistent(True)
+    state = metric.state_dict()
+    half = type(state)({key: value.half() if value.is_floating_point() else value for key, value in state.items()})
+    metric.load_state_dict(half)
+    assert {value.dtype for value in sums(metric).values()} == {torch.float64, torch.int64}
+
+
+def test_a_copy_with_a_network_of_its_own_is_another_metric_to_a_collection():
+    owner = nn.Module()
+    owner.net = Moments()
+    owner.rl2 = ResNetL2(owner.net)
+    for twin in (copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
+        collection = MetricCollection({"own": owner.rl2, "twin": twin.rl2})
+        collection.update(random_images(4), torch.arange(4) < 2)
+        assert len(collection.compute_groups) == 2
+
+
+def test_set_dtype_holds_after_a_reset(encoder):
+    metric = ResNetL2(encoder).set_dtype(torch.float64)
+    mark = metric.encoder_mark.clone()
+    metric.reset()
+    assert torch.equal(metric.encoder_mark, mark)
+    assert not torch.equal(mark, ResNetL2(encoder).encoder_mark)
+
+
+def test_a_metric_can_be_shared_again(weights):
+    encoder = LatentEncoder(weights)
+    first, second = ResNetL2(encoder), ResNetL2(encoder, debiased=True)
+    for _ in range(2):
+        shared = FeatureShare({"a": first, "b": second})
+    FeatureShare({"a": first.clone(), "b": ResNetL2(encoder)})
+    seen = counting(encoder)
+    shared.update(random_images(4), torch.arange(4) < 2)
+    assert seen == [4]
 
 
 def test_merge_state_adds_shards_and_refuses_other_weights(encoder, other_weights, images):

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -147,6 +149,30 @@ def test_statistics_of_other_weights_are_refused_before_an_image_is_read(patches
     ):
         with pytest.raises(RL2Error, match=r"different weights.*other@1|other@1.*different weights"):
             refused()
+
+
+def test_what_is_given_twice_is_refused_or_counts_once(patches, encoder, tmp_path):
+    compute_statistics(patches / "a", weights=encoder).save(tmp_path / "a.safetensors")
+    for twice in ([patches / "a", patches / "a"], [tmp_path / "a.safetensors"] * 2):
+        with pytest.raises(RL2Error, match="is given twice"):
+            compute_statistics(twice, weights=encoder)
+    assert len(compute_statistics([patches / "a", patches], weights=encoder)) == 24
+
+
+def test_groups_of_folders_with_one_name_are_apart(patches, encoder, tmp_path):
+    for place in ("one", "two"):
+        shutil.copytree(patches / "a", tmp_path / place / "slides" / "p1")
+    sources = [tmp_path / "one" / "slides", tmp_path / "two" / "slides"]
+    statistics = compute_statistics(sources, weights=encoder, groups="parent")
+    assert statistics.group_names == ("one/slides/p1", "two/slides/p1")
+
+
+def test_progress_goes_on_over_sources(patches, encoder):
+    calls = []
+    sources = [patches / name for name in ("a", "b", "bright")]
+    compute_statistics(sources, weights=encoder, batch_size=5, progress=lambda *call: calls.append(call[1:3]))
+    assert calls == sorted(calls)
+    assert (calls[0], calls[-1]) == ((0, 24), (24, 24))
 
 
 def test_statistics_alone_need_no_weights(encoder):

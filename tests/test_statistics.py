@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import Generator
 
 from torchmetrics_rl2 import RL2Error, Statistics, compare
-from torchmetrics_rl2.functional import LatentSums, resnet_l2
+from torchmetrics_rl2.functional import LatentSums, latent_sums, resnet_l2
 from torchmetrics_rl2.statistics import HEADER
+from torchmetrics_rl2.tensorfile import digest
 
 ID = {"weights": "noise@1", "weights_id": "ab" * 32}
 
@@ -70,7 +71,8 @@ def test_without_groups_no_p_value_is_printed():
             Statistics.of_latents(fake, each, **ID) if sides[1] is None else Statistics.of_latents(sides[1], **ID),
         )
         assert "p-value" not in str(result)
-        assert "assumes independent patches" in str(result)
+        side = {1: " on the generated side", 2: " on the real side", 0: ""}[(sides[0] is None) + 2 * (sides[1] is None)]
+        assert f"assumes independent patches{side}" in str(result)
         assert result.to_dict()["p_value"] is None
         assert result.to_dict()["assumes_independence"] is True
     result = compare(with_groups, Statistics.of_latents(fake, each, **ID))
@@ -104,9 +106,11 @@ def test_patches_of_one_slide_reject_a_true_null_and_slides_do_not():
 @pytest.mark.parametrize(
     ("fake", "sentence"),
     [
-        (Statistics.of_latents(latents(3), **ID), "needs at least 4 a side, but the generated side has 3 images"),
-        (Statistics.of_latents(latents(9), list("aaabbbccc"), **ID), "the generated side has 3 groups"),
-        (Statistics.of_latents(latents(9) * math.nan, **ID), "NaN"),
+        (Statistics.of_latents(latents(3), **ID), "at least 4 images a side, but the generated side has 3 images"),
+        (Statistics.of_latents(latents(9), list("aaabbbccc"), **ID), "but the generated side has 9 images in 3 groups"),
+        (Statistics.of_latents(latents(9) * math.nan, **ID), "there are NaN latents"),
+        (Statistics(latent_sums(latents(9)), **ID), "ResNetL2(uncertainty=True) and 'rl2 stats'"),
+        (Statistics.of_latents(latents(9) * 1e90, **ID), "No interval"),
     ],
 )
 def test_where_there_is_no_interval_it_says_why(fake, sentence):
@@ -137,6 +141,48 @@ def test_latents_of_different_weights_do_not_mix():
 def test_groups_and_no_groups_do_not_merge():
     with pytest.raises(RL2Error, match="one has groups and the other has none"):
         Statistics.of_latents(latents(4)) + Statistics.of_latents(latents(4), list("abcd"))
+
+
+def test_settings_that_differ_are_dropped_and_sizes_kept():
+    small, large = (
+        Statistics.of_latents(latents(4), settings={"tile": px, "scale": None, "px": [[px, px]]}, **ID)
+        for px in (112, 224)
+    )
+    assert (small + large).settings == {"scale": None, "px": [[112, 112], [224, 224]]}
+
+
+def test_files_that_were_left_out_are_on_record_on_both_sides():
+    sides = [Statistics.of_latents(latents(4), unreadable=(f"{name}: no",), **ID) for name in "ab"]
+    assert compare(*sides).unreadable == ["a: no", "b: no"]
+    assert (sides[0] + sides[1]).unreadable == ("a: no", "b: no")
+
+
+def test_there_has_to_be_something_to_merge():
+    with pytest.raises(RL2Error, match="no statistics to merge"):
+        Statistics.merge([])
+
+
+@pytest.mark.parametrize("names", [[0, 0, 1, 1], torch.tensor([0, 0, 1, 1])])
+def test_names_of_groups_are_text(names, tmp_path):
+    statistics = Statistics.of_latents(latents(4), names, **ID)
+    statistics.save(tmp_path / "x.safetensors")
+    assert (statistics + Statistics.load(tmp_path / "x.safetensors")).group_names == ("0", "1")
+
+
+def test_a_result_is_json_whatever_is_missing():
+    copies = Statistics.of_latents(latents(1).repeat(9, 1), **ID)
+    one = Statistics.of_latents(latents(9), ["a"] * 9, **ID)
+    for result in (compare(copies, copies), compare(copies, one), compare(one, copies), compare(one, one)):
+        json.dumps(result.to_dict(), allow_nan=False)
+        assert str(result)
+
+
+def test_a_group_with_most_images_is_warned_of():
+    with pytest.warns(UserWarning, match="One of the 4 groups of generated has 70% of its images"):
+        compare(
+            Statistics.of_latents(latents(10), **ID),
+            Statistics.of_latents(latents(10), list("aaaaaaabcd"), source="generated", **ID),
+        )
 
 
 def test_latents_need_a_group_each():
@@ -184,6 +230,20 @@ def altered(change):
     return make
 
 
+def resigned(change):
+    """As someone would who means harm."""
+
+    def make(source, target):
+        def change_and_sign(header, tensors):
+            change(header, tensors)
+            header.pop("sha256")
+            header["sha256"] = digest([header], tensors)
+
+        altered(change_and_sign)(source, target)
+
+    return make
+
+
 DAMAGED = {
     "There is no file": lambda source, target: None,
     "not a readable safetensors": lambda source, target: target.write_bytes(source.read_bytes()[:500]),
@@ -193,6 +253,13 @@ DAMAGED = {
     "altered": altered(lambda header, _: header.update(weights_id="cd" * 32)),
     "altered.*": altered(lambda _, tensors: tensors["sum"].add_(1)),
     "altered.*after": altered(lambda header, _: header["groups"].reverse()),
+    "malformed sums": resigned(lambda _, tensors: tensors.update(sum=torch.zeros((), dtype=torch.float64))),
+    "malformed sums.*": resigned(lambda _, tensors: tensors.update(group_count=torch.tensor(1))),
+    "malformed": resigned(lambda _, tensors: tensors.update({k: v[:0] for k, v in tensors.items() if "group" in k})),
+    "not finite": resigned(lambda _, tensors: tensors["sum"].fill_(torch.inf)),
+    "damaged header.*texts": resigned(lambda header, _: header.update(weights_id=None)),
+    "damaged header": resigned(lambda header, _: header.pop("settings")),
+    "one name each": resigned(lambda header, _: header["groups"].pop()),
 }
 
 

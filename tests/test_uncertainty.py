@@ -58,13 +58,36 @@ def test_groups_of_one_size_are_their_means():
     assert groups.spread > means.spread
 
 
-def test_groups_of_different_sizes_vary_as_a_ratio_does():
+def test_groups_of_different_sizes_vary_as_the_jackknife_says():
     z, sizes = latents(20), [1, 2, 3, 6, 8]
     names = [str(i) for i, size in enumerate(sizes) for _ in range(size)]
-    mean, parts = z.mean(0), z.split(sizes)
-    residuals = torch.stack([(part - mean).sum(0) for part in parts])
-    expected = residuals.T @ residuals / 20**2 * 5 / 4
-    torch.testing.assert_close(units_of(z, names).covariance / 5, expected)
+    without = torch.stack([z[[name != left for name in names]].mean(0) for left in map(str, range(5))])
+    off = without - z.mean(0)
+    torch.testing.assert_close(units_of(z, names).covariance / 5, 4 / 5 * off.T @ off)
+
+
+def test_a_group_with_most_of_the_images_does_not_pass_for_a_difference():
+    generator, rejected = Generator().manual_seed(0), 0
+    names = [f"{i}" for i in range(10) for _ in range(100 if i == 0 else 10)]
+    for _ in range(200):
+        sides = []
+        for _ in range(2):
+            means = torch.randn(10, 16, generator=generator)[[int(name) for name in names]]
+            sides.append(units_of(means + torch.randn(len(names), 16, generator=generator), names))
+        rejected += uncertainty(*sides).p_value < 0.05
+    assert rejected <= 16
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_a_generator_that_repeats_one_image_has_no_spread(groups):
+    names = [str(i) for i in range(7)] if groups else None
+    real = units_of(latents(20, d=64))
+    for seed in range(20):
+        one = 30 * torch.randn(1, 64, generator=Generator().manual_seed(seed))
+        found = uncertainty(real, units_of(one.repeat(7, 1), names))
+        assert found.spread_ratio == 0
+        assert all(map(math.isnan, found.spread_interval))
+        assert found.p_value < 1e-6
 
 
 def by_hand(real, fake):
@@ -151,6 +174,21 @@ def test_images_that_are_all_the_same_are_certain():
     assert (found.p_value, found.detectable, found.standard_error) == (0, 0, 0)
     assert found.interval == (math.sqrt(3), math.sqrt(3))
     assert math.isnan(found.spread_ratio)
+
+
+def test_a_spread_beyond_what_rounding_allows_has_no_interval():
+    nearly_one = 30 + 1e-9 * latents(7)
+    found = uncertainty(units_of(latents(20)), units_of(nearly_one))
+    assert all(map(math.isnan, found.spread_interval))
+
+
+def test_the_effective_dimension_stays_between_one_and_all():
+    """The unbiased estimate of the squared trace may leave what is possible, even below 0."""
+    for seed in range(200):
+        found = uncertainty(*(units_of(latents(4, d=3, seed=2 * seed + i)) for i in range(2)))
+        assert 0 <= found.p_value <= 1
+        assert found.interval[0] <= found.debiased <= found.interval[1]
+        assert math.isfinite(found.detectable)
 
 
 def test_latents_far_from_the_origin_lose_no_digits():

@@ -107,6 +107,7 @@ class ResNetL2(NetworkMetric):
         self._reference = None if reference is None else self._find_reference(reference)
         self._in_forward = False
         self._has_warned = False
+        self._sides_in_range: frozenset[str] = frozenset()
         if debiased:  # may be negative
             self.__dict__["plot_lower_bound"] = None
 
@@ -136,6 +137,8 @@ class ResNetL2(NetworkMetric):
             if fake is False or not torch.as_tensor(fake).any():
                 return
             imgs, sides = imgs if fake is True else imgs[fake], {"fake": True}
+        if self.normalize:
+            self._warn_of_range(imgs, [side for side, chosen in sides.items() if chosen is not False])
         self._place(self.device)
         with torch.no_grad(), _evaluating(self.encoder):
             latents = self.encoder(imgs)
@@ -160,10 +163,9 @@ class ResNetL2(NetworkMetric):
         value = distance(real, fake)
         if self.debiased:
             value = debias(value, noise + mean_variance(fake))
-        # One side alone is how FID's loop calls forward, and before the first update the base class warns.
-        if self._update_count and not self._in_forward and not self._has_warned and value.isnan():
-            self._has_warned = True
-            rank_zero_warn(_why_nan(real, fake, self.debiased))
+        # Before the first update the base class warns.
+        if self._update_count:
+            self._warn_of_nan(value, real, fake)
         return value.float()
 
     def result(self) -> RL2Result:
@@ -173,7 +175,10 @@ class ResNetL2(NetworkMetric):
         p-value and power need ``uncertainty=True``.
         """
         with self._synced():
-            return compare(self._side(real=True), self._side(real=False))
+            real, fake = self._side(real=True), self._side(real=False)
+            result = compare(real, fake)
+            self._warn_of_nan(torch.tensor(result.value), real.sums, fake.sums)
+        return result
 
     def statistics(self, real: bool) -> Statistics:
         """What is known of one side, over all processes as in ``compute``: to save, or as another metric's reference.
@@ -237,6 +242,24 @@ class ResNetL2(NetworkMetric):
                 f"ResNetL2 expects real as a bool or a bool tensor of shape ({len(imgs)},), but got {got}."
             )
 
+    def _warn_of_range(self, imgs: Tensor, sides: list[str]) -> None:
+        # Once a side, because looking at values makes a GPU wait.
+        if self._sides_in_range.issuperset(sides):
+            return
+        self._sides_in_range = self._sides_in_range.union(sides)
+        low, high = (float(end) for end in imgs.detach().aminmax())
+        if low < -0.01 or high > 1.01:
+            rank_zero_warn(
+                f"ResNetL2(normalize=True) expects floats in [0, 1] and got {low:.3g} to {high:.3g}, which it clamps. "
+                "Give (x + 1) / 2 of images in [-1, 1], and x / 255 of images in [0, 255]."
+            )
+
+    def _warn_of_nan(self, value: Tensor, real: LatentSums, fake: LatentSums) -> None:
+        # One side alone is how FID's loop calls forward.
+        if not self._in_forward and not self._has_warned and value.isnan():
+            self._has_warned = True
+            rank_zero_warn(_why_nan(real, fake, self.debiased))
+
     def _split(self, real: bool | Tensor) -> dict[str, bool | Tensor]:
         """Which images go to which side: all, none, or those of a mask."""
         if isinstance(real, bool):
@@ -260,7 +283,7 @@ class ResNetL2(NetworkMetric):
             self._sums(self._real_prefix if real else "fake").to("cpu", torch.float64),
             weights=self._encoder_name(),
             weights_id=weights_id_of(network_of(self.encoder)),
-            source=f"{'real' if real else 'generated'} images of update",
+            source=f"update(real={real})",
         )
 
     def _find_reference(self, reference: str | Path | Statistics) -> Statistics:
@@ -308,5 +331,5 @@ def _why_nan(real: LatentSums, fake: LatentSums, debiased: bool) -> str:
     counts = f"{int(real.count)} real and {int(fake.count)} generated images"
     least = 2 if debiased else 1
     if min(int(real.count), int(fake.count)) < least:
-        return f"ResNetL2 is NaN: it needs at least {least} on each side, but has seen {counts}."
+        return f"ResNetL2 is NaN: it needs at least {least} on each side, but has seen {counts} since it was reset."
     return f"ResNetL2 is NaN: among {counts} there are some with NaN pixels or latents."

@@ -63,6 +63,9 @@ class NetworkMetric(Metric):
 
         """
         state: dict[str, Any] = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
+        missing = [key for key in self._defaults if key not in state and key != "encoder_mark"]
+        if missing:
+            raise RL2Error(f"The state to merge has no {missing[0]}: it is of a metric with other options.")
         mark = state.get("encoder_mark", self.encoder_mark)
         if self._is_of_other_weights(mark):
             raise RL2Error(
@@ -139,8 +142,12 @@ class NetworkMetric(Metric):
 
     @contextmanager
     def _synced(self) -> Iterator[None]:
+        # A caller of sync() has the sums of all processes in place, and unsync() is up to him.
+        should_sync = self._to_sync and not self._is_synced
         with self.sync_context(
-            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
+            dist_sync_fn=self.dist_sync_fn,
+            should_sync=should_sync,
+            should_unsync=self._should_unsync and should_sync,
         ):
             yield
 
@@ -182,14 +189,21 @@ class NetworkMetric(Metric):
                 "same weights, or give it another name in the model to start anew."
             )
             return
+        missing = [key for key in self._defaults if found and key not in found and key != "encoder_mark"]
+        if missing:
+            error_msgs.append(
+                f"{prefix}{missing[0]} is not in the checkpoint, whose sums are of a metric with other options."
+            )
+            return
         for key, value in found.items():
-            expected = getattr(self, key).shape
-            if value.shape != expected:
+            current = getattr(self, key)
+            if value.shape != current.shape:
                 error_msgs.append(
-                    f"{prefix}{key} has the shape {tuple(value.shape)} in the checkpoint, but {tuple(expected)} here: "
-                    "it is of another encoder."
+                    f"{prefix}{key} has the shape {tuple(value.shape)} in the checkpoint, but {tuple(current.shape)} "
+                    "here: it is of another encoder."
                 )
                 return
+            state_dict[prefix + key] = value.to(current.device, current.dtype)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -217,6 +231,8 @@ class NetworkMetric(Metric):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state | {"encoder": private_copy(state["encoder"])})
+        # Of a network without an identity, this may be another one than before.
+        self._defaults["encoder_mark"] = self.encoder_mark = self._mark()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "NetworkMetric":
         twin = type(self).__new__(type(self))

@@ -161,14 +161,23 @@ def score(
 def _find(source: Source | Sequence[Source], groups: str | Path | None) -> list[Statistics | _Images]:
     """Everything that can be wrong with sources before an image is read."""
     found: list[Statistics | _Images] = []
-    for one in [source] if isinstance(source, str | Path | Statistics) else source:
+    several = [source] if isinstance(source, str | Path | Statistics) else list(source)
+    beside = [one for one in several if not isinstance(one, Statistics)]
+    seen: set[str] = set()
+    for one in several:
         if isinstance(one, Statistics):
             found.append(one)
-        elif is_statistics_file(one):
+            continue
+        files = [Path(one)] if is_statistics_file(one) else find_images(one)
+        paths = [path for path in files if os.path.realpath(path) not in seen]
+        if not paths:
+            raise RL2Error(f"{os.fspath(one)} is given twice. Leave it out once: an image counts once.")
+        seen |= {os.path.realpath(path) for path in paths}
+        if is_statistics_file(one):
             found.append(replace(Statistics.load(one), source=os.fspath(one)))
         else:
-            paths = find_images(one)
-            found.append(_Images(os.fspath(one), paths, groups_of(groups, paths, one) if groups else None))
+            named = groups_of(groups, paths, one, beside) if groups else None
+            found.append(_Images(os.fspath(one), paths, named))
     if not found:
         raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
     if groups is not None and all(isinstance(one, Statistics) for one in found):

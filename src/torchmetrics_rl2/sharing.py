@@ -64,7 +64,7 @@ def private_copy(network: nn.Module) -> nn.Module:
 
 def network_of(encoder: nn.Module) -> nn.Module:
     """The network behind a private copy, or behind FeatureShare's cache of one."""
-    if isinstance(encoder, NetworkCache):
+    while isinstance(encoder, NetworkCache):
         encoder = encoder.network
     network: nn.Module = encoder.__dict__.get("_shared_network", encoder)
     return network

@@ -32,7 +32,9 @@ class Split:
     reference: Sequence[Path]
 
 
-def groups_of(how: str | Path, paths: Sequence[Path], source: str | Path) -> dict[Path, str]:
+def groups_of(
+    how: str | Path, paths: Sequence[Path], source: str | Path, beside: Sequence[str | Path] = ()
+) -> dict[Path, str]:
     """Slide, patient or source image of each image.
 
     Args:
@@ -41,6 +43,7 @@ def groups_of(how: str | Path, paths: Sequence[Path], source: str | Path) -> dic
         paths: Images that need a group.
         source: Where they come from. Names of groups start at its parent folder, so that they are the same wherever
             the images lie; relative paths of a CSV start at it if it is a folder.
+        beside: Other sources. Names start where all of them do, so that groups of two sources have two names.
 
     Raises:
         RL2Error: If there is no such CSV, or it lacks a column or an image.
@@ -49,7 +52,8 @@ def groups_of(how: str | Path, paths: Sequence[Path], source: str | Path) -> dic
     folder = Path(source) if os.path.isdir(source) else None
     if how not in ("parent", "file"):
         return read_groups(Path(how), paths, folder or Path())
-    base = folder.absolute().parent if folder else Path.cwd()
+    folders = [Path(one).absolute().parent for one in (source, *beside) if os.path.isdir(one)]
+    base = os.path.commonpath(folders) if folder else Path.cwd()
     names = {path: path.parent if how == "parent" else path for path in paths}
     return {path: os.path.relpath(name.absolute(), base) for path, name in names.items()}
 
@@ -67,7 +71,9 @@ def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, st
 
     """
     if not table.is_file():
-        raise RL2Error(f"There is no table {table}. Expected a CSV with the columns path and group, or 'parent'.")
+        raise RL2Error(
+            f"There is no table {table}. Expected 'parent', 'file' or a CSV with the columns path and group."
+        )
     groups: dict[Path, str] = {}
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:

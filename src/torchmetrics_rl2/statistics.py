@@ -1,7 +1,9 @@
 """Statistics of one side of the distance: add, save, load, compare."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from operator import add
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
@@ -20,9 +23,10 @@ __all__ = ["RL2Result", "Statistics", "compare"]
 
 FORMAT_VERSION = 1
 HEADER = "torchmetrics-rl2-statistics"
+DOMINANT = 1 / 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """What is kept of the images of one side; statistics of parts add up to those of the whole.
 
@@ -50,9 +54,9 @@ class Statistics:
 
     """
 
-    sums: LatentSums = field(repr=False)
-    groups: LatentSums | None = field(default=None, repr=False)
-    group_names: tuple[str, ...] = field(default=(), repr=False)
+    sums: LatentSums
+    groups: LatentSums | None = None
+    group_names: tuple[str, ...] = ()
     weights: str = "unnamed"
     weights_id: str | None = None
     source: str = "latents"
@@ -65,7 +69,7 @@ class Statistics:
 
         Args:
             latents: ``(N, d)``.
-            groups: Slide, patient or source image of each.
+            groups: Slide, patient or source image of each, as text.
             described: ``weights``, ``weights_id``, ``source`` and ``settings``.
 
         Raises:
@@ -81,13 +85,17 @@ class Statistics:
         sums = latent_sums(latents, second_moment=groups is None).to("cpu", torch.float64)
         if groups is None:
             return cls(sums, **described)
-        names, rows = _rows(groups)
+        names, rows = _rows([str(name) for name in (groups.tolist() if isinstance(groups, Tensor) else groups)])
         each = latents.cpu().double()
         ones = torch.ones(len(each), dtype=torch.int64)
         return cls(sums, _add_rows([each, each.square().sum(1), ones], rows, len(names)), names, **described)
 
     def __len__(self) -> int:
         return int(self.sums.count)
+
+    def __repr__(self) -> str:
+        groups = "no groups" if self.groups is None else f"{len(self.group_names)} groups"
+        return f"Statistics({len(self)} images of {self.source}, {groups}, weights {self.weights})"
 
     def __deepcopy__(self, _: dict[int, Any]) -> "Statistics":
         return self  # nothing in it changes, and clones of a metric can share it
@@ -107,6 +115,8 @@ class Statistics:
             RL2Error: If they are of different weights, or some have groups and some not.
 
         """
+        if not parts:
+            raise RL2Error("There are no statistics to merge.")
         first = parts[0]
         for part in parts[1:]:
             check_same_weights(first, part)
@@ -124,6 +134,8 @@ class Statistics:
         agreed = {
             key: value for key, value in first.settings.items() if all(p.settings.get(key) == value for p in parts)
         }
+        sizes = {tuple(px) for part in parts for px in part.settings.get("px", ())}
+        agreed |= {"px": [list(px) for px in sorted(sizes)]} if sizes else {}
         sums = reduce(add, (part.sums for part in parts))
         unreadable = tuple(reason for part in parts for reason in part.unreadable)
         return cls(sums, groups, names, first.weights, first.weights_id, ", ".join(sources), agreed, unreadable)
@@ -195,7 +207,9 @@ class Statistics:
             raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
         sums, groups = tensors_to_sums(path, tensors)
         try:
-            described = {key: str(header[key]) for key in ("weights", "weights_id", "source")}
+            described = {key: header[key] for key in ("weights", "weights_id", "source")}
+            if not all(isinstance(value, str) for value in described.values()):
+                raise TypeError("weights, weights_id and source are texts")
             names, unreadable = (tuple(map(str, header[key])) for key in ("groups", "unreadable"))
             settings = dict(header["settings"])
         except (KeyError, TypeError, ValueError) as error:
@@ -229,8 +243,8 @@ class RL2Result:
         p_value: Of the test that both sides come from one distribution.
         detectable: The smallest distance that this test finds with 80 % power at these numbers of units.
         spread_ratio: Total variance of the generated latents over that of the real ones. A mean does not see lost
-            diversity; this falls below 1.
-        spread_interval: Its 95 % interval.
+            diversity; this falls below 1. ``None`` if all real images are the same.
+        spread_interval: Its 95 % interval, ``None`` also if all images of a side are the same.
         unreadable: Files that were left out, with the reason.
         settings: ``tile``, ``scale``, ``batch_size``, ``workers`` and ``device``, where images were read.
         versions: Of Python, torch, torchvision and torchmetrics-rl2, where images were read.
@@ -263,9 +277,10 @@ class RL2Result:
         return self.groups_real is None or self.groups_fake is None
 
     def to_dict(self) -> dict[str, Any]:
-        """As ``rl2 score --json`` prints it: with ``assumes_independence``, and then without a p-value."""
+        """As ``rl2 score --json`` prints it: with ``assumes_independence``, and then without a p-value; no NaN."""
         shown = asdict(self) | {"assumes_independence": self.assumes_independence}
-        return shown | ({"p_value": None} if self.assumes_independence else {})
+        shown |= {"p_value": None} if self.assumes_independence else {}
+        return {key: _unless_nan(value) if isinstance(value, float) else value for key, value in shown.items()}
 
     def __str__(self) -> str:
         reference = "the reference inside the weights" if self.real == "weights" else self.real
@@ -274,24 +289,28 @@ class RL2Result:
             f"RL2 {self.value:.4f} (debiased {self.debiased:.4f}): {self.n_fake} images of {self.fake} against "
             f"{self.n_real} of {reference}, weights {self.weights}{identity}"
         ]
-        if self.interval is None or self.spread_interval is None:
+        if self.interval is None:
             return f"{lines[0]}\n{self._why_no_interval()}"
         low, high = self.interval
-        units = (
-            "assumes independent patches"
-            if self.assumes_independence
-            else f"of {self.groups_fake} generated and {self.groups_real} real groups"
-        )
-        lines += [f"95 % interval of the debiased value {low:.4f} to {high:.4f}, {units}"]
+        lines += [f"95 % interval of the debiased value {low:.4f} to {high:.4f}, {self._units()}"]
         if not self.assumes_independence:
             lines += [f"p-value of no difference {self.p_value:.2g}"]
         if not low <= self.value <= high:
             lines += ["RL2 itself is outside: chance adds to it in small sets, and the debiased value is free of that"]
-        lines += [
-            f"A distance of {self.detectable:.4f} is found with 80 % power at these numbers; spread of generated over "
-            f"real {self.spread_ratio:.3f} ({self.spread_interval[0]:.3f} to {self.spread_interval[1]:.3f})"
-        ]
-        return "\n".join(lines)
+        last = f"A distance of {self.detectable:.4f} is found with 80 % power at these numbers"
+        if self.spread_ratio is not None:
+            last += f"; spread of generated over real {self.spread_ratio:.3f}"
+        if self.spread_interval is not None:
+            last += " ({:.3f} to {:.3f})".format(*self.spread_interval)
+        return "\n".join([*lines, last])
+
+    def _units(self) -> str:
+        if self.groups_real is None and self.groups_fake is None:
+            return "assumes independent patches"
+        for side, groups in (("real", self.groups_real), ("generated", self.groups_fake)):
+            if groups is None:
+                return f"assumes independent patches on the {side} side, which has no groups"
+        return f"of {self.groups_fake} generated and {self.groups_real} real groups"
 
     def _why_no_interval(self) -> str:
         for side, count, groups in (
@@ -299,9 +318,12 @@ class RL2Result:
             ("real", self.n_real, self.groups_real),
         ):
             if (count if groups is None else groups) < LEAST_UNITS:
-                kind = f"{count} images" if groups is None else f"{groups} groups"
-                return f"No interval: it needs at least {LEAST_UNITS} a side, but the {side} side has {kind}"
-        return "No interval: a side has sums of its latents, and no second moments or NaN ones"
+                kind = f"{count} images" if groups is None else f"{count} images in {groups} groups"
+                least = f"{LEAST_UNITS} {'images' if groups is None else 'groups'}"
+                return f"No interval: it needs at least {least} a side, but the {side} side has {kind}"
+        if math.isnan(self.value):
+            return "No interval: there are NaN latents"
+        return "No interval: a side has no second moments; they come of ResNetL2(uncertainty=True) and 'rl2 stats'"
 
 
 def compare(real: Statistics, fake: Statistics) -> RL2Result:
@@ -318,10 +340,15 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
     check_same_weights(real, fake)
     value = distance(real.sums, fake.sums)
     noise = real.mean_variance + fake.mean_variance
-    units_real, units_fake = real.units, fake.units
     found: dict[str, Any] = {"debiased": float(debias(value, noise))}
-    if units_real and units_fake and value.isfinite():
-        found = asdict(uncertainty(units_real, units_fake))
+    with suppress(OverflowError):  # latents whose fourth powers are beyond float64
+        units = real.units, fake.units
+        if units[0] and units[1] and value.isfinite():
+            found = asdict(uncertainty(units[0], units[1]))
+            found["spread_ratio"] = _unless_nan(found["spread_ratio"])
+            found["spread_interval"] = _unless_nan(*found["spread_interval"]) and found["spread_interval"]
+    for side in (real, fake):
+        _warn_of_a_dominant_group(side)
     return RL2Result(
         value=float(value),
         n_real=len(real),
@@ -346,7 +373,20 @@ def check_same_weights(one: Statistics, other: Statistics) -> None:
         )
         raise RL2Error(
             f"The statistics of {one.source} and of {other.source} are latents of different weights, "
-            f"{' and '.join(sides)}. Make both with the same weights."
+            f"{' and '.join(sides)}. Make both with the same weights; on the command line, with --weights."
+        )
+
+
+def _unless_nan(*values: float) -> float | None:
+    return None if any(map(math.isnan, values)) else values[0]
+
+
+def _warn_of_a_dominant_group(side: Statistics) -> None:
+    share = 0.0 if side.groups is None else float(side.groups.count.max()) / len(side)
+    if share > DOMINANT and side.groups is not None and len(side.groups.count) >= LEAST_UNITS:
+        rank_zero_warn(
+            f"One of the {len(side.groups.count)} groups of {side.source} has {share:.0%} of its images. Interval and "
+            "p-value lean on it; give groups of similar size."
         )
 
 

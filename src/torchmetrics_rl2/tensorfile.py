@@ -16,7 +16,7 @@ from torch import Tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums
 
-__all__ = ["digest", "read_file", "sums_to_tensors", "tensors_to_sums", "write_file"]
+__all__ = ["check_writable", "digest", "read_file", "sums_to_tensors", "tensors_to_sums", "write_file"]
 
 GROUPS = ("group_sum", "group_square_sum", "group_count")
 
@@ -58,20 +58,40 @@ def write_file(
     path: Path, entry: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], read: Callable[[Path], object]
 ) -> None:
     """Write a file under another name, read it back, and only then give it its name."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    except OSError as error:
-        raise RL2Error(f"{path} cannot be written: {error.strerror}.") from error
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _new_file_beside(path)
     try:
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         save_file(contiguous, temporary, {entry: json.dumps(header, sort_keys=True)})
         read(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise RL2Error(f"{path} cannot be written: {error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Find out before long work whether its result can be written.
+
+    Raises:
+        RL2Error: If it cannot, or there is such a file already.
+
+    """
+    if path.suffix != ".safetensors":
+        raise RL2Error(f"The output is a .safetensors file, but got {path}.")
+    if path.exists():
+        raise RL2Error(f"{path} exists. Choose another name, or remove it first.")
+    _new_file_beside(path).unlink()
+
+
+def _new_file_beside(path: Path) -> Path:
+    try:
+        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name, suffix=".part")
+    except OSError as error:
+        raise RL2Error(f"{path} cannot be written: {error.strerror}.") from error
+    os.close(handle)
+    return Path(name)
 
 
 def digest(settings: list[Any], tensors: Mapping[str, Tensor]) -> str:
@@ -100,14 +120,15 @@ def tensors_to_sums(path: Path, tensors: Mapping[str, Tensor]) -> tuple[LatentSu
 
     """
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    width, rows = shapes.get("sum", (0,))[0], shapes.get("group_count", (0,))[0]
+    width, rows = (next(iter(shapes.get(key, ())), 0) for key in ("sum", "group_count"))
     expected: dict[str, tuple[int, ...]] = {"sum": (width,), "square_sum": (), "count": ()}
     if "second_moment" in tensors:
         expected["second_moment"] = (width + 1, width + 1)
     if any(key.startswith("group_") for key in tensors):
         expected |= dict(zip(GROUPS, ((rows, width), (rows,), (rows,)), strict=True))
     dtypes = {key: torch.int64 if key.endswith("count") else torch.float64 for key in expected}
-    if shapes != expected or any(tensors[key].dtype != dtype for key, dtype in dtypes.items()):
+    fits = shapes == expected and all(tensors[key].dtype == dtype for key, dtype in dtypes.items())
+    if not fits or 0 in (width, rows if "group_sum" in tensors else width):
         raise RL2Error(f"{path} has malformed sums of latents: shapes {shapes}, expected {expected}.")
     groups = None
     if "group_sum" in tensors:
@@ -115,10 +136,14 @@ def tensors_to_sums(path: Path, tensors: Mapping[str, Tensor]) -> tuple[LatentSu
     sums = LatentSums(tensors["sum"], tensors["square_sum"], tensors["count"], tensors.get("second_moment"))
     if int(sums.count) < 1 or (groups and (groups.count.min() < 1 or groups.count.sum() != sums.count)):
         raise RL2Error(f"{path} has malformed sums of latents: of {int(sums.count)} images.")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise RL2Error(f"{path} has sums that are not finite: a latent was NaN, or beyond all bounds.")
     return sums, groups
 
 
 def _refuse_non_files(path: Path, what: str, hint: str) -> None:
+    if os.path.isdir(path):
+        raise RL2Error(f"{path} is a folder; expected {what}. {hint}")
     if not os.path.isfile(path):
         raise RL2Error(f"There is no file {path}; expected {what}. Check the path. {hint}")
     try:

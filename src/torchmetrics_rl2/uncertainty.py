@@ -18,6 +18,7 @@ from torchmetrics_rl2.functional import LatentSums
 __all__ = ["Uncertainty", "Units", "group_units", "image_units", "uncertainty"]
 
 LEAST_UNITS = 4
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,14 @@ def image_units(sums: LatentSums) -> Units:
     direction = torch.cat([-2 * mean, torch.ones_like(mean[:1])])
     squares = float(direction @ centred @ direction)
     trace = float(covariance.trace())
+    fourth = float(sums.second_moment[-1, -1])
     return Units(
         mean=mean,
         count=n,
         covariance=covariance,
         squared_trace=_squared_trace(covariance, n, squares + n * (trace * (n - 1) / n) ** 2),
-        spread=trace,
-        spread_variance=squares / (n - 1) / n,
+        spread=trace if trace > ROUNDING * float(sums.square_sum) / n else 0.0,
+        spread_variance=squares / (n - 1) / n if squares > ROUNDING * fourth else math.nan,
     )
 
 
@@ -96,17 +98,21 @@ def group_units(groups: LatentSums) -> Units:
     """Groups as units, from sums with one row a group."""
     n, images = len(groups.count), groups.count.sum()
     mean = groups.sum.sum(0) / images
-    residuals = (groups.sum - groups.count[:, None] * mean) * n / images
+    # The jackknife's weights: a group that most images are of pulls the mean to itself, and seems to vary little.
+    weights = (n - 1) / (images - groups.count)
+    residuals = (groups.sum - groups.count[:, None] * mean) * weights[:, None]
     covariance = residuals.T @ residuals / (n - 1)
     inner = groups.square_sum.sum() / images - mean.square().sum()
-    excess = groups.square_sum - 2 * groups.sum @ mean + groups.count * (mean.square().sum() - inner)
+    excess = (groups.square_sum - 2 * groups.sum @ mean + groups.count * (mean.square().sum() - inner)) * weights
+    spread = float(inner + covariance.trace() / n)
+    size = float(groups.square_sum.sum() / images)
     return Units(
         mean=mean,
         count=n,
         covariance=covariance,
         squared_trace=_squared_trace(covariance, n, float(residuals.square().sum(1).square().sum())),
-        spread=float(inner + covariance.trace() / n),
-        spread_variance=float(excess.square().sum() * n / (n - 1) / images**2),
+        spread=spread if spread > ROUNDING * size else 0.0,
+        spread_variance=float(excess.square().sum()) / n / (n - 1),
     )
 
 
@@ -182,12 +188,12 @@ def _detectable(freedom: float, nu: float, power: float = 0.8) -> float:
 
 
 def _spread_ratio(real: Units, fake: Units) -> tuple[float, tuple[float, float]]:
-    if min(real.spread, fake.spread) <= 0:
+    if real.spread == 0:
         return math.nan, (math.nan, math.nan)
     ratio = fake.spread / real.spread
-    parts = [side.spread_variance / side.spread**2 for side in (real, fake)]
-    if sum(parts) <= 0:  # all latents are equally far from their mean
-        return ratio, (ratio, ratio)
+    parts = [side.spread_variance / side.spread**2 if side.spread else math.nan for side in (real, fake)]
+    if not 0 < sum(parts) < 100:  # images that are all the same, or all as far from their mean
+        return ratio, (math.nan, math.nan)
     freedom = sum(parts) ** 2 / sum(part**2 / (side.count - 1) for part, side in zip(parts, (real, fake), strict=True))
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(parts))
     return ratio, (ratio * math.exp(-half), ratio * math.exp(half))

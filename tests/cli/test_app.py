@@ -109,7 +109,7 @@ BAD_INPUT = {
     "not RL2 statistics": "score {patches} --real {weights} --weights {weights}",
     "a .safetensors file": "stats {patches} -o {bad}/real.pt",
     "exists. Choose": "stats {patches} -o {bad}/half.safetensors --weights {weights}",
-    "for the output does not exist": "stats {patches} -o {bad}/gone/real.safetensors",
+    "cannot be written: No such file": "stats {patches} -o {bad}/gone/real.safetensors",
     "greyscale (mode L)": "stats {bad}/grey -o {bad}/real.safetensors --weights {weights}",
 }
 

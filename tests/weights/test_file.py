@@ -73,7 +73,7 @@ def test_a_failed_write_leaves_nothing(weights, tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr("torchmetrics_rl2.tensorfile.save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RL2Error, match="cannot be written: No space"):
         write_weights(weights, tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
 

@@ -56,7 +56,7 @@ def _plain_warnings() -> Iterator[None]:
 
 def print_json(result: Any) -> None:
     """JSON on standard output."""
-    typer.echo(json.dumps(result, indent=2))
+    typer.echo(json.dumps(result, indent=2, allow_nan=False))
 
 
 def print_unreadable(reasons: list[str]) -> None:

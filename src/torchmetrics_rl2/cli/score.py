@@ -27,7 +27,8 @@ def score(
         Option(
             metavar="CSV|parent|file",
             help="What is independent among real patches: 'parent', the folder a patch is in, such as a slide; 'file'; "
-            "or a CSV with columns path (relative to its folder) and group. Without it no p-value is printed.",
+            "or a CSV with columns path (relative to the folder given, or to here) and group. Without it no p-value is "
+            "printed.",
         ),
     ] = None,
     fake_groups: Annotated[

@@ -8,7 +8,6 @@ from typer import Argument, Option
 
 from torchmetrics_rl2.cli.options import BatchSize, Device, Scale, SkipUnreadable, Tile, WeightsName, Workers
 from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
-from torchmetrics_rl2.errors import RL2Error
 
 
 def stats(
@@ -23,7 +22,8 @@ def stats(
         Option(
             metavar="CSV|parent|file",
             help="What is independent: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV with "
-            "columns path (relative to its folder) and group. Names of groups are in the file, and merge by name.",
+            "columns path (relative to the folder given, or to here) and group. Names of groups are in the file, and "
+            "merge by name.",
         ),
     ] = None,
     tile: Tile = None,
@@ -36,7 +36,8 @@ def stats(
 ) -> None:
     """Write the statistics of patches, to score against without the patches; several sources merge into one file.
 
-    Only sums are kept, no patch and no latent of one: 2 MB, or 4 kB for each group.
+    Only sums over latents are kept, and no patch: 2 MB, or 4 kB for each group. With --groups file the sum of a
+    group may be the latent of a single patch, beside its file name.
 
     rl2 stats slides/ --groups parent -o real.safetensors
 
@@ -45,13 +46,9 @@ def stats(
     rl2 score generated/ --real real.safetensors
     """
     from torchmetrics_rl2 import scoring
+    from torchmetrics_rl2.tensorfile import check_writable
 
-    if out.suffix != ".safetensors":
-        raise RL2Error(f"The output is a .safetensors file, but got {out}.")
-    if out.exists():
-        raise RL2Error(f"{out} exists. Choose another name, or remove it first.")
-    if not out.absolute().parent.is_dir():
-        raise RL2Error(f"The folder {out.parent} for the output does not exist.")
+    check_writable(out)
     with progress_bars() as report:
         statistics = scoring.compute_statistics(
             images,
