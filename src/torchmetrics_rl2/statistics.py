@@ -346,7 +346,8 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
         if units[0] and units[1] and value.isfinite():
             found = asdict(uncertainty(units[0], units[1]))
             found["spread_ratio"] = _unless_nan(found["spread_ratio"])
-            found["spread_interval"] = _unless_nan(*found["spread_interval"]) and found["spread_interval"]
+            if any(map(math.isnan, found["spread_interval"])):
+                found["spread_interval"] = None
     for side in (real, fake):
         _warn_of_a_dominant_group(side)
     return RL2Result(
@@ -377,8 +378,8 @@ def check_same_weights(one: Statistics, other: Statistics) -> None:
         )
 
 
-def _unless_nan(*values: float) -> float | None:
-    return None if any(map(math.isnan, values)) else values[0]
+def _unless_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _warn_of_a_dominant_group(side: Statistics) -> None:
