@@ -7,8 +7,9 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.encoder import LatentEncoder
     from torchmetrics_rl2.errors import RL2Error
     from torchmetrics_rl2.metric import ResNetL2
+    from torchmetrics_rl2.result import RL2Result
     from torchmetrics_rl2.scoring import compute_statistics, score
-    from torchmetrics_rl2.statistics import RL2Result, Statistics, compare
+    from torchmetrics_rl2.statistics import Statistics, compare
     from torchmetrics_rl2.weights import list_weights
 
 __version__ = "0.1.0"
@@ -29,7 +30,7 @@ __all__ = [
 _MODULES = {
     "LatentEncoder": "encoder",
     "RL2Error": "errors",
-    "RL2Result": "statistics",
+    "RL2Result": "result",
     "ResNetL2": "metric",
     "Statistics": "statistics",
     "compare": "statistics",

@@ -13,8 +13,9 @@ from torchmetrics_rl2.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
 from torchmetrics_rl2.network_metric import NetworkMetric
+from torchmetrics_rl2.result import RL2Result
 from torchmetrics_rl2.sharing import network_of, weights_id_of
-from torchmetrics_rl2.statistics import RL2Result, Statistics, check_same_weights, compare
+from torchmetrics_rl2.statistics import Statistics, check_same_weights, compare
 
 __all__ = ["ResNetL2"]
 

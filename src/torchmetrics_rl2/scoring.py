@@ -15,8 +15,9 @@ from torch import Tensor
 from torchmetrics_rl2.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images import ImageReader, Progress, find_images
+from torchmetrics_rl2.result import RL2Result
 from torchmetrics_rl2.splitting import groups_of
-from torchmetrics_rl2.statistics import RL2Result, Statistics, check_same_weights, compare, is_statistics_file
+from torchmetrics_rl2.statistics import Statistics, check_same_weights, compare, is_statistics_file
 
 __all__ = ["Source", "compute_statistics", "score"]
 
