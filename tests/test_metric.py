@@ -172,6 +172,24 @@ def test_a_reference_with_groups_debiases_by_them(encoder):
     assert result.debiased != pytest.approx(resnet_l2(encoder(real), encoder(fake), debiased=True).item(), rel=1e-4)
 
 
+def test_with_a_reference_reset_forgets_all_that_there_is(encoder, images):
+    metric = ResNetL2(encoder, reference="weights", reset_real_features=False)
+    for _ in range(2):
+        metric.update(images, real=False)
+        assert metric.fake_count == 12
+        metric.reset()
+
+
+def test_a_new_epoch_warns_anew(encoder):
+    metric = ResNetL2(encoder)
+    for _ in range(2):
+        metric.update(random_images(2), real=True)
+        with pytest.warns(UserWarning, match="2 real and 0 generated"):
+            metric.compute()
+        metric(random_images(2), torch.tensor([True, False]))
+        metric.reset()
+
+
 def test_references_that_do_not_fit_are_refused(encoder, images):
     metric = ResNetL2(encoder)
     metric.update(images, real=True)
@@ -180,6 +198,11 @@ def test_references_that_do_not_fit_are_refused(encoder, images):
     for other in ({"weights_id": "ab" * 32}, {}):
         with pytest.raises(RL2Error, match=r"latents of different weights.*random@1"):
             ResNetL2(encoder, reference=Statistics.of_latents(torch.ones(4, 512), **other))
+    sums_alone = metric.statistics(real=True)
+    assert ResNetL2(encoder, reference=sums_alone)(images, real=False) == 0
+    one_slide = Statistics.of_latents(encoder(images), ["slide"] * 12, weights_id=encoder.weights_id)
+    with pytest.raises(RL2Error, match="of two groups where it has groups"):
+        ResNetL2(encoder, reference=one_slide, debiased=True)
     with pytest.raises(RL2Error, match="there are none yet"):
         ResNetL2(encoder, reference=ResNetL2(encoder).statistics(real=True))
     with pytest.raises(RL2Error, match="4 numbers"):
@@ -221,9 +244,12 @@ def test_floats_of_another_range_are_warned_of_once_a_side(side):
     good = random_images(4) / 255
     metric.update(good, real=side != "real")
     with pytest.warns(UserWarning, match=r"got -1 to 1, which it clamps.*\(x \+ 1\) / 2") as caught:
+        metric.update(good * torch.nan, real=side == "real")
         metric.update(2 * good.round() - 1, real=side == "real")
         metric.update(2 * good.round() - 1, real=side == "real")
     assert len(caught) == 1
+    with pytest.warns(UserWarning, match="got 0 to 255"):
+        ResNetL2(Moments(), normalize=True).update(255 * good.round(), real=True)
 
 
 def test_second_moments_are_kept_on_request_alone(encoder):

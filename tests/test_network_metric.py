@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import warnings
 import weakref
 from dataclasses import replace
 
@@ -320,14 +321,32 @@ def test_sums_of_other_options_are_not_loaded_or_merged_in_part(encoder, images)
         metric.merge_state(plain)
 
 
-def test_sums_that_were_saved_in_half_precision_are_float64_again(encoder, images):
+def test_sums_in_half_precision_are_refused(encoder, images):
     metric = ResNetL2(encoder)
     metric.update(images, torch.arange(12) < 6)
     metric.persistent(True)
     state = metric.state_dict()
     half = type(state)({key: value.half() if value.is_floating_point() else value for key, value in state.items()})
-    metric.load_state_dict(half)
+    single = type(state)({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
+    for refused in (lambda: metric.load_state_dict(dict(half)), lambda: metric.merge_state(half)):
+        with pytest.raises((RuntimeError, ValueError), match="too narrow for sums"):
+            refused()
+    metric.load_state_dict(single)
     assert {value.dtype for value in sums(metric).values()} == {torch.float64, torch.int64}
+    with pytest.raises(ValueError, match=r"real_sum has the shape \(\)"):
+        metric.merge_state(metric.metric_state | {"real_sum": torch.zeros(())})
+    with pytest.raises(ValueError, match="NoneType"):
+        metric.merge_state(None)
+
+
+def test_loaded_sums_count_as_an_update(encoder, images):
+    metric, other = ResNetL2(encoder), ResNetL2(encoder)
+    metric.update(images, torch.arange(12) < 6)
+    metric.persistent(True)
+    other.load_state_dict(metric.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert other.compute() == metric.compute()
 
 
 def test_a_copy_with_a_network_of_its_own_is_another_metric_to_a_collection():
@@ -336,6 +355,7 @@ def test_a_copy_with_a_network_of_its_own_is_another_metric_to_a_collection():
     owner.rl2 = ResNetL2(owner.net)
     for twin in (copy.deepcopy(owner), pickle.loads(pickle.dumps(owner))):
         collection = MetricCollection({"own": owner.rl2, "twin": twin.rl2})
+        collection.reset()
         collection.update(random_images(4), torch.arange(4) < 2)
         assert len(collection.compute_groups) == 2
 
@@ -360,7 +380,6 @@ def test_a_metric_can_be_shared_again(weights):
 
 
 def test_merge_state_adds_shards_and_refuses_other_weights(encoder, other_weights, images):
-    pytest.importorskip("torchmetrics", minversion="1.5")
     whole, first, second = (ResNetL2(encoder, uncertainty=True) for _ in range(3))
     mask = torch.arange(12) % 2 == 0
     whole.update(images, mask)

@@ -42,13 +42,18 @@ def test_a_value_outside_of_its_interval_says_why():
         (Statistics.of_latents(latents(9), list("aaabbbccc"), **ID), "but the generated side has 9 images in 3 groups"),
         (Statistics.of_latents(latents(9) * math.nan, **ID), "there are NaN latents"),
         (Statistics(latent_sums(latents(9)), **ID), "ResNetL2(uncertainty=True) and 'rl2 stats'"),
-        (Statistics.of_latents(latents(9) * 1e90, **ID), "No interval"),
+        *(
+            (Statistics.of_latents(latents(9) * size, groups, **ID), "No interval")
+            for size in (1e80, 1e90, 1e160)
+            for groups in (None, list("abcdefghi"))
+        ),
     ],
 )
 def test_where_there_is_no_interval_it_says_why(fake, sentence):
     result = compare(Statistics.of_latents(latents(10), **ID), fake)
     assert (result.interval, result.p_value, result.spread_ratio) == (None, None, None)
     assert sentence in str(result)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_a_result_is_json_whatever_is_missing():

@@ -5,6 +5,7 @@ import torch
 
 from torchmetrics_rl2 import ResNetL2, RL2Error, Statistics, compute_statistics, score
 from torchmetrics_rl2.images import find_images, read_image
+from torchmetrics_rl2.scoring import default_workers
 
 
 def load(folder):
@@ -68,7 +69,9 @@ def test_unreadable_files_are_reported(patches, encoder, tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.png").write_bytes(b"x")
     sources = [patches / "a", tmp_path / "bad"]
-    assert len(compute_statistics(sources, weights=encoder, skip_unreadable=True).unreadable) == 1
+    statistics = compute_statistics(sources, weights=encoder, skip_unreadable=True)
+    assert len(statistics.unreadable) == 1
+    assert score(patches / "b", statistics, weights=encoder).unreadable == list(statistics.unreadable)
 
 
 def test_progress_ends_at_all_files(patches, encoder):
@@ -124,7 +127,7 @@ def test_groups_are_the_units(patches, encoder, tmp_path):
         (result.value**2 - grouped.mean_variance - Statistics.of_latents(z[bright]).mean_variance) ** 0.5, rel=1e-5
     )
     parents = compute_statistics(images, weights=encoder, groups="parent")
-    assert parents.group_names == ("a", "b")
+    assert [name.rpartition("/")[2] for name in parents.group_names] == ["a", "b"]
 
 
 def test_groups_where_there_are_none_are_refused(patches, encoder, tmp_path):
@@ -151,20 +154,43 @@ def test_statistics_of_other_weights_are_refused_before_an_image_is_read(patches
             refused()
 
 
-def test_what_is_given_twice_is_refused_or_counts_once(patches, encoder, tmp_path):
-    compute_statistics(patches / "a", weights=encoder).save(tmp_path / "a.safetensors")
-    for twice in ([patches / "a", patches / "a"], [tmp_path / "a.safetensors"] * 2):
-        with pytest.raises(RL2Error, match="is given twice"):
+def test_what_is_given_twice_counts_once_or_is_refused(patches, encoder, tmp_path):
+    statistics = compute_statistics([patches / "a", patches / "a"], weights=encoder)
+    assert len(statistics) == 8
+    for sources in ([patches / "a", patches], [patches, patches / "a"]):
+        assert len(compute_statistics(sources, weights=encoder)) == 24
+    statistics.save(tmp_path / "a.safetensors")
+    shutil.copy(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    for twice in ([statistics] * 2, [statistics, tmp_path / "b.safetensors"]):
+        with pytest.raises(RL2Error, match="are given twice"):
             compute_statistics(twice, weights=encoder)
-    assert len(compute_statistics([patches / "a", patches], weights=encoder)) == 24
 
 
-def test_groups_of_folders_with_one_name_are_apart(patches, encoder, tmp_path):
+def test_a_slide_has_one_name_however_its_patches_are_given(patches, encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(patches)
+    table = tmp_path / "list.txt"
+    table.write_text(f"{patches}/a/03.png\n")
+    statistics = compute_statistics(["b/01.png", table, patches], weights=encoder, groups="parent")
+    assert sorted(statistics.group_names) == ["a", "b", "bright"]
     for place in ("one", "two"):
         shutil.copytree(patches / "a", tmp_path / place / "slides" / "p1")
-    sources = [tmp_path / "one" / "slides", tmp_path / "two" / "slides"]
-    statistics = compute_statistics(sources, weights=encoder, groups="parent")
-    assert statistics.group_names == ("one/slides/p1", "two/slides/p1")
+    sources = [tmp_path / place / "slides" for place in ("one", "two")]
+    assert len(compute_statistics(sources, weights=encoder, groups="parent").group_names) == 2
+
+
+def test_a_table_beside_several_sources_starts_at_the_current_folder(patches, encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(patches)
+    table = tmp_path / "groups.csv"
+    table.write_text("path,group\n" + "".join(f"{path.relative_to(patches)},x\n" for path in find_images(patches)))
+    assert compute_statistics(["a", "b"], weights=encoder, groups=table).group_names == ("x",)
+    with pytest.raises(RL2Error, match="has no group for 8 of 8 images"):
+        compute_statistics("a", weights=encoder, groups=table)
+
+
+def test_default_workers():
+    assert default_workers(None, torch.device("cpu")) == 0
+    assert 1 <= default_workers(None, torch.device("cuda")) <= 8
+    assert default_workers(3, torch.device("cpu")) == 3
 
 
 def test_progress_goes_on_over_sources(patches, encoder):
@@ -178,7 +204,7 @@ def test_progress_goes_on_over_sources(patches, encoder):
 def test_statistics_alone_need_no_weights(encoder):
     sides = [Statistics.of_latents(torch.rand(9, 7) + i, weights="other@1", weights_id="ab" * 32) for i in range(2)]
     result = score(*sides, weights="there are none of this name")
-    assert (result.weights, result.n_real) == ("other@1", 9)
+    assert (result.weights, result.n_real, result.settings) == ("other@1", 9, {})
     assert len(compute_statistics(sides, weights="there are none of this name")) == 18
 
 

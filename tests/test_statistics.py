@@ -161,6 +161,8 @@ def test_a_header_of_any_length_is_no_pickle(tmp_path):
 
 
 def test_statistics_of_an_unknown_encoder_are_not_saved(tmp_path):
+    with pytest.raises(RL2Error, match="cannot be saved: they have no images, or NaN"):
+        Statistics.of_latents(latents(4) * math.nan, **ID).save(tmp_path / "x.safetensors")
     with pytest.raises(RL2Error, match="has no weights_id"):
         Statistics.of_latents(latents(4)).save(tmp_path / "x.safetensors")
     assert not list(tmp_path.iterdir())
@@ -208,6 +210,9 @@ DAMAGED = {
     "not finite": resigned(lambda _, tensors: tensors["sum"].fill_(torch.inf)),
     "damaged header.*texts": resigned(lambda header, _: header.update(weights_id=None)),
     "damaged header": resigned(lambda header, _: header.pop("settings")),
+    "do not add up": resigned(lambda _, tensors: tensors["sum"].mul_(100)),
+    "px are pairs": resigned(lambda header, _: header["settings"].update(px=[["a", "b"]])),
+    "damaged header.*not iterable": resigned(lambda header, _: header["settings"].update(px=5)),
     "one name each": resigned(lambda header, _: header["groups"].pop()),
 }
 

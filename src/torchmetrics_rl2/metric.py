@@ -1,5 +1,6 @@
 """ResNetL2, the torchmetrics metric."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -247,8 +248,10 @@ class ResNetL2(NetworkMetric):
         # Once a side, because looking at values makes a GPU wait.
         if self._sides_in_range.issuperset(sides):
             return
-        self._sides_in_range = self._sides_in_range.union(sides)
         low, high = (float(end) for end in imgs.detach().aminmax())
+        if math.isnan(low):
+            return
+        self._sides_in_range = self._sides_in_range.union(sides)
         if low < -0.01 or high > 1.01:
             rank_zero_warn(
                 f"ResNetL2(normalize=True) expects floats in [0, 1] and got {low:.3g} to {high:.3g}, which it clamps. "
@@ -309,6 +312,11 @@ class ResNetL2(NetworkMetric):
         check_same_weights(found, ours)
         if not len(found):
             raise RL2Error(f"ResNetL2 cannot measure from {found.source}: there are none yet.")
+        if self.debiased and math.isnan(found.mean_variance):
+            raise RL2Error(
+                "ResNetL2(debiased=True) needs a reference of at least two images, and of two groups where it has "
+                f"groups, but got {found!r}."
+            )
         if self.uncertainty and found.groups is None and found.sums.second_moment is None:
             raise RL2Error(
                 "ResNetL2(uncertainty=True) needs a reference with second moments or groups, but that of "

@@ -62,6 +62,10 @@ class NetworkMetric(Metric):
             RL2Error: If its weights are others.
 
         """
+        if not isinstance(incoming_state, Metric | dict):
+            raise ValueError(
+                f"Expected a metric or its metric_state to merge, but got {type(incoming_state).__name__}."
+            )
         state: dict[str, Any] = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
         missing = [key for key in self._defaults if key not in state and key != "encoder_mark"]
         if missing:
@@ -71,10 +75,11 @@ class NetworkMetric(Metric):
             raise RL2Error(
                 f"The state to merge is of other weights than {self._encoder_name()}. Merge only what has the same."
             )
+        wrong = self._unlike_own({key: value for key, value in state.items() if key in self._defaults})
+        if wrong:
+            raise RL2Error(f"The state to merge does not fit: {wrong}")
         with self._unchanged_by_errors():
-            super().merge_state(
-                incoming_state if isinstance(incoming_state, Metric) else {**state, "encoder_mark": mark}
-            )
+            self._reduce_states({**state, "encoder_mark": mark})  # as merge_state of torchmetrics since 1.5
         self.encoder_mark = self._mark()
         self._computed = None
         self._update_count += 1
@@ -195,20 +200,28 @@ class NetworkMetric(Metric):
                 f"{prefix}{missing[0]} is not in the checkpoint, whose sums are of a metric with other options."
             )
             return
+        wrong = self._unlike_own(found)
+        if wrong:
+            error_msgs.append(f"{prefix}{wrong}")
+            return
         for key, value in found.items():
             current = getattr(self, key)
-            if value.shape != current.shape:
-                error_msgs.append(
-                    f"{prefix}{key} has the shape {tuple(value.shape)} in the checkpoint, but {tuple(current.shape)} "
-                    "here: it is of another encoder."
-                )
-                return
             state_dict[prefix + key] = value.to(current.device, current.dtype)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         self._computed = None
-        self._update_count = max(self._update_count, bool(found))
+        self._update_count = max(self._update_count, int(bool(found)))
+
+    def _unlike_own(self, states: dict[str, Tensor]) -> str:
+        """Why states that come from elsewhere are not such as these, if they are not."""
+        for key, value in states.items():
+            own = getattr(self, key)
+            if value.shape != own.shape and key != "encoder_mark":
+                return f"{key} has the shape {tuple(value.shape)}, but {tuple(own.shape)} here: of another encoder."
+            if value.dtype in (torch.float16, torch.bfloat16):
+                return f"{key} is {value.dtype}, too narrow for sums. Save them as they are, in {own.dtype}."
+        return ""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "encoder":

@@ -70,6 +70,9 @@ class RL2Result:
         """As ``rl2 score --json`` prints it: with ``assumes_independence``, and then without a p-value; no NaN."""
         shown = asdict(self) | {"assumes_independence": self.assumes_independence}
         shown |= {"p_value": None} if self.assumes_independence else {}
+        for name in ("interval", "spread_interval"):
+            ends = shown[name]
+            shown[name] = None if ends is None or None in map(unless_nan, ends) else ends
         return {key: unless_nan(value) if isinstance(value, float) else value for key, value in shown.items()}
 
     def __str__(self) -> str:
@@ -118,4 +121,4 @@ class RL2Result:
 
 def unless_nan(value: float) -> float | None:
     """The value, as JSON and people can take it."""
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None

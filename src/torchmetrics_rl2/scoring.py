@@ -18,6 +18,7 @@ from torchmetrics_rl2.images import ImageReader, Progress, find_images
 from torchmetrics_rl2.result import RL2Result
 from torchmetrics_rl2.splitting import groups_of
 from torchmetrics_rl2.statistics import Statistics, check_same_weights, compare, is_statistics_file
+from torchmetrics_rl2.tensorfile import digest, sums_to_tensors
 
 __all__ = ["Source", "compute_statistics", "score"]
 
@@ -55,7 +56,7 @@ def compute_statistics(
         groups: What is independent of what: ``"parent"`` for the folders that images are in, such as slides,
             ``"file"`` for the files, whose tiles stay together, or a CSV with the columns ``path`` and ``group``.
             ``None`` takes all images as independent.
-        weights: Name or path of weights, or an encoder that has them.
+        weights: Name or path of weights, or an encoder that has them; statistics alone bring their own.
         tile: Cut images into tiles of this side, in pixels.
         scale: Resize by this factor before, antialiased.
         batch_size: Images a batch.
@@ -154,7 +155,9 @@ def score(
             "batch_size": batch_size,
             "workers": reader.workers,
             "device": str(device),
-        },
+        }
+        if encoder
+        else {},
         versions=versions(),
     )
 
@@ -163,22 +166,21 @@ def _find(source: Source | Sequence[Source], groups: str | Path | None) -> list[
     """Everything that can be wrong with sources before an image is read."""
     found: list[Statistics | _Images] = []
     several = [source] if isinstance(source, str | Path | Statistics) else list(source)
-    beside = [one for one in several if not isinstance(one, Statistics)]
     seen: set[str] = set()
     for one in several:
-        if isinstance(one, Statistics):
-            found.append(one)
+        if isinstance(one, Statistics) or is_statistics_file(one):
+            statistics = one if isinstance(one, Statistics) else replace(Statistics.load(one), source=os.fspath(one))
+            sums = digest([], sums_to_tensors(statistics.sums, statistics.groups))
+            if sums in seen:
+                raise RL2Error(f"The statistics {statistics.source} are given twice. Leave them out once.")
+            seen.add(sums)
+            found.append(statistics)
             continue
-        files = [Path(one)] if is_statistics_file(one) else find_images(one)
-        paths = [path for path in files if os.path.realpath(path) not in seen]
-        if not paths:
-            raise RL2Error(f"{os.fspath(one)} is given twice. Leave it out once: an image counts once.")
+        # An image that two sources have counts once.
+        paths = [path for path in find_images(one) if os.path.realpath(path) not in seen]
         seen |= {os.path.realpath(path) for path in paths}
-        if is_statistics_file(one):
-            found.append(replace(Statistics.load(one), source=os.fspath(one)))
-        else:
-            named = groups_of(groups, paths, one, beside) if groups else None
-            found.append(_Images(os.fspath(one), paths, named))
+        base = Path(one) if len(several) == 1 and os.path.isdir(one) else Path()
+        found.append(_Images(os.fspath(one), paths, groups_of(groups, paths, base) if groups else None))
     if not found:
         raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
     if groups is not None and all(isinstance(one, Statistics) for one in found):

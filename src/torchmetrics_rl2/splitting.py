@@ -32,30 +32,23 @@ class Split:
     reference: Sequence[Path]
 
 
-def groups_of(
-    how: str | Path, paths: Sequence[Path], source: str | Path, beside: Sequence[str | Path] = ()
-) -> dict[Path, str]:
+def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, str]:
     """Slide, patient or source image of each image.
 
     Args:
-        how: ``parent`` for the folder an image is in, ``file`` for the file itself, whose tiles stay together, or a
-            CSV, see :func:`read_groups`.
+        how: ``parent`` for the folder an image is in, ``file`` for the file itself, whose tiles stay together, both
+            named as seen from the current folder; or a CSV, see :func:`read_groups`.
         paths: Images that need a group.
-        source: Where they come from. Names of groups start at its parent folder, so that they are the same wherever
-            the images lie; relative paths of a CSV start at it if it is a folder.
-        beside: Other sources. Names start where all of them do, so that groups of two sources have two names.
+        base: What relative paths in a CSV are relative to.
 
     Raises:
         RL2Error: If there is no such CSV, or it lacks a column or an image.
 
     """
-    folder = Path(source) if os.path.isdir(source) else None
     if how not in ("parent", "file"):
-        return read_groups(Path(how), paths, folder or Path())
-    folders = [Path(one).absolute().parent for one in (source, *beside) if os.path.isdir(one)]
-    base = os.path.commonpath(folders) if folder else Path.cwd()
+        return read_groups(Path(how), paths, base)
     names = {path: path.parent if how == "parent" else path for path in paths}
-    return {path: os.path.relpath(name.absolute(), base) for path, name in names.items()}
+    return {path: os.path.relpath(name) for path, name in names.items()}
 
 
 def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, str]:

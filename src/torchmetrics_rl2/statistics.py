@@ -173,6 +173,8 @@ class Statistics:
                 "tell later which latents they are of. Give the module a weights_id that names its weights."
             )
         tensors = sums_to_tensors(self.sums, self.groups)
+        if not len(self) or not all(value.isfinite().all() for value in tensors.values()):
+            raise RL2Error(f"The statistics of {self.source} cannot be saved: they have no images, or NaN among them.")
         header = {
             "format_version": FORMAT_VERSION,
             "weights": self.weights,
@@ -213,6 +215,9 @@ class Statistics:
                 raise TypeError("weights, weights_id and source are texts")
             names, unreadable = (tuple(map(str, header[key])) for key in ("groups", "unreadable"))
             settings = dict(header["settings"])
+            sizes = settings.get("px", [])
+            if not all(isinstance(side, int) for height, width in sizes for side in (height, width)):
+                raise TypeError("px are pairs of numbers")
         except (KeyError, TypeError, ValueError) as error:
             raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
         if len(set(names)) != (0 if groups is None else len(groups.count)):
@@ -233,9 +238,9 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
     """
     check_same_weights(real, fake)
     value = distance(real.sums, fake.sums)
-    noise = real.mean_variance + fake.mean_variance
-    found: dict[str, Any] = {"debiased": float(debias(value, noise))}
-    with suppress(OverflowError):  # latents whose fourth powers are beyond float64
+    found: dict[str, Any] = {"debiased": math.nan}
+    with suppress(ArithmeticError, ValueError):  # latents whose squares or fourth powers are beyond float64
+        found["debiased"] = float(debias(value, real.mean_variance + fake.mean_variance))
         units = real.units, fake.units
         if units[0] and units[1] and value.isfinite():
             found = asdict(uncertainty(units[0], units[1]))

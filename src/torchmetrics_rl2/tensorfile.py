@@ -80,14 +80,14 @@ def check_writable(path: Path) -> None:
     """
     if path.suffix != ".safetensors":
         raise RL2Error(f"The output is a .safetensors file, but got {path}.")
-    if path.exists():
+    if os.path.lexists(path):
         raise RL2Error(f"{path} exists. Choose another name, or remove it first.")
     _new_file_beside(path).unlink()
 
 
 def _new_file_beside(path: Path) -> Path:
     try:
-        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name, suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name[:40], suffix=".part")
     except OSError as error:
         raise RL2Error(f"{path} cannot be written: {error.strerror}.") from error
     os.close(handle)
@@ -138,6 +138,10 @@ def tensors_to_sums(path: Path, tensors: Mapping[str, Tensor]) -> tuple[LatentSu
         raise RL2Error(f"{path} has malformed sums of latents: of {int(sums.count)} images.")
     if not all(value.isfinite().all() for value in tensors.values()):
         raise RL2Error(f"{path} has sums that are not finite: a latent was NaN, or beyond all bounds.")
+    if groups is not None:
+        whole = (groups.sum.sum(0), groups.square_sum.sum())
+        if not all(torch.allclose(got, own) for got, own in zip(whole, (sums.sum, sums.square_sum), strict=True)):
+            raise RL2Error(f"{path} has malformed sums of latents: its groups do not add up to the whole.")
     return sums, groups
 
 

@@ -92,7 +92,7 @@ def fit(
         seed=seed,
     )
     paths = find_images(images)
-    grouped = groups_of(groups, paths, images) if groups else None
+    grouped = groups_of(groups, paths, Path(images) if Path(images).is_dir() else Path()) if groups else None
     if grouped is None and "LOCAL_RANK" not in os.environ:  # one process says so
         errors.print(
             "Warning: without --groups, patches of one slide may be on two sides of the split, and the held-out "
