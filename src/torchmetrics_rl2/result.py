@@ -111,7 +111,7 @@ class RL2Result:
             ("real", self.n_real, self.groups_real),
         ):
             if (count if groups is None else groups) < LEAST_UNITS:
-                kind = f"{count} images" if groups is None else f"{count} images in {groups} groups"
+                kind = f"{count} images" if groups is None else f"{count} images in {groups} group(s)"
                 least = f"{LEAST_UNITS} {'images' if groups is None else 'groups'}"
                 return f"No interval: it needs at least {least} a side, but the {side} side has {kind}"
         if math.isnan(self.value):
