@@ -39,7 +39,10 @@ def test_a_value_outside_of_its_interval_says_why():
     ("fake", "sentence"),
     [
         (Statistics.of_latents(latents(3), **ID), "at least 4 images a side, but the generated side has 3 images"),
-        (Statistics.of_latents(latents(9), list("aaabbbccc"), **ID), "but the generated side has 9 images in 3 group(s)"),
+        (
+            Statistics.of_latents(latents(9), list("aaabbbccc"), **ID),
+            "but the generated side has 9 images in 3 group(s)",
+        ),
         (Statistics.of_latents(latents(9) * math.nan, **ID), "there are NaN latents"),
         (Statistics(latent_sums(latents(9)), **ID), "ResNetL2(uncertainty=True) and 'rl2 stats'"),
         *(

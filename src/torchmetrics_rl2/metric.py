@@ -248,7 +248,7 @@ class ResNetL2(NetworkMetric):
         # Once a side, because looking at values makes a GPU wait.
         if self._sides_in_range.issuperset(sides):
             return
-        low, high = (float(end) for end in imgs.detach().aminmax())
+        low, high = (float(end) for end in imgs.detach().float().aminmax())
         if math.isnan(low):
             return
         self._sides_in_range = self._sides_in_range.union(sides)
