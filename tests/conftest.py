@@ -86,6 +86,13 @@ def encoder(weights) -> LatentEncoder:
 
 
 @pytest.fixture
+def other_weights(weights) -> LatentEncoder:
+    """An encoder that differs from ``encoder`` by a shifted latent."""
+    shifted = dict(weights.flow) | {"linear.mean": weights.flow["linear.mean"] + 1}
+    return LatentEncoder(replace(weights, flow=shifted))
+
+
+@pytest.fixture
 def bare_encoder(weights) -> LatentEncoder:
     """The same without a reference."""
     return LatentEncoder(replace(weights, reference=None))

@@ -1,6 +1,5 @@
 import copy
 import json
-from dataclasses import replace
 
 import lightning
 import pytest
@@ -11,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.conftest import Moments, random_images
-from torchmetrics_rl2 import LatentEncoder, ResNetL2
+from torchmetrics_rl2 import ResNetL2
 from torchmetrics_rl2.functional import resnet_l2
 from torchmetrics_rl2.sharing import network_of
 
@@ -56,11 +55,6 @@ def expected(encoder, images=DATA.tensors[0]):
 
 def trainer(tmp_path, **options):
     return lightning.Trainer(**{"default_root_dir": tmp_path, "max_epochs": 2, **QUIET, **options})
-
-
-@pytest.fixture
-def other_weights(weights):
-    return LatentEncoder(replace(weights, flow=dict(weights.flow) | {"linear.mean": weights.flow["linear.mean"] + 1}))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "16-true", "bf16-true", "bf16-mixed", "64-true"])

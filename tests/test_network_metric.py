@@ -5,7 +5,6 @@ import gc
 import pickle
 import warnings
 import weakref
-from dataclasses import replace
 
 import pytest
 import torch
@@ -142,12 +141,6 @@ def test_a_users_own_network_keeps_its_mode_and_is_not_shared_with_a_copy_of_its
     late = nn.Module()
     late.rl2, late.net = ResNetL2(owner.net), owner.net
     assert copy.deepcopy(late).net is not owner.net
-
-
-@pytest.fixture
-def other_weights(weights):
-    """The same with a shifted latent."""
-    return LatentEncoder(replace(weights, flow=dict(weights.flow) | {"linear.mean": weights.flow["linear.mean"] + 1}))
 
 
 def counting(network):

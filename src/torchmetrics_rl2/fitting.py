@@ -19,6 +19,7 @@ from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.images import ImageReader, Progress
 from torchmetrics_rl2.scoring import default_device, versions
 from torchmetrics_rl2.splitting import Split
+from torchmetrics_rl2.tensorfile import check_writable
 from torchmetrics_rl2.training import FitSettings, FlowTraining, train_flow
 from torchmetrics_rl2.weights import Weights, write_weights
 from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
@@ -192,12 +193,7 @@ def run_folder(out: Path) -> Path:
 def _run_folder(out: Path, resume: bool, description: dict[str, Any]) -> Path:
     run = run_folder(out)
     record = run / RECORD
-    if out.suffix != ".safetensors":
-        raise RL2Error(f"The output is a .safetensors file, but got {out}.")
-    if out.exists():
-        raise RL2Error(f"{out} exists. Choose another name, or remove it first.")
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise RL2Error(f"The folder {out.parent} for the output does not exist or is not writable.")
+    check_writable(out)
     if run.exists() and not record.is_file():
         raise RL2Error(f"The run would be kept in {run}, which is something else. Choose another output, or move it.")
     # Lightning starts the other processes of a machine with the same command, and this set.

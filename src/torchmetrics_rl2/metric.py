@@ -15,7 +15,7 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
 from torchmetrics_rl2.network_metric import NetworkMetric
 from torchmetrics_rl2.result import RL2Result
-from torchmetrics_rl2.sharing import network_of, weights_id_of
+from torchmetrics_rl2.sharing import network_of
 from torchmetrics_rl2.statistics import Statistics, check_same_weights, compare
 
 __all__ = ["ResNetL2"]
@@ -286,7 +286,7 @@ class ResNetL2(NetworkMetric):
         return Statistics(
             self._sums(self._real_prefix if real else "fake").to("cpu", torch.float64),
             weights=self._encoder_name(),
-            weights_id=weights_id_of(network_of(self.encoder)),
+            weights_id=self._weights_id(),
             source=f"update(real={real})",
         )
 
@@ -306,7 +306,7 @@ class ResNetL2(NetworkMetric):
         ours = Statistics(
             latent_sums(torch.empty(0, self.num_features)),
             weights=self._encoder_name(),
-            weights_id=weights_id_of(network),
+            weights_id=self._weights_id(),
             source="this metric",
         )
         check_same_weights(found, ours)

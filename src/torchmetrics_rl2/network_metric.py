@@ -106,17 +106,19 @@ class NetworkMetric(Metric):
         network = network_of(self.encoder)
         return network.name if isinstance(network, LatentEncoder) else type(network).__name__
 
+    def _weights_id(self) -> str | None:
+        return weights_id_of(network_of(self.encoder))
+
     def _mark(self) -> Tensor:
         """Says which latents these are, even while all sums are 0; small numbers, which compare as equal or not."""
         network = network_of(self.encoder)
-        digits = hashlib.sha256(str(weights_id_of(network) or number_of(network)).encode()).digest()
+        digits = hashlib.sha256(str(self._weights_id() or number_of(network)).encode()).digest()
         is_double = getattr(network, "dtype", None) == torch.float64
         return torch.tensor([*digits, is_double], device=self.device)
 
     def _is_of_other_weights(self, mark: Tensor) -> bool:
         """Whether a mark is of other weights, as far as weights are known by an identity; the dtype is no matter."""
-        known = weights_id_of(network_of(self.encoder)) is not None
-        return known and not torch.equal(mark[:-1].to(self.device), self.encoder_mark[:-1])
+        return self._weights_id() is not None and not torch.equal(mark[:-1].to(self.device), self.encoder_mark[:-1])
 
     def _hold(self, network: nn.Module) -> None:
         held = self.__dict__.get("encoder")
@@ -168,7 +170,7 @@ class NetworkMetric(Metric):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        weights_id = weights_id_of(network_of(self.encoder))
+        weights_id = self._weights_id()
         if weights_id and hasattr(destination, "_metadata"):
             destination._metadata[prefix[:-1]]["weights_id"] = weights_id
 
@@ -183,7 +185,7 @@ class NetworkMetric(Metric):
         error_msgs: list[str],
     ) -> None:
         found = {key: state_dict[prefix + key] for key in self._defaults if prefix + key in state_dict}
-        before, here = local_metadata.get("weights_id"), weights_id_of(network_of(self.encoder))
+        before, here = local_metadata.get("weights_id"), self._weights_id()
         # Sums that were saved bring their mark, also where the metadata was stripped.
         mark = found.pop("encoder_mark", self.encoder_mark)
         state_dict.pop(f"{prefix}encoder_mark", None)
@@ -227,10 +229,9 @@ class NetworkMetric(Metric):
         if name != "encoder":
             super().__setattr__(name, value)
             return
-        # FeatureShare does this. The encoder is no submodule: a frozen network has no business in checkpoints,
-        # optimizers and DDP buckets.
+        # FeatureShare does this.
         given, own = network_of(value), network_of(self.encoder)
-        same_weights = weights_id_of(given) is not None and weights_id_of(given) == weights_id_of(own)
+        same_weights = self._weights_id() is not None and weights_id_of(given) == self._weights_id()
         if given is not own and not (same_weights and getattr(given, "dtype", None) == getattr(own, "dtype", None)):
             raise ValueError(
                 f"{type(self).__name__} with the weights {self._encoder_name()} was given another network, "

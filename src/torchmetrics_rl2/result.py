@@ -6,7 +6,7 @@ from typing import Any
 
 from torchmetrics_rl2.uncertainty import LEAST_UNITS
 
-__all__ = ["RL2Result", "unless_nan"]
+__all__ = ["RL2Result", "if_finite"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class RL2Result:
         shown |= {"p_value": None} if self.assumes_independence else {}
         for name in ("interval", "spread_interval"):
             ends = shown[name]
-            shown[name] = None if ends is None or None in map(unless_nan, ends) else ends
-        return {key: unless_nan(value) if isinstance(value, float) else value for key, value in shown.items()}
+            shown[name] = None if ends is None or None in map(if_finite, ends) else ends
+        return {key: if_finite(value) if isinstance(value, float) else value for key, value in shown.items()}
 
     def __str__(self) -> str:
         reference = "the reference inside the weights" if self.real == "weights" else self.real
@@ -119,6 +119,6 @@ class RL2Result:
         return "No interval: a side has no second moments; they come of ResNetL2(uncertainty=True) and 'rl2 stats'"
 
 
-def unless_nan(value: float) -> float | None:
-    """The value, as JSON and people can take it."""
+def if_finite(value: float) -> float | None:
+    """The value, unless it is NaN or infinite, which JSON does not know."""
     return value if math.isfinite(value) else None

@@ -177,8 +177,9 @@ def _find(source: Source | Sequence[Source], groups: str | Path | None) -> list[
             found.append(statistics)
             continue
         # An image that two sources have counts once.
-        paths = [path for path in find_images(one) if os.path.realpath(path) not in seen]
-        seen |= {os.path.realpath(path) for path in paths}
+        files = {os.path.realpath(path): path for path in find_images(one)}
+        paths = [path for real, path in files.items() if real not in seen]
+        seen |= files.keys()
         base = Path(one) if len(several) == 1 and os.path.isdir(one) else Path()
         found.append(_Images(os.fspath(one), paths, groups_of(groups, paths, base) if groups else None))
     if not found:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
-from torchmetrics_rl2.result import RL2Result, unless_nan
+from torchmetrics_rl2.result import RL2Result, if_finite
 from torchmetrics_rl2.tensorfile import digest, read_file, sums_to_tensors, tensors_to_sums, write_file
 from torchmetrics_rl2.uncertainty import LEAST_UNITS, Units, group_units, image_units, uncertainty
 
@@ -146,16 +146,22 @@ class Statistics:
         """Trace of the covariance of the mean latent: how much of a squared distance is this sample's chance."""
         if self.groups is None:
             return float(mean_variance(self.sums))
-        return group_units(self.groups).mean_variance if len(self.groups.count) > 1 else float("nan")
+        return self._group_units.mean_variance if len(self.groups.count) > 1 else float("nan")
 
     @property
     def units(self) -> Units | None:
         """Independent units, or ``None`` where there are too few, or only sums and no second moment."""
         if self.groups is not None:
-            return group_units(self.groups) if len(self.groups.count) >= LEAST_UNITS else None
+            return self._group_units if len(self.groups.count) >= LEAST_UNITS else None
         if self.sums.second_moment is None or len(self) < LEAST_UNITS:
             return None
         return image_units(self.sums)
+
+    @cached_property
+    def _group_units(self) -> Units:
+        # A debiased metric asks its reference in every step.
+        assert self.groups is not None
+        return group_units(self.groups)
 
     def save(self, path: str | Path) -> None:
         """Write a file, whole or not at all.
@@ -199,12 +205,8 @@ class Statistics:
 
         """
         path = Path(path)
-        header, tensors = read_file(path, HEADER, "RL2 statistics", "Make them with 'rl2 stats IMAGES -o FILE'.")
-        if header.get("format_version") != FORMAT_VERSION:
-            raise RL2Error(
-                f"{path} has format version {header.get('format_version')!r}, but this torchmetrics-rl2 reads "
-                f"{FORMAT_VERSION}. Upgrade with 'pip install -U torchmetrics-rl2'."
-            )
+        hint = "Make them with 'rl2 stats IMAGES -o FILE'."
+        header, tensors = read_file(path, HEADER, FORMAT_VERSION, "RL2 statistics", hint)
         expected = header.pop("sha256", None)
         if digest([header], tensors) != expected:
             raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
@@ -244,7 +246,7 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
         units = real.units, fake.units
         if units[0] and units[1] and value.isfinite():
             found = asdict(uncertainty(units[0], units[1]))
-            found["spread_ratio"] = unless_nan(found["spread_ratio"])
+            found["spread_ratio"] = if_finite(found["spread_ratio"])
             if any(map(math.isnan, found["spread_interval"])):
                 found["spread_interval"] = None
     for side in (real, fake):

@@ -21,12 +21,15 @@ __all__ = ["check_writable", "digest", "read_file", "sums_to_tensors", "tensors_
 GROUPS = ("group_sum", "group_square_sum", "group_count")
 
 
-def read_file(path: Path, entry: str, what: str, hint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_file(
+    path: Path, entry: str, format_version: int, what: str, hint: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a file.
 
     Args:
         path: The file.
         entry: Key of its JSON in the metadata of safetensors.
+        format_version: What its header has to say.
         what: What it should be, for the error.
         hint: What to do if it is something else.
 
@@ -49,8 +52,14 @@ def read_file(path: Path, entry: str, what: str, hint: str) -> tuple[dict[str, A
         header = json.loads(metadata[entry], parse_constant=_refuse_constant)
         if not isinstance(header, dict):
             raise ValueError("the header is no object")
-    except (ValueError, RecursionError) as error:
+        version = header["format_version"]
+    except (KeyError, ValueError, RecursionError) as error:
         raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
+    if version != format_version:
+        raise RL2Error(
+            f"{path} has format version {version!r}, but this torchmetrics-rl2 reads {format_version}. "
+            "Upgrade with 'pip install -U torchmetrics-rl2'."
+        )
     return header, tensors
 
 
@@ -88,6 +97,10 @@ def check_writable(path: Path) -> None:
 def _new_file_beside(path: Path) -> Path:
     try:
         handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name[:40], suffix=".part")
+    except FileNotFoundError as error:
+        raise RL2Error(
+            f"{path} cannot be written: {error.strerror}, the folder {path.absolute().parent} does not exist."
+        ) from error
     except OSError as error:
         raise RL2Error(f"{path} cannot be written: {error.strerror}.") from error
     os.close(handle)

@@ -112,14 +112,8 @@ def read_weights(path: str | Path) -> Weights:
 
     """
     path = Path(path)
-    header, tensors = read_file(path, HEADER, "RL2 weights", HINT)
+    header, tensors = read_file(path, HEADER, FORMAT_VERSION, "RL2 weights", HINT)
     try:
-        version = header["format_version"]
-        if version != FORMAT_VERSION:
-            raise RL2Error(
-                f"{path} has format version {version!r}, but this torchmetrics-rl2 reads {FORMAT_VERSION}. "
-                "Upgrade with 'pip install -U torchmetrics-rl2'."
-            )
         weights = _assemble(path, header, tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, RL2Error):
