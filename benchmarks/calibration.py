@@ -1,6 +1,7 @@
 """Does the interval cover, and does the test keep its level? Draws with replacement from latents, the population then.
 
     python benchmarks/calibration.py CLEAN [--other SOURCE ...] [--slides SOURCE] [--tile PX] [--n 50 100 300 1000]
+        [--sets NAME ...]
 
 CLEAN is a source of ``rl2 score``; with the ladders of ``ladders.py`` it makes a dozen more sets. ``--other`` adds sets
 of other images. Of every set two draws are compared (a true null), and of every set and CLEAN one draw each (a true
@@ -110,6 +111,27 @@ def halves(pool: Tensor, files: list[str], repeats: int, generator: Generator) -
     return rejected[0] / repeats, rejected[1] / repeats
 
 
+def sizes(pool: Tensor, n: int) -> tuple[float, float]:
+    """Detectable distance, and value, of two draws of one set; means of 20."""
+    generator = Generator().manual_seed(0)
+    found = [compare(draw(pool, n, generator), draw(pool, n, generator)) for _ in range(20)]
+    return sum(result.detectable for result in found) / 20, sum(result.value for result in found) / 20
+
+
+def dominated(largest: int, repeats: int) -> float:
+    """Rejections of a true null: ten groups of ten simulated latents against ten with one of this size."""
+    generator, rejected = Generator().manual_seed(0), 0
+
+    def side(first: int) -> Statistics:
+        names = [str(i) for i in range(10) for _ in range(first if i == 0 else 10)]
+        means = torch.randn(10, 16, generator=generator)[[int(name) for name in names]]
+        return Statistics.of_latents(means + torch.randn(len(names), 16, generator=generator), names)
+
+    for _ in range(repeats):
+        rejected += compare(side(10), side(largest)).p_value < 0.05
+    return rejected / repeats
+
+
 def report(name: str, found: dict[str, float], null: bool) -> None:
     """One line of the table."""
     level = f"{found['rejected']:10.3f}" if null else f"{'':10}"
@@ -128,6 +150,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int)
     parser.add_argument("--n", type=int, nargs="*", default=[50, 100, 300, 1000])
     parser.add_argument("--repeats", type=int, default=1000)
+    parser.add_argument("--sets", nargs="*", help="only these, such as 'noise, sd 0.02', beside the clean one")
     parser.add_argument("--weights", default="lung-colon")
     arguments = parser.parse_args()
     encoder = LatentEncoder.load(arguments.weights)
@@ -138,16 +161,22 @@ def main() -> None:
     outliers = sets["clean"].clone()
     outliers[::20] = sets["occlusion, fraction 0.05"][::20]
     apart = {"clean, 1 in 20 occluded": outliers}
+    if arguments.sets is not None:
+        sets = {name: z for name, z in sets.items() if name in ("clean", *arguments.sets)}
     print(f"{encoder.name} ({encoder.weights_id[:12]}), {repeats} repeats, seed 0; images a set:")
     print(", ".join(f"{name} {len(z)}" for name, z in sets.items()))
     for n in arguments.n:
+        detectable, value = sizes(sets["clean"], n)
+        print(f"\nclean, n = {n}: {detectable:.2f} is found with 80 % power, {value:.2f} is the value of no difference")
         print(f"\nn = {n}{'':37}truth  rejected   covered    spread     off")
         rows = []
         for name, z in (sets | apart).items():
             found = calibrate(z, z, n, repeats, generator)
             report(f"{name}: null", found, null=True)
             rows += [found] if name in sets else []
-        pairs = [("clean", name) for name in sets if name != "clean"] + list(combinations(arguments.other, 2))
+        pairs = [("clean", name) for name in sets if name != "clean"] + list(
+            combinations([name for name in arguments.other if name in sets], 2)
+        )
         shifted = []
         for one, two in pairs:
             shifted.append(calibrate(sets[one], sets[two], n, repeats, generator))
@@ -170,6 +199,10 @@ def main() -> None:
             print(f"{n} files a side: {tiles:.3f} with tiles as units, {grouped:.3f} with files", flush=True)
         tiles, grouped = halves(z, files, repeats, generator)
         print(f"random halves: {tiles:.3f} with tiles as units, {grouped:.3f} with files")
+        for largest in (10, 50, 100, 500):
+            print(
+                f"simulated groups, one of {largest} beside nine of 10: {dominated(largest, repeats):.3f}", flush=True
+            )
 
 
 if __name__ == "__main__":
