@@ -1,0 +1,208 @@
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.degradations import LADDERS, STAINS, degrade, density
+from torchmetrics_rl2.images import ImageReader, find_images
+
+ALL = pytest.mark.parametrize("name", LADDERS)
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    paths = find_images("examples/cmu/reference")[:3]
+    return torch.cat([batch.images for batch in ImageReader().read(paths)])[..., :96, :96]
+
+
+def directions(ladder):
+    return (1, -1) if ladder.signed else (1,)
+
+
+@ALL
+def test_the_ladder_says_what_it_does(name):
+    ladder = LADDERS[name]
+    assert list(ladder.rungs) == sorted(ladder.rungs)
+    assert 0 < ladder.rungs[0] <= ladder.visible <= ladder.rungs[-1] <= 1
+    assert any(math.isclose(ladder.visible, rung) for rung in ladder.rungs)
+    assert LADDERS[ladder.name] is ladder
+
+
+@ALL
+def test_strength_zero_changes_nothing(name, tissue):
+    same = degrade(tissue, name, 0)
+    assert torch.equal(same, tissue)
+    assert same.data_ptr() != tissue.data_ptr()
+
+
+@ALL
+def test_each_rung_is_further_from_the_clean_patch(name, tissue):
+    ladder = LADDERS[name]
+    for direction in directions(ladder):
+        if name == "magnification" and direction < 0:
+            continue  # fewer pixels, no common grid
+        change = [
+            (degrade(tissue, name, direction * rung).float() - tissue.float()).square().mean().item()
+            for rung in ladder.rungs
+        ]
+        assert change[0] > 0
+        assert change == sorted(change)
+
+
+@ALL
+def test_a_patch_is_damaged_alike_in_any_batch(name, tissue):
+    strength = LADDERS[name].visible
+    whole = degrade(tissue, name, strength)
+    assert torch.equal(whole[[2, 1]], degrade(tissue[[2, 1]], name, strength))
+    assert whole.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    "name", ["gaussian noise", "diffusion", "salt and pepper", "pen", "fold", "dust", "rectangles"]
+)
+def test_seeds_and_patches_differ(name, tissue):
+    flat = torch.full((1, 3, 64, 64), 180, dtype=torch.uint8)
+    other = flat.clone()
+    other[0, 0, 0, 0] = 181
+    strength = LADDERS[name].visible
+    assert not torch.equal(degrade(flat, name, strength), degrade(flat, name, strength, seed=1))
+    assert not torch.equal(degrade(flat, name, strength)[..., 1:], degrade(other, name, strength)[..., 1:])
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 4.0])
+def test_gaussian_blur_is_scipys(sigma, tissue):
+    ours = degrade(tissue[:1], "gaussian blur", sigma / 4)[0].numpy().astype(float)
+    image = tissue[0].numpy().astype(float)
+    oracle = scipy.ndimage.gaussian_filter(
+        image, (0, sigma, sigma), mode="mirror", truncate=math.ceil(4 * sigma) / sigma
+    )
+    assert np.abs(ours - oracle).max() < 1
+
+
+def test_noise_has_its_sd_where_nothing_is_clipped():
+    grey = torch.full((1, 3, 256, 256), 128, dtype=torch.uint8)
+    for sd in (0.02, 0.05):
+        noise = degrade(grey, "gaussian noise", sd / 0.4).float() / 255 - 128 / 255
+        # Rounding to 8 bits adds a variance of 1/12.
+        assert noise.std().item() == pytest.approx(math.hypot(sd, 1 / 255 / math.sqrt(12)), rel=0.01)
+        assert abs(noise.mean()) < 1e-3
+
+
+def test_diffusion_is_ddpms_forward_process():
+    betas = np.linspace(1e-4, 0.02, 1000)
+    grey = torch.full((1, 3, 256, 256), 192, dtype=torch.uint8)
+    noised = degrade(grey, "diffusion", 0.025).double() / 255 * 2 - 1
+    kept = np.prod(1 - betas[:25])
+    assert noised.mean().item() == pytest.approx(math.sqrt(kept) * (192 / 255 * 2 - 1), abs=2e-3)
+    assert noised.std().item() == pytest.approx(math.sqrt(1 - kept), rel=0.02)
+
+
+def test_salt_and_pepper_hits_its_fraction_of_pixels_in_all_channels_at_once():
+    grey = torch.full((1, 3, 256, 256), 128, dtype=torch.uint8)
+    hit = degrade(grey, "salt and pepper", 0.1 / 0.5)
+    assert (hit != 128).any(1).float().mean().item() == pytest.approx(0.1, abs=0.005)
+    assert set(hit.unique().tolist()) == {0, 128, 255}
+    assert torch.equal(hit[:, 0], hit[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "fraction"), [("rectangles", 0.1), ("air bubble", 0.1), ("blank", 0.5), ("dust", 0.02)]
+)
+def test_areas_are_what_they_say(name, fraction):
+    grey = torch.full((4, 3, 224, 224), 128, dtype=torch.uint8)
+    damaged = degrade(grey, name, fraction / LADDERS[name].amount(1))
+    # Specks are soft; what is half as bright or less counts.
+    changed = ((damaged < 80) if name == "dust" else (damaged != 128)).any(1).float().mean((1, 2))
+    if name == "rectangles":  # they may overlap
+        assert changed.max().item() == pytest.approx(fraction, abs=0.005)
+        assert changed.max() >= changed.min() > fraction / 2
+    else:
+        assert changed.mean().item() == pytest.approx(fraction, rel=0.02 if name == "blank" else 0.35)
+
+
+def test_stain_gain_moves_one_stain_alone():
+    amounts = torch.tensor([0.6, 0.5, 0.1])
+    colour = (-(amounts @ STAINS)).exp()
+    patch = (colour * 255).round().to(torch.uint8).view(1, 3, 1, 1).expand(1, 3, 32, 32).contiguous()
+    for stain, name in enumerate(("haematoxylin", "eosin")):
+        for strength in (-0.5, 0.5):
+            seen = degrade(patch, name, strength)[0, :, 0, 0].float() / 255
+            expected = amounts.clone()
+            expected[stain] *= 2**strength
+            assert (density(seen) @ STAINS.inverse()).tolist() == pytest.approx(expected.tolist(), abs=0.02)
+
+
+def test_signed_colours_are_opposite():
+    grey = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+    red, blue = (degrade(grey, "white balance", strength)[0, :, 0, 0].tolist() for strength in (1, -1))
+    assert red == blue[::-1]
+    assert red[0] > red[1] > red[2]
+    bright, dark = (degrade(grey, "brightness", strength).float().mean().item() for strength in (0.5, -0.5))
+    assert dark < 128 < bright
+
+
+def test_magnification_enlarges_or_shrinks_the_field(tissue):
+    assert degrade(tissue, "magnification", 1).shape == tissue.shape
+    side = tissue.shape[-1]
+    assert degrade(tissue, "magnification", -1).shape[-2:] == (side // 2, side // 2)
+    there_and_back = degrade(degrade(tissue, "magnification", 1), "magnification", -1).float()
+    middle = tissue[..., side // 4 : 3 * side // 4, side // 4 : 3 * side // 4].float()
+    assert torch.corrcoef(torch.stack([there_and_back.flatten(), middle.flatten()]))[0, 1] > 0.95
+
+
+def test_jpeg_is_pillows(tissue):
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(tissue[0].permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=30)
+    assert np.array_equal(
+        degrade(tissue[:1], "jpeg", 70 / 95)[0].permute(1, 2, 0).numpy(), np.array(Image.open(buffer))
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(height=st.integers(32, 90), width=st.integers(32, 90), strength=st.floats(0.01, 1))
+def test_any_size_and_strength(height, width, strength):
+    noise = torch.randint(256, (1, 3, height, width), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    for ladder in LADDERS.values():
+        for direction in directions(ladder):
+            damaged = degrade(noise, ladder.name, direction * strength)
+            assert damaged.dtype == torch.uint8
+            if not (ladder.name == "magnification" and direction < 0):
+                assert damaged.shape == noise.shape
+
+
+def test_wrong_input_gets_a_sentence(tissue):
+    blur = partial(degrade, ladder="gaussian blur")
+    for call, sentence in (
+        (partial(degrade, tissue, "blur", 0.5), "no ladder 'blur'; known are gaussian blur"),
+        (partial(blur, tissue, strength=-0.5), "go from 0 to 1, but got -0.5"),
+        (partial(blur, tissue, strength=float("nan")), "go from 0 to 1, but got nan"),
+        (partial(degrade, tissue, "eosin", -1.5), "go from -1 to 1"),
+        (partial(blur, tissue.float(), strength=0.5), "but got torch.float32"),
+        (partial(blur, tissue[..., :31], strength=0.5), "at least 32 x 32 px"),
+        (partial(blur, tissue[0], strength=0.5), r"Expected uint8 patches"),
+    ):
+        with pytest.raises(RL2Error, match=sentence):
+            call()
+
+
+def test_colours_of_real_tissue_follow_the_strength(tissue):
+    strengths = [-1, -0.5, -0.25, 0.25, 0.5, 1]
+    for name, stain in (("haematoxylin", 0), ("eosin", 1)):
+        amounts = [
+            torch.einsum("nchw,ck->nkhw", density(degrade(tissue, name, s).float() / 255), STAINS.inverse())[:, stain]
+            .mean()
+            .item()
+            for s in strengths
+        ]
+        assert spearmanr(strengths, amounts).statistic == pytest.approx(1)
