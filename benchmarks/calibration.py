@@ -16,7 +16,7 @@ from itertools import combinations
 import torch
 from torch import Generator, Tensor
 
-from ladders import LADDERS
+from ladders import LADDERS, damage
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare
 from torchmetrics_rl2.images import ImageReader, find_images
 
@@ -35,10 +35,9 @@ def load(source: str, tile: int | None) -> tuple[Tensor, list[str]]:
 def damaged(encoder: LatentEncoder, clean: Tensor) -> dict[str, Tensor]:
     """Latents of all ladders."""
     sets = {}
-    for name, (damage, strengths) in LADDERS.items():
+    for name, (ladder, strengths) in LADDERS.items():
         for strength in strengths:
-            images = damage(clean.float() / 255, strength, Generator().manual_seed(0)).clamp(0, 1)
-            sets[f"{name} {strength}"] = encode(encoder, images)
+            sets[f"{name} {strength}"] = encode(encoder, damage(clean, ladder, strength))
     return sets
 
 

@@ -7,55 +7,27 @@ Sources are those of ``rl2 score``. AUC is that of the log-likelihood, clean pat
 
 import argparse
 import json
-import math
-from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
+from torch import Tensor
 
-from torchmetrics_rl2 import LatentEncoder, Statistics, compare
+from paper.experiment import auc
+from torchmetrics_rl2 import LatentEncoder, Statistics, compare, degradations
 from torchmetrics_rl2.flow import log_likelihood
 from torchmetrics_rl2.images import ImageReader, find_images
 
-Damage = Callable[[Tensor, float, Generator], Tensor]
-
-
-def blur(images: Tensor, sigma: float, _: Generator) -> Tensor:
-    """Gaussian blur; strength is sigma in px."""
-    return gaussian_blur(images, [2 * math.ceil(4 * sigma) + 1] * 2, [sigma])
-
-
-def noise(images: Tensor, sd: float, generator: Generator) -> Tensor:
-    """Gaussian noise; strength is its sd, of a range of 1."""
-    return images + sd * torch.randn(images.shape, generator=generator)
-
-
-def impulse(images: Tensor, fraction: float, generator: Generator) -> Tensor:
-    """Salt and pepper; strength is the fraction of pixels."""
-    draw = torch.rand((len(images), 1, *images.shape[2:]), generator=generator)
-    return images.masked_fill(draw < fraction / 2, 0).masked_fill(draw > 1 - fraction / 2, 1)
-
-
-def occlusion(images: Tensor, fraction: float, generator: Generator) -> Tensor:
-    """Black rectangles (Heusel et al. 2017), five an image; strength is the fraction of the area, overlaps aside."""
-    height, width = images.shape[-2:]
-    images = images.clone()
-    rows, columns = (round(side * math.sqrt(fraction / 5)) for side in (height, width))
-    for image in images:
-        for _ in range(5):
-            top = int(torch.randint(height - rows + 1, (), generator=generator))
-            left = int(torch.randint(width - columns + 1, (), generator=generator))
-            image[:, top : top + rows, left : left + columns] = 0
-    return images
-
-
-LADDERS: dict[str, tuple[Damage, tuple[float, ...]]] = {
-    "blur, sigma px": (blur, (0.5, 1, 2)),
-    "noise, sd": (noise, (0.02, 0.05, 0.1)),
-    "salt and pepper, fraction": (impulse, (0.01, 0.02, 0.05)),
-    "occlusion, fraction": (occlusion, (0.05, 0.2, 0.4)),
+LADDERS = {
+    "blur, sigma px": ("gaussian blur", (0.5, 1, 2)),
+    "noise, sd": ("gaussian noise", (0.02, 0.05, 0.1)),
+    "salt and pepper, fraction": ("salt and pepper", (0.01, 0.02, 0.05)),
+    "occlusion, fraction": ("rectangles", (0.05, 0.2, 0.4)),
 }
+"""The damage of the package and its amounts."""
+
+
+def damage(images: Tensor, ladder: str, amount: float) -> Tensor:
+    """Damaged uint8 patches; the amount of all four is in proportion to the strength."""
+    return degradations.degrade(images, ladder, amount / degradations.LADDERS[ladder].amount(1))
 
 
 def encode(encoder: LatentEncoder, images: Tensor) -> tuple[Statistics, Tensor]:
@@ -66,11 +38,6 @@ def encode(encoder: LatentEncoder, images: Tensor) -> tuple[Statistics, Tensor]:
         parts.append((z, log_likelihood(z, log_det)))
     z, likelihood = (torch.cat(values) for values in zip(*parts, strict=True))
     return Statistics.of_latents(z, weights=encoder.name, weights_id=encoder.weights_id), likelihood
-
-
-def auc(clean: Tensor, damaged: Tensor) -> float:
-    """Probability that a damaged patch is less likely than a clean one."""
-    return float((damaged[:, None] < clean).float().mean() + (damaged[:, None] == clean).float().mean() / 2)
 
 
 def plot(rows: list[tuple[str, float, float, float, float]], path: str) -> None:
@@ -111,10 +78,9 @@ def main() -> None:
     statistics, likelihood = encode(encoder, clean)
     result = compare(reference, statistics)
     rows = [("clean", 0.0, result.value, result.debiased, 0.5)]
-    for name, (damage, strengths) in LADDERS.items():
+    for name, (ladder, strengths) in LADDERS.items():
         for strength in strengths:
-            damaged = damage(clean.float() / 255, strength, Generator().manual_seed(0)).clamp(0, 1)
-            statistics, score = encode(encoder, (damaged * 255).round().to(torch.uint8))
+            statistics, score = encode(encoder, damage(clean, ladder, strength))
             result = compare(reference, statistics)
             rows.append((name, strength, result.value, result.debiased, auc(likelihood, score)))
     if arguments.plot:
