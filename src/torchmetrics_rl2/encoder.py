@@ -91,13 +91,17 @@ class FeatureExtractor(_Frozen):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features ``(N, 512)`` of raw images ``(N, 3, H, W)``."""
+        with exact_arithmetic(self.device):
+            return self.with_gradients(images)
+
+    def with_gradients(self, images: Tensor) -> Tensor:
+        """What :meth:`forward` computes, with the gradients and arithmetic of the caller."""
         check_images(images)
         self.trunk.eval()  # model.apply(lambda m: m.train()) passes by train() above
-        with exact_arithmetic(self.device):
-            pixels = images.to(self.dtype) if images.dtype == torch.uint8 else _to_8_bit(images, self.dtype)
-            pixels = (pixels / 255 - self.mean) / self.std
-            features: Tensor = self.trunk(pixels.contiguous(memory_format=torch.channels_last))
-            return features
+        pixels = images.to(self.dtype) if images.dtype == torch.uint8 else _to_8_bit(images, self.dtype)
+        pixels = (pixels / 255 - self.mean) / self.std
+        features: Tensor = self.trunk(pixels.contiguous(memory_format=torch.channels_last))
+        return features
 
 
 class LatentEncoder(_Frozen):

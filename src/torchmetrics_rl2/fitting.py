@@ -1,11 +1,10 @@
-"""Fit a flow to real patches: features of a frozen trunk, computed once, then maximum likelihood with Lightning."""
+"""Fit a flow to real patches: features of a trunk, computed once, then maximum likelihood with Lightning."""
 
 import hashlib
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,17 @@ from torchmetrics_rl2.encoder import FeatureExtractor, reference_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.images import ImageReader, Progress
+from torchmetrics_rl2.joint import train_joint
+from torchmetrics_rl2.runs import open_run, remove_run
 from torchmetrics_rl2.scoring import default_device, versions
 from torchmetrics_rl2.splitting import Split
-from torchmetrics_rl2.tensorfile import check_writable
-from torchmetrics_rl2.training import FitSettings, FlowTraining, train_flow
+from torchmetrics_rl2.training import FitSettings, FlowTraining, JointSettings, train_flow
 from torchmetrics_rl2.weights import Weights, write_weights
 from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
 
-__all__ = ["FitResult", "FitSettings", "fit"]
+__all__ = ["FitResult", "FitSettings", "JointSettings", "fit"]
 
 SHARD = 128
-RECORD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class FitResult:
         gaussian: Mean held-out log-likelihood before training, with the linear layer alone, in nats a patch.
         held_out: The same of the flow that was kept.
         unreadable: Files that were left out, with the reason.
+        joint: How the trunk was trained, if it was, see :func:`~torchmetrics_rl2.joint.train_joint`.
 
     """
 
@@ -56,6 +56,7 @@ class FitResult:
     gaussian: float
     held_out: float
     unreadable: list[str]
+    joint: dict[str, Any] | None = None
 
 
 def fit(
@@ -65,6 +66,7 @@ def fit(
     backbone: str | Path = "lung-colon",
     groups: Mapping[Path, str] | None = None,
     settings: FitSettings | None = None,
+    joint: JointSettings | None = None,
     card: Mapping[str, Any] | None = None,
     reader: ImageReader | None = None,
     mpp: float | None = None,
@@ -76,8 +78,9 @@ def fit(
 ) -> FitResult:
     """Fit a flow to real patches and write it as a weights file.
 
-    The trunk stays as it is; its features are computed once and kept, with checkpoints, in a folder beside the output,
-    so that an interrupted run goes on with ``resume=True``. The folder is removed when the weights are written.
+    The trunk stays as it is, unless ``joint`` has it trained first; its features are computed once and kept, with
+    checkpoints, in a folder beside the output, so that an interrupted run goes on with ``resume=True``. The folder is
+    removed when the weights are written.
 
     Args:
         split: Patches that fit the flow, stop it, and become its reference, see
@@ -86,6 +89,7 @@ def fit(
         backbone: Name or path of weights, ``imagenet``, or the path of a torchvision ResNet-18 state dict.
         groups: Slide, patient or source image of each patch, the units of the reference.
         settings: How the flow is built and trained.
+        joint: Train the trunk too, this way, see :class:`~torchmetrics_rl2.joint.JointTraining`.
         card: What a person should know of the data: ``data``, ``licence``, ``citation``.
         reader: How images are read, cut and scaled.
         mpp: Resolution of the patches in um/px, if known.
@@ -106,9 +110,18 @@ def fit(
     if num_nodes < 1 or (isinstance(devices, int) and devices < 1):
         raise RL2Error(f"A fit needs at least one device and one node, but got {devices} and {num_nodes}.")
     trunk = load_backbone(backbone)
-    run = _run_folder(out, resume, _description(split, trunk, settings, reader))
+    run = open_run(out, resume, _description(split, trunk, settings, joint, reader))
     device = feature_device(accelerator)
     extractor = FeatureExtractor(trunk.preprocessing, dict(trunk.state_dict)).to(device)
+    machine, trained = (accelerator, devices, num_nodes), None
+    if joint:
+        try:
+            trunk, trained = train_joint(trunk, extractor, split, reader, settings, joint, run, progress, *machine)
+        except RL2Error as error:
+            if any(run.glob("*.ckpt")):
+                raise RL2Error(f"{error} What was trained is kept; go on with --resume.") from error
+            remove_run(run)
+            raise
     features, files, sizes, unreadable = {}, {}, set(), []
     for side, paths in vars(split).items():
         try:
@@ -116,14 +129,14 @@ def fit(
         except RL2Error as error:
             if any(run.glob("*.pt")):
                 raise RL2Error(f"{error} What was computed is kept; go on with --resume.") from error
-            _remove(run)
+            remove_run(run)
             raise
         features[side] = torch.cat([shard["features"] for shard in shards])
         sizes |= {px for shard in shards for px in shard["px"]}
         unreadable += [reason for shard in shards for reason in shard["unreadable"]]
         files[side] = [file for shard in shards for file in shard["files"]]
         if len(features[side]) < 2:
-            _remove(run)
+            remove_run(run)
             raise RL2Error(f"Only {len(features[side])} patches could be read for {side}; expected at least 2.")
 
     flow = RealNVP(
@@ -133,7 +146,7 @@ def fit(
     with torch.no_grad():
         gaussian = flow.log_prob(features["stop"]).mean().item()
     if not math.isfinite(gaussian):
-        _remove(run)
+        remove_run(run)
         raise RL2Error(
             f"The features of the {len(features['fit'])} patches that fit the flow do not vary or are not finite, and "
             "no flow fits them. Are the images all the same, and is the backbone sound?"
@@ -141,7 +154,7 @@ def fit(
     held_out, epochs = gaussian, 0
     if settings.layers:
         module = FlowTraining(flow, features["fit"], features["stop"], settings)
-        held_out, epochs = train_flow(module, gaussian, run, progress, accelerator, devices, num_nodes)
+        held_out, epochs = train_flow(module, gaussian, run, progress, *machine)
 
     px = sizes.pop() if len(sizes) == 1 else None
     # The trunk's own scale says nothing of these patches.
@@ -153,6 +166,8 @@ def fit(
         "n_unreadable": len(unreadable),
         "tile": reader.tile,
         "scale": reader.scale,
+        "train": "joint" if joint else "flow",
+        **({"joint": trained} if trained else {}),
         "settings": asdict(settings),
         "epochs": epochs,
         "gaussian_log_likelihood": gaussian,
@@ -171,7 +186,7 @@ def fit(
     )
     if getattr(rank_zero_only, "rank", 0) == 0:
         write_weights(weights, out)
-        _remove(run)
+        remove_run(run)
     return FitResult(
         out=str(out),
         weights_id=weights.weights_id,
@@ -182,53 +197,13 @@ def fit(
         gaussian=gaussian,
         held_out=held_out,
         unreadable=unreadable,
+        joint=trained,
     )
 
 
-def run_folder(out: Path) -> Path:
-    """Where a run keeps features and checkpoints until its weights are written."""
-    return out.with_suffix(".fit")
-
-
-def _run_folder(out: Path, resume: bool, description: dict[str, Any]) -> Path:
-    run = run_folder(out)
-    record = run / RECORD
-    check_writable(out)
-    if run.exists() and not record.is_file():
-        raise RL2Error(f"The run would be kept in {run}, which is something else. Choose another output, or move it.")
-    # Lightning starts the other processes of a machine with the same command, and this set.
-    if record.exists() and not resume and "LOCAL_RANK" not in os.environ:
-        raise RL2Error(f"{run} holds an interrupted run. Go on with --resume, or remove the folder.")
-    if resume and not record.exists():
-        raise RL2Error(f"There is no interrupted run {run} to resume. Leave out --resume to start one.")
-    if record.exists():
-        try:
-            before = json.loads(record.read_text())
-            changed = [key for key in description if description[key] != before[key]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RL2Error(f"{record} is damaged. Remove the folder, and leave out --resume.") from error
-        if changed:
-            raise RL2Error(
-                f"{run} is a run with other {', '.join(changed)}. Resume with the same, or remove the folder."
-            )
-        return run
-    try:
-        run.mkdir()
-        record.write_text(json.dumps(description, indent=1))
-    except OSError as error:
-        raise RL2Error(f"The run cannot be kept in {run}: {error.strerror}.") from error
-    return run
-
-
-def _remove(run: Path) -> None:
-    """Remove what a run keeps, and the folder if nothing else is in it."""
-    for file in (*run.glob("*.pt"), *run.glob("*.ckpt"), run / RECORD):
-        file.unlink(missing_ok=True)
-    with suppress(OSError):
-        run.rmdir()
-
-
-def _description(split: Split, trunk: Backbone, settings: FitSettings, reader: ImageReader) -> dict[str, Any]:
+def _description(
+    split: Split, trunk: Backbone, settings: FitSettings, joint: JointSettings | None, reader: ImageReader
+) -> dict[str, Any]:
     listed = {
         side: [(str(path.resolve()), path.stat().st_size) for path in paths] for side, paths in vars(split).items()
     }
@@ -236,6 +211,7 @@ def _description(split: Split, trunk: Backbone, settings: FitSettings, reader: I
         "images": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
         "backbone": Weights(trunk.preprocessing, trunk.state_dict, {}, {}).trunk_id,
         "settings": asdict(settings),
+        "joint training": joint and [asdict(joint), reader.batch_size],
         "tile and scale": [reader.tile, reader.scale],
     }
 

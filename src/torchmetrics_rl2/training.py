@@ -17,7 +17,7 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.images import Progress
 
-__all__ = ["FitSettings", "FlowTraining", "train_flow"]
+__all__ = ["FitSettings", "FlowTraining", "JointSettings", "run_trainer", "train_flow"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,35 @@ class FitSettings:
             raise RL2Error(
                 "A fit needs layers >= 0, hidden, batch size, epochs and patience >= 1, and a scale bound and a "
                 f"learning rate above 0, but got {self}."
+            )
+
+
+@dataclass(frozen=True)
+class JointSettings:
+    """How a trunk is trained together with a flow, and when that stops.
+
+    Args:
+        max_epochs: Epochs, at most; one takes every image once, or 50 batches of them.
+        learning_rate: Of the trunk, with AdamW; that of the couplings is the flow's own.
+        rank_share: Training stops before the effective rank falls below this share of what it was.
+        probe_share: Training stops before R^2 of the linear probe falls below this share of what it was.
+
+    Raises:
+        RL2Error: If epochs or rate are not above 0, or a share is not above 0 and at most 1.
+
+    """
+
+    max_epochs: int = 10
+    learning_rate: float = 2e-5
+    rank_share: float = 0.9
+    probe_share: float = 0.9
+
+    def __post_init__(self) -> None:
+        shares = (self.rank_share, self.probe_share)
+        if self.max_epochs < 1 or not 0 < self.learning_rate < math.inf or not all(0 < share <= 1 for share in shares):
+            raise RL2Error(
+                "Joint training needs epochs >= 1, a learning rate above 0, and shares above 0 and at most 1, "
+                f"but got {self}."
             )
 
 
@@ -127,15 +156,49 @@ def train_flow(
     callbacks: list[Callback] = [EarlyStopping("held_out", mode="max", patience=settings.patience), checkpoint]
     if progress:
         callbacks.append(_Progress(progress, settings.max_epochs))
+    trainer = run_trainer(module, callbacks, run / "last.ckpt", settings.max_epochs, (accelerator, devices, num_nodes))
+    best = checkpoint.best_model_score
+    if best is None or not float(best) > gaussian:
+        module.flow.load_state_dict(untrained)
+        return gaussian, trainer.current_epoch
+    state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    module.load_state_dict(state)
+    return float(best), trainer.current_epoch
+
+
+def run_trainer(
+    module: LightningModule,
+    callbacks: list[Callback],
+    last: Path,
+    epochs: int,
+    machine: tuple[str, int | str, int],
+    **options: Any,
+) -> Trainer:
+    """Train a module, which is left on the CPU.
+
+    Args:
+        module: What to train.
+        callbacks: Of the Trainer.
+        last: The checkpoint to go on from, if it exists.
+        epochs: Epochs, at most.
+        machine: Accelerator, devices and nodes, as of a Lightning Trainer.
+        options: More of the Trainer.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C.
+
+    """
+    accelerator, devices, num_nodes = machine
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")
         trainer = Trainer(
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
-            max_epochs=settings.max_epochs,
+            max_epochs=epochs,
             callbacks=callbacks,
             gradient_clip_val=1.0,
             logger=False,
@@ -143,8 +206,8 @@ def train_flow(
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
+            **options,
         )
-        last = run / "last.ckpt"
         handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None)
@@ -154,10 +217,4 @@ def train_flow(
             raise KeyboardInterrupt from stop
     trainer.strategy.barrier()
     module.cpu()
-    best = checkpoint.best_model_score
-    if best is None or not float(best) > gaussian:
-        module.flow.load_state_dict(untrained)
-        return gaussian, trainer.current_epoch
-    state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(state)
-    return float(best), trainer.current_epoch
+    return trainer

@@ -5,8 +5,9 @@ import json as json_
 import logging
 import os
 import sys
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -17,6 +18,13 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.splitting import groups_of, split_images
 
 FEW = 64
+
+
+class Train(str, Enum):
+    """What is trained."""
+
+    flow = "flow"
+    joint = "joint"
 
 
 def fit(
@@ -43,6 +51,17 @@ def fit(
     card: Annotated[
         Path | None, Option(help="A JSON file with what people should know: data, licence, citation.")
     ] = None,
+    train: Annotated[
+        Train, Option(help="'flow' leaves the trunk as it is; 'joint' trains trunk and flow together first.")
+    ] = Train.flow,
+    joint_epochs: Annotated[int, Option(help="Epochs of joint training, at most.")] = 10,
+    rank_share: Annotated[
+        float, Option(help="Joint training stops before the effective rank of features falls below this share.")
+    ] = 0.9,
+    probe_share: Annotated[
+        float,
+        Option(help="The same of how well the features tell hand-made statistics of an image, R^2 of a linear probe."),
+    ] = 0.9,
     layers: Annotated[int, Option(help="Couplings of the flow; 0 fits one Gaussian.")] = 4,
     hidden: Annotated[int, Option(help="Width of the couplings' networks.")] = 128,
     scale_bound: Annotated[float, Option(help="Bound of the log-scale of a coupling.")] = 0.2,
@@ -52,7 +71,7 @@ def fit(
     max_epochs: Annotated[int, Option(help="Epochs, at most.")] = 500,
     patience: Annotated[int, Option(help="Epochs without a better held-out likelihood before the fit stops.")] = 20,
     seed: Annotated[int, Option(help="Of the split, the initial flow and the order of the data.")] = 0,
-    batch_size: Annotated[int, Option(help="Images a batch while features are computed.")] = 64,
+    batch_size: Annotated[int, Option(help="Images a batch while features are computed, and of joint training.")] = 64,
     workers: Workers = None,
     accelerator: Annotated[str, Option(help="cpu, gpu, mps or auto, as of a Lightning Trainer.")] = "auto",
     devices: Annotated[int, Option(help="Devices a machine, as of a Lightning Trainer.")] = 1,
@@ -78,7 +97,7 @@ def fit(
 
     from torchmetrics_rl2.images import ImageReader, find_images
     from torchmetrics_rl2.scoring import default_workers
-    from torchmetrics_rl2.training import FitSettings
+    from torchmetrics_rl2.training import FitSettings, JointSettings
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -91,6 +110,7 @@ def fit(
         patience=patience,
         seed=seed,
     )
+    joint = JointSettings(max_epochs=joint_epochs, rank_share=rank_share, probe_share=probe_share)
     paths = find_images(images)
     grouped = groups_of(groups, paths, Path(images) if Path(images).is_dir() else Path()) if groups else None
     if grouped is None and "LOCAL_RANK" not in os.environ:  # one process says so
@@ -109,6 +129,7 @@ def fit(
                 backbone=backbone,
                 groups=grouped,
                 settings=settings,
+                joint=joint if train is Train.joint else None,
                 card=_card(card),
                 reader=reader,
                 mpp=mpp,
@@ -133,9 +154,24 @@ def fit(
         f"Log-likelihood of those that stopped it {result.held_out:.1f} nats a patch, "
         f"{result.gaussian:.1f} without couplings."
     )
+    if result.joint:
+        typer.echo(_joint_sentence(result.joint))
     if result.n_fit < FEW:
         errors.print(f"Warning: {result.n_fit} patches are few to fit a flow to; a few hundred make it dependable.")
     print_unreadable(result.unreadable)
+
+
+def _joint_sentence(joint: dict[str, Any]) -> str:
+    start, end = joint["trace"][0], joint["trace"][joint["epochs"]]
+    why = {
+        "effective_rank": "before the effective rank fell below its share",
+        "probe": "before the linear probe fell below its share",
+        "epochs": "all that were asked for",
+    }[joint["stopped_by"]]
+    return (
+        f"Trunk trained for {joint['epochs']} epochs, {why}: effective rank {start['effective_rank']:.1f} to "
+        f"{end['effective_rank']:.1f}, R^2 of the probe {start['probe']:.3f} to {end['probe']:.3f}."
+    )
 
 
 def _card(path: Path | None) -> dict[str, object]:
