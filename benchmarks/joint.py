@@ -35,14 +35,10 @@ def handmade(images: Tensor) -> Tensor:
 
 
 def gaussian(data: Tensor) -> Callable[[Tensor], Tensor]:
-    """Log-density, up to a constant, of the Gaussian fitted to ``(N, d)`` data with the Ledoit-Wolf covariance.
-
-    Data are standardised first, as the shrinkage is towards a multiple of the identity.
-    """
-    mean, sd = data.mean(0), data.std(0).clamp(min=1e-6)
+    """Log-density, up to a constant, of the Gaussian fitted to ``(N, d)`` data with the Ledoit-Wolf covariance."""
     linear = LinearLayer(data.shape[1], "whitening")
-    linear.adapt((data - mean) / sd)
-    return lambda x: -linear((x - mean) / sd)[0].square().sum(1) / 2
+    linear.adapt(data)
+    return lambda x: -linear(x)[0].square().sum(1) / 2
 
 
 def scores_of(encoder: LatentEncoder, fit: Tensor) -> Scores:
@@ -86,9 +82,12 @@ def main() -> None:
         return torch.cat([batch.images for batch in ImageReader(arguments.tile).read(paths)])
 
     fit, clean = load(arguments.fit), load(arguments.judge, arguments.limit)
-    density = gaussian(in_batches(handmade, fit))
+    numbers = in_batches(handmade, fit)
+    # They have units of their own, and the covariance is shrunk to a multiple of the identity.
+    sd = numbers.std(0).clamp(min=1e-6)
+    density = gaussian(numbers / sd)
     ways: list[Scores] = [scores_of(LatentEncoder.load(name), fit) for name in arguments.trunk]
-    ways.append(lambda images: [density(in_batches(handmade, images))])
+    ways.append(lambda images: [density(in_batches(handmade, images) / sd)])
     names = [name + of for name in arguments.trunk for of in (", flow", ", Gaussian")] + ["hand-made, Gaussian"]
 
     def score(images: Tensor) -> list[Tensor]:

@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -30,13 +33,13 @@ def split(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tissue")
     generator = Generator().manual_seed(3)
     paths = []
-    for i in range(94):
+    for i in range(170):
         colour, contrast, sigma = torch.rand(3, 1, 1, generator=generator), *torch.rand(2, generator=generator).tolist()
         noise = gaussian_blur(torch.randn(3, 64, 64, generator=generator), [9, 9], [0.2 + 2 * sigma])
         image = ((colour + 0.3 * contrast * noise) * 255).clamp(0, 255).to(torch.uint8)
         paths.append(folder / f"{i:02}.png")
         to_pil_image(image).save(paths[-1])
-    return Split(paths[:36], paths[36:84], paths[84:])
+    return Split(paths[:36], paths[36:84], paths[84:94])
 
 
 def extractor_of(weights):
@@ -175,6 +178,26 @@ def test_an_interrupted_run_resumes_to_the_same_weights(fitted, split, weights_f
     assert fit(split, out, **options, resume=True).weights_id == fitted[1].weights_id
 
 
+def test_a_run_that_a_guard_had_stopped_does_not_go_on(split, weights_file, tmp_path, monkeypatch):
+    def interrupt(self):
+        raise RL2Error("interrupted")
+
+    monkeypatch.setattr(JointTraining, "on_train_end", interrupt, raising=False)
+    options = {
+        "backbone": weights_file,
+        "settings": QUICK,
+        "joint": replace(JOINT, learning_rate=1e-2),
+        "reader": READER,
+    }
+    out = tmp_path / "stopped.safetensors"
+    with pytest.raises(RL2Error, match="interrupted"):
+        fit(split, out, **options)
+    monkeypatch.undo()
+    joint = fit(split, out, **options, resume=True).joint
+    assert (joint["epochs"], len(joint["trace"])) == (0, 2)
+    assert read_weights(out).trunk_id == read_weights(weights_file).trunk_id
+
+
 def test_tiles_of_larger_images_and_unreadable_files(split, weights_file, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     files = Split([tmp_path / "bad.png", *split.fit], split.stop, split.reference)
@@ -235,3 +258,55 @@ def test_what_cannot_be_guarded_is_refused(split, weights_file, tmp_path):
         with pytest.raises(RL2Error, match=sentence):
             fit(files, tmp_path / "x.safetensors", backbone=weights_file, settings=settings, joint=JOINT)
         assert not (tmp_path / "x.fit").exists()
+
+
+INTERRUPTED = """
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored in the background
+from torchmetrics_rl2.cli import main
+from torchmetrics_rl2.joint import JointTraining
+JointTraining.on_train_epoch_start = lambda self: self.current_epoch == {epoch} and os.kill(os.getpid(), signal.SIGINT)
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture(scope="module")
+def command(split, weights_file, tmp_path_factory):
+    """Run ``rl2 fit --train joint``; the process gets a SIGINT at the start of an epoch."""
+    folder = tmp_path_factory.mktemp("command")
+    joint = "--train joint --joint-epochs 2 --rank-share 0.1 --probe-share 0.1"
+    options = f"--backbone {weights_file} {joint} --layers 1 --hidden 8 --max-epochs 2 --batch-size 32 --groups file"
+
+    def run(out, *more, epoch=None):
+        program = folder / f"rl2_{epoch}.py"
+        program.write_text(INTERRUPTED.format(epoch=epoch))
+        arguments = ["fit", split.fit[0].parent, "-o", folder / out, *options.split(), *more]
+        done = subprocess.run([sys.executable, program, *map(str, arguments)], capture_output=True, text=True)
+        return done, folder / out
+
+    return run
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_file(command):
+    done, whole = command("whole.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "Trunk trained for 2 epochs, all that were asked for: effective rank" in done.stdout
+    assert "trunk, effective rank" in done.stderr
+    done, cut = command("cut.safetensors", epoch=1)
+    assert done.returncode == 130, done.stderr
+    assert "--resume" in done.stderr
+    done, _ = command("cut.safetensors", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert read_weights(cut).weights_id == read_weights(whole).weights_id
+    assert not cut.with_suffix(".fit").exists()
+
+
+@pytest.mark.slow
+def test_two_devices_write_one_file(command):
+    done, out = command("two.safetensors", "--accelerator", "cpu", "--devices", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["weights_id"] == LatentEncoder.load(out).weights_id
+    assert json.loads(done.stdout)["joint"]["epochs"] == 2
+    assert not out.with_suffix(".fit").exists()
