@@ -3,8 +3,8 @@
 import os
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchmetrics_rl2.comparability import Look, asymmetries, different_px, spreads_apart
 from torchmetrics_rl2.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images import ImageReader, Progress, find_images
+from torchmetrics_rl2.foreign import Foreign
+from torchmetrics_rl2.images import ImageBatch, ImageReader, Progress
 from torchmetrics_rl2.result import RL2Result
-from torchmetrics_rl2.splitting import groups_of
-from torchmetrics_rl2.statistics import Statistics, check_same_weights, compare, is_statistics_file
-from torchmetrics_rl2.tensorfile import digest, sums_to_tensors
+from torchmetrics_rl2.sources import ImageSource, Source, find_sources
+from torchmetrics_rl2.statistics import Statistics, check_same_weights, compare
+from torchmetrics_rl2.weights import load_weights
 
 __all__ = ["Source", "compute_statistics", "score"]
 
-Source = str | Path | Statistics
-"""A folder, a glob in quotes, a text file of paths, one image, a file of statistics, or statistics."""
-
 PENDING = 64
 
-
-@dataclass(frozen=True)
-class _Images:
-    source: str
-    paths: Sequence[Path]
-    groups: Mapping[Path, str] | None
+Watch = Callable[[ImageBatch, Tensor], None]
+"""Shown every batch of images, with its latents."""
 
 
 def compute_statistics(
@@ -77,7 +72,7 @@ def compute_statistics(
     """
     device = default_device(device)
     reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
-    found = _find(source, groups)
+    found = find_sources(source, groups)
     return _measure(found, _encoder(weights, device, found), reader, progress, "images")
 
 
@@ -118,16 +113,17 @@ def score(
         progress: Called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
 
     Returns:
-        The distance, how far to trust it, and how it was measured.
+        The distance, how many times that of real images it is, how far to trust it, which images are the most foreign,
+        and how it was measured. What makes the sides differ before any network sees them is also warned of.
 
     Raises:
         RL2Error: If a source has fewer than two images, one cannot be read, or the weights are not what they should be.
 
     Example:
         >>> from torchmetrics_rl2 import score
-        >>> result = score("examples/cmu/degraded", "examples/cmu/reference")
-        >>> result.n_fake, result.weights
-        (40, 'lung-colon@1')
+        >>> result = score("examples/cmu/clean", "examples/cmu/reference")
+        >>> result.n_fake, result.weights, 1 < result.times_floor < 3
+        (40, 'lung-colon@1', True)
 
     """
     device = default_device(device)
@@ -136,19 +132,33 @@ def score(
     inside = isinstance(real, str) and real == "weights"
     if inside and real_groups is not None:
         raise RL2Error("The groups of the reference inside the weights are those it was made with; give real images.")
-    found = {"fake": _find(fake, fake_groups)} | ({} if inside else {"real": _find(real, real_groups)})
-    encoder = _encoder(weights, device, [*found["fake"], *found.get("real", [])], inside)
+    found = ({} if inside else {"real": find_sources(real, real_groups)}) | {"fake": find_sources(fake, fake_groups)}
+    encoder = _encoder(weights, device, [one for parts in found.values() for one in parts], inside)
     sides = {"real": encoder.reference_statistics} if inside and encoder else {}
+    looks, foreign = {"real": Look(), "fake": Look()}, None
     for side, parts in found.items():
-        statistics = sides[side] = _measure(parts, encoder, reader, progress, side)
+        watch: list[Watch] = [looks[side].see]
+        if side == "fake" and all(isinstance(one, ImageSource) for one in parts):
+            foreign = Foreign(sides["real"].sums.sum / sides["real"].sums.count, tiled=tile is not None)
+            watch.append(foreign.see)
+        statistics = sides[side] = _measure(parts, encoder, reader, progress, side, watch)
         if len(statistics) < 2:
             raise RL2Error(
                 f"RL2 compares sets of images, but {statistics.source} gave {len(statistics)} {side} image(s) "
                 f"({len(statistics.unreadable)} could not be read); expected at least 2 on each side."
             )
-    _warn_of_different_px(sides["real"], sides["fake"])
+    seen = [*different_px(sides["real"], sides["fake"]), *asymmetries(looks["real"], looks["fake"])]
+    for sentence in seen:
+        warnings.warn(sentence, stacklevel=2)
+    result = compare(sides["real"], sides["fake"])
+    if foreign:
+        result = foreign.add_to(result, sides["real"].sums, sides["fake"].sums)
+    if encoder and encoder.reference:
+        apart = None if inside else spreads_apart(encoder.reference_statistics, sides["real"])
+        result = replace(result, reference=_data(weights), reference_spreads=apart)
     return replace(
-        compare(sides["real"], sides["fake"]),
+        result,
+        warnings=seen,
         settings={
             "tile": tile,
             "scale": scale,
@@ -162,43 +172,10 @@ def score(
     )
 
 
-def _find(source: Source | Sequence[Source], groups: str | Path | None) -> list[Statistics | _Images]:
-    """Everything that can be wrong with sources before an image is read."""
-    found: list[Statistics | _Images] = []
-    several = [source] if isinstance(source, str | Path | Statistics) else list(source)
-    seen: set[str] = set()
-    for one in several:
-        if isinstance(one, Statistics) or is_statistics_file(one):
-            statistics = one if isinstance(one, Statistics) else replace(Statistics.load(one), source=os.fspath(one))
-            sums = digest([], sums_to_tensors(statistics.sums, statistics.groups))
-            if sums in seen:
-                raise RL2Error(f"The statistics {statistics.source} are given twice. Leave them out once.")
-            seen.add(sums)
-            found.append(statistics)
-            continue
-        # An image that two sources have counts once.
-        files = {os.path.realpath(path): path for path in find_images(one)}
-        paths = [path for real, path in files.items() if real not in seen]
-        seen |= files.keys()
-        base = Path(one) if len(several) == 1 and os.path.isdir(one) else Path()
-        found.append(_Images(os.fspath(one), paths, groups_of(groups, paths, base) if groups else None))
-    if not found:
-        raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
-    if groups is not None and all(isinstance(one, Statistics) for one in found):
-        raise RL2Error("The groups of statistics are those they were made with; give groups with images only.")
-    grouped = [one.source for one in found if one.groups is not None]
-    if 0 < len(grouped) < len(found):
-        others = [one.source for one in found if one.groups is None]
-        raise RL2Error(
-            f"{grouped[0]} has groups and {others[0]} has none, so they do not merge. Give all of them groups, or none."
-        )
-    return found
-
-
 def _encoder(
     weights: str | Path | LatentEncoder,
     device: torch.device,
-    found: Sequence[Statistics | _Images],
+    found: Sequence[Statistics | ImageSource],
     inside: bool = False,
 ) -> LatentEncoder | None:
     """The encoder, if there are images or its reference is asked for; statistics alone say which weights they have."""
@@ -213,6 +190,14 @@ def _encoder(
     return encoder
 
 
+def _data(weights: str | Path | LatentEncoder) -> str:
+    """What the reference inside the weights is of: the first words of their card, or else their name."""
+    if isinstance(weights, LatentEncoder):
+        return weights.name
+    loaded = load_weights(weights)
+    return str(loaded.card.get("data") or loaded.name).partition(":")[0]
+
+
 def _statistics(
     encoder: LatentEncoder, latents: Tensor, groups: Sequence[str] | None = None, **described: Any
 ) -> Statistics:
@@ -220,14 +205,15 @@ def _statistics(
 
 
 def _measure(
-    found: Sequence[Statistics | _Images],
+    found: Sequence[Statistics | ImageSource],
     encoder: LatentEncoder | None,
     reader: ImageReader,
     progress: Progress | None,
     side: str,
+    watch: Sequence[Watch] = (),
 ) -> Statistics:
     """Statistics of all that was found, as one."""
-    done, total = 0, sum(len(one.paths) for one in found if isinstance(one, _Images))
+    done, total = 0, sum(len(one.paths) for one in found if isinstance(one, ImageSource))
     before = len(reader.unreadable)
     if progress and total:
         progress(side, 0, total, 0)
@@ -240,7 +226,10 @@ def _measure(
         pending, px = [], set()
         for batch in reader.read(one.paths):
             names = [one.groups[path] for path in batch.paths] if one.groups else None
-            pending.append(_statistics(encoder, encoder(batch.images.to(encoder.device)), names))
+            latents = encoder(batch.images.to(encoder.device))
+            pending.append(_statistics(encoder, latents, names))
+            for see in watch:
+                see(batch, latents)
             px.add(tuple(batch.images.shape[-2:]))
             if len(pending) == PENDING:
                 pending = [Statistics.merge(pending)]
@@ -254,17 +243,6 @@ def _measure(
         raise RL2Error(f"None of the {total} files of {found[0].source} could be read: {reader.unreadable[-1]}")
     merged = Statistics.merge(parts)
     return replace(merged, unreadable=(*merged.unreadable, *reader.unreadable[before:]))
-
-
-def _warn_of_different_px(real: Statistics, fake: Statistics) -> None:
-    px = [side.settings.get("px") for side in (real, fake)]
-    if None not in px and px[0] != px[1]:
-        sizes = (" and ".join(f"{h} x {w}" for h, w in side[:3]) for side in px if side)
-        warnings.warn(
-            "Real and generated images differ in size, {} against {} px. Compare only patches of one size and one "
-            "mpp.".format(*sizes),
-            stacklevel=3,
-        )
 
 
 def default_device(device: str | torch.device | None) -> torch.device:

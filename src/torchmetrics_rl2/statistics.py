@@ -1,7 +1,6 @@
 """Statistics of one side of the distance: add, save, load, compare."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -15,10 +14,12 @@ from torch import Tensor
 from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.floor import times_floor
 from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
+from torchmetrics_rl2.grouping import add_rows, rows_of
 from torchmetrics_rl2.result import RL2Result, if_finite
 from torchmetrics_rl2.tensorfile import digest, read_file, sums_to_tensors, tensors_to_sums, write_file
-from torchmetrics_rl2.uncertainty import LEAST_UNITS, Units, group_units, image_units, uncertainty
+from torchmetrics_rl2.uncertainty import LEAST_UNITS, ROUNDING, Units, group_units, image_units, uncertainty
 
 __all__ = ["Statistics", "compare"]
 
@@ -86,10 +87,10 @@ class Statistics:
         sums = latent_sums(latents, second_moment=groups is None).to("cpu", torch.float64)
         if groups is None:
             return cls(sums, **described)
-        names, rows = _rows([str(name) for name in (groups.tolist() if isinstance(groups, Tensor) else groups)])
+        names, rows = rows_of([str(name) for name in (groups.tolist() if isinstance(groups, Tensor) else groups)])
         each = latents.cpu().double()
         ones = torch.ones(len(each), dtype=torch.int64)
-        return cls(sums, _add_rows([each, each.square().sum(1), ones], rows, len(names)), names, **described)
+        return cls(sums, add_rows([each, each.square().sum(1), ones], rows, len(names)), names, **described)
 
     def __len__(self) -> int:
         return int(self.sums.count)
@@ -128,9 +129,16 @@ class Statistics:
                 )
         groups, names = None, tuple(name for part in parts for name in part.group_names)
         if first.groups is not None:
-            columns = zip(*(_group_values(part.groups) for part in parts if part.groups is not None), strict=True)
-            names, rows = _rows(names)
-            groups = _add_rows([torch.cat(column) for column in columns], rows, len(names))
+            columns = zip(
+                *(
+                    (part.groups.sum, part.groups.square_sum, part.groups.count)
+                    for part in parts
+                    if part.groups is not None
+                ),
+                strict=True,
+            )
+            names, rows = rows_of(names)
+            groups = add_rows([torch.cat(column) for column in columns], rows, len(names))
         sources = dict.fromkeys(source for part in parts for source in part.source.split(", "))
         agreed = {
             key: value for key, value in first.settings.items() if all(p.settings.get(key) == value for p in parts)
@@ -147,6 +155,16 @@ class Statistics:
         if self.groups is None:
             return float(mean_variance(self.sums))
         return self._group_units.mean_variance if len(self.groups.count) > 1 else float("nan")
+
+    @property
+    def spread(self) -> float:
+        """Total variance of the images, the trace of their covariance; NaN where there is but one, or one group."""
+        if (len(self) if self.groups is None else len(self.groups.count)) < 2:
+            return math.nan
+        if self.groups is not None:
+            return self._group_units.spread
+        spread = self.mean_variance * len(self)
+        return 0.0 if spread <= ROUNDING * float(self.sums.square_sum) / len(self) else spread
 
     @property
     def units(self) -> Units | None:
@@ -250,7 +268,10 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
             if any(map(math.isnan, found["spread_interval"])):
                 found["spread_interval"] = None
     for side in (real, fake):
-        _warn_of_a_dominant_group(side)
+        if side.groups is not None and len(side.groups.count) >= LEAST_UNITS:
+            _warn_of_a_dominant_group(side.source, side.groups.count)
+    counts = [(len(side), None if side.groups is None else side.groups.count) for side in (real, fake)]
+    found |= times_floor(float(value), real.mean_variance, real.spread, *counts)
     return RL2Result(
         value=float(value),
         n_real=len(real),
@@ -279,29 +300,10 @@ def check_same_weights(one: Statistics, other: Statistics) -> None:
         )
 
 
-def _warn_of_a_dominant_group(side: Statistics) -> None:
-    share = 0.0 if side.groups is None else float(side.groups.count.max()) / len(side)
-    if share > DOMINANT and side.groups is not None and len(side.groups.count) >= LEAST_UNITS:
+def _warn_of_a_dominant_group(source: str, counts: Tensor) -> None:
+    share = float(counts.max() / counts.sum())
+    if share > DOMINANT:
         rank_zero_warn(
-            f"One of the {len(side.groups.count)} groups of {side.source} has {share:.0%} of its images. Interval and "
-            "p-value lean on it; give groups of similar size."
+            f"One of the {len(counts)} groups of {source} has {share:.0%} of its images. Interval and p-value lean on "
+            "it; give groups of similar size."
         )
-
-
-def is_statistics_file(source: Any) -> bool:
-    """Whether a source is a file of statistics, by its name."""
-    return isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".safetensors")
-
-
-def _rows(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
-    index = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    return tuple(index), torch.tensor([index[name] for name in names])
-
-
-def _group_values(groups: LatentSums) -> tuple[Tensor, Tensor, Tensor]:
-    return groups.sum, groups.square_sum, groups.count
-
-
-def _add_rows(values: Sequence[Tensor], rows: Tensor, count: int) -> LatentSums:
-    total, squares, counts = (value.new_zeros(count, *value.shape[1:]).index_add(0, rows, value) for value in values)
-    return LatentSums(total, squares, counts)

@@ -30,10 +30,12 @@ def test_score_prints_the_value_and_how_far_to_trust_it(rl2, patches, weights_fi
     code, out, err = rl2("score", patches / "bright", "--real", patches / "a", "--weights", weights_file)
     value = score(patches / "bright", patches / "a", weights=encoder).value
     assert code == 0
-    first, second, *_ = out.splitlines()
+    first, second, third, _, fifth = out.splitlines()
     assert first.startswith(f"RL2 {value:.4f} (debiased ")
-    assert second.startswith("95 % interval of the debiased value ")
-    assert second.endswith("assumes independent patches")
+    assert " times what two sets of real images of these sizes score, " in second
+    assert third.startswith("95 % interval of the debiased value ")
+    assert "assumes independent patches" in third
+    assert fifth.startswith("The most foreign 1 % (1 of 8) hold ")
     assert "p-value" not in out
     assert "8 images of" in out
     assert encoder.weights_id[:12] in out
@@ -164,6 +166,21 @@ def test_stats_then_score(rl2, patches, weights_file, tmp_path):
     )
     assert result["p_value"] == pytest.approx(expected.p_value, rel=1e-3)
     assert result["interval"] == pytest.approx(expected.interval, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("default:Generated images")
+def test_what_differs_before_the_network_is_a_warning_and_in_json(rl2, patches, weights_file):
+    options = ("--real", patches / "a", "--weights", weights_file, "--tile", 32)
+    code, _, err = rl2("score", patches / "bright", *options)
+    assert (code, "Warning: Generated images are stained otherwise" in err) == (0, True)
+    result = json.loads(rl2("score", patches / "bright", *options, "--json")[1])
+    assert any("stained otherwise" in sentence for sentence in result["warnings"])
+    assert (len(result["foreign"]), result["withheld"]) == (1, {})
+
+
+def test_without_real_images_a_value_is_no_verdict(rl2, patches, weights_file):
+    *_, last = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()
+    assert last.startswith("This is a distance from the data of the weights, noise, and no verdict")
 
 
 def test_json_without_groups_holds_no_p_value(rl2, patches, weights_file):
