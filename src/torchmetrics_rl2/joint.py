@@ -29,8 +29,6 @@ STEPS = 50  # of an epoch, at most, so that the guards look often where there ar
 TILES = 8  # an epoch takes of an image that is cut
 GREATEST_HELD_OUT = 1000
 LEAST_HELD_OUT = 16
-TRAINED = "trunk.pt"
-CHECKPOINT = "joint.ckpt"
 
 
 class JointTraining(LightningModule):
@@ -104,6 +102,11 @@ class JointTraining(LightningModule):
         sampler: DistributedSampler[Any] = DistributedSampler(
             data, world, self.global_rank, seed=self.flow_settings.seed, drop_last=len(data) >= world
         )
+        if len(sampler) < 2:
+            raise RL2Error(
+                f"Joint training needs 2 patches to fit for every device, but got {len(data)} for {world} devices. "
+                "Give more images, or use fewer devices."
+            )
         sampler.set_epoch(self.current_epoch)
         batch = max(2, self.reader.batch_size // world)
         # The statistics of a remnant would be poor.
@@ -259,19 +262,17 @@ def train_joint(
         KeyboardInterrupt: On Ctrl-C; the run can be resumed.
 
     """
-    trained = run / TRAINED
+    trained = run / "trunk.pt"
     if trained.exists():
         state, history = torch.load(trained, weights_only=True)
     else:
         device = extractor.device
         module = JointTraining(extractor, split.fit, split.stop, reader, flow, settings, progress)
-        checkpoint = ModelCheckpoint(
-            run, Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
-        )
+        checkpoint = ModelCheckpoint(run, "joint", save_on_train_epoch_end=True, enable_version_counter=False)
         run_trainer(
             module,
             [checkpoint],
-            run / CHECKPOINT,
+            run / "joint.ckpt",
             settings.max_epochs,
             (accelerator, devices, num_nodes),
             limit_train_batches=STEPS,
