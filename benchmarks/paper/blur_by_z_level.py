@@ -5,8 +5,8 @@
 
 STACK is a folder with one subfolder a z-level, whose names end in the level (-8 ... 7, z-8 ... z7, level_0 ...), or,
 with ``--levels``, a folder of images: FILE is a CSV with the columns ``path`` and ``level``, or one of FocusLiteNN's
-lists for FocusPath, which have no header, a name first and the level last. Names are matched without their ending, as
-those lists say .tif of files that are .png.
+lists for FocusPath, which have no header, a name first and the level last, with commas or a space between. Names are
+matched without their ending, as those lists say .tif of files that are .png.
 
 ``--simulate`` needs no download: clean patches are blurred with a disc whose radius grows by ``--radius`` px a level,
 at 16 levels, -8 to 7, as many as FocusPath has. With ``--asymmetry 1.2`` the blur below focus is 1.2 times that
@@ -58,7 +58,7 @@ def levels_of_file(stack: Path, file: Path) -> dict[float, list[Path]]:
     """Files of each level that a CSV, or a list of FocusLiteNN, assigns to them."""
     by_name = {name: path for path in find_images(stack) for name in (_name(path.relative_to(stack)), path.stem)}
     with file.open(newline="", encoding="utf-8-sig") as lines:
-        rows = [row for row in csv.reader(lines) if row]
+        rows = [row if len(row) > 1 else row[0].rsplit(None, 1) for row in csv.reader(lines) if row]
     columns = (0, -1)
     if rows and {"path", "level"} <= set(rows[0]):
         columns = (rows[0].index("path"), rows[0].index("level"))
