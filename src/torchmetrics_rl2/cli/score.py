@@ -50,7 +50,8 @@ def score(
 
     Compare only values of the same weights and reference, at the same number of patches: small sets score higher. The
     debiased value is free of that, and has a 95 % interval; below 0, the sets are no further apart than chance makes
-    them. A multiple of 1 is what two sets of real images of these sizes score. Patches of one slide resemble each other: say which belong together with --real-groups and --fake-groups.
+    them. A multiple of 1 is what two sets of real images of these sizes score. Patches of one slide resemble each
+    other: say which belong together with --real-groups and --fake-groups.
 
     rl2 score generated/ --real slides/ --real-groups parent --fake-groups file
 
