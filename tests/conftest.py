@@ -69,7 +69,7 @@ def weights() -> Weights:
         flow.state_dict(),
         reference_of(flow, features),
         {"data": "noise", "licence": "CC0-1.0"},
-        "random@1",
+        name="random@1",
     )
 
 

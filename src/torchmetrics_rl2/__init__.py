@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torchmetrics_rl2.audit_result import AuditResult
+    from torchmetrics_rl2.auditing import audit
     from torchmetrics_rl2.encoder import LatentEncoder
     from torchmetrics_rl2.errors import RL2Error
     from torchmetrics_rl2.metric import ResNetL2
@@ -15,12 +17,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AuditResult",
     "LatentEncoder",
     "RL2Error",
     "RL2Result",
     "ResNetL2",
     "Statistics",
     "__version__",
+    "audit",
     "compare",
     "compute_statistics",
     "list_weights",
@@ -28,11 +32,13 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AuditResult": "audit_result",
     "LatentEncoder": "encoder",
     "RL2Error": "errors",
     "RL2Result": "result",
     "ResNetL2": "metric",
     "Statistics": "statistics",
+    "audit": "auditing",
     "compare": "statistics",
     "compute_statistics": "scoring",
     "list_weights": "weights",

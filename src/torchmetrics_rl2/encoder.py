@@ -1,7 +1,7 @@
 """From pixels to latents: preprocessing, ResNet-18 and flow in one frozen module."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP, log_likelihood
+from torchmetrics_rl2.pooling import StagePooling
 from torchmetrics_rl2.statistics import Statistics
 from torchmetrics_rl2.weights import Preprocessing, Reference, Weights, load_weights
 from torchmetrics_rl2.weights.file import REFERENCE_SCORES, empty_trunk
@@ -52,7 +53,7 @@ class _Frozen(nn.Module):
 
 
 class FeatureExtractor(_Frozen):
-    """Preprocessing, ResNet-18 trunk and global average pooling (Eq. 1 of the RL2 paper).
+    """Preprocessing, ResNet-18 trunk and global average pooling (Eq. 1 of the RL2 paper), or pooling of all stages.
 
     As input to ``forward`` the extractor accepts
 
@@ -66,6 +67,7 @@ class FeatureExtractor(_Frozen):
     Args:
         preprocessing: What happens to pixels first.
         state_dict: State dict of a torchvision ResNet-18 without its classifier.
+        pooling: Tensors of :class:`~torchmetrics_rl2.pooling.StagePooling`; without any, the last stage is averaged.
 
     """
 
@@ -73,7 +75,9 @@ class FeatureExtractor(_Frozen):
     std: Tensor
     num_features = 512
 
-    def __init__(self, preprocessing: Preprocessing, state_dict: dict[str, Tensor]) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, state_dict: dict[str, Tensor], pooling: Mapping[str, Tensor] | None = None
+    ) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         for name in ("mean", "std"):
@@ -86,6 +90,7 @@ class FeatureExtractor(_Frozen):
         }
         self.trunk.load_state_dict(single, assign=True)
         self.trunk.to(memory_format=torch.channels_last)
+        self.pooling = StagePooling(pooling) if pooling else None
         self.requires_grad_(False)
         self.train(False)
 
@@ -100,7 +105,8 @@ class FeatureExtractor(_Frozen):
         self.trunk.eval()  # model.apply(lambda m: m.train()) passes by train() above
         pixels = images.to(self.dtype) if images.dtype == torch.uint8 else _to_8_bit(images, self.dtype)
         pixels = (pixels / 255 - self.mean) / self.std
-        features: Tensor = self.trunk(pixels.contiguous(memory_format=torch.channels_last))
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.pooling(self.trunk, pixels) if self.pooling else self.trunk(pixels)
         return features
 
 
@@ -143,7 +149,7 @@ class LatentEncoder(_Frozen):
         self.name = weights.name
         self.weights_id = weights.weights_id
         self.reference = weights.reference
-        self.features = FeatureExtractor(weights.preprocessing, dict(weights.trunk))
+        self.features = FeatureExtractor(weights.preprocessing, dict(weights.trunk), weights.pooling)
         self.flow = RealNVP(**weights.flow_config)
         self.flow.load_state_dict(dict(weights.flow))
         self._sizes_warned_of: set[tuple[int, int]] = set()

@@ -55,9 +55,10 @@ def read_file(
         version = header["format_version"]
     except (KeyError, ValueError, RecursionError) as error:
         raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
-    if version != format_version:
+    if version not in range(1, format_version + 1):
+        readable = f"1 to {format_version}" if format_version > 1 else "1"
         raise RL2Error(
-            f"{path} has format version {version!r}, but this torchmetrics-rl2 reads {format_version}. "
+            f"{path} has format version {version!r}, but this torchmetrics-rl2 reads {readable}. "
             "Upgrade with 'pip install -U torchmetrics-rl2'."
         )
     return header, tensors

@@ -3,7 +3,7 @@
 import typer
 
 from torchmetrics_rl2 import __version__
-from torchmetrics_rl2.cli import fit, score, stats, weights
+from torchmetrics_rl2.cli import audit, fit, score, stats, weights
 from torchmetrics_rl2.cli.output import fail
 from torchmetrics_rl2.errors import RL2Error
 
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("score")(score.score)
 app.command("stats")(stats.stats)
 app.command("fit")(fit.fit)
+app.command("audit")(audit.audit)
 app.command("weights")(weights.weights)
 
 

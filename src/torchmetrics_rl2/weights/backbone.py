@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
 
@@ -26,12 +26,14 @@ class Backbone:
         name: Where it came from.
         preprocessing: What it expects of pixels.
         state_dict: Under torchvision's keys.
+        pooling: Tensors of :class:`~torchmetrics_rl2.pooling.StagePooling`; empty where the last stage is averaged.
 
     """
 
     name: str
     preprocessing: Preprocessing
     state_dict: Mapping[str, Tensor]
+    pooling: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def load_backbone(source: str | Path) -> Backbone:
@@ -59,7 +61,7 @@ def load_backbone(source: str | Path) -> Backbone:
     if state_dict is not None:
         return Backbone(path.name, Preprocessing(), _trunk(state_dict, str(path)))
     weights = load_weights(source)
-    return Backbone(weights.name, weights.preprocessing, weights.trunk)
+    return Backbone(weights.name, weights.preprocessing, weights.trunk, weights.pooling)
 
 
 def _state_dict(path: Path) -> Mapping[str, Tensor] | None:

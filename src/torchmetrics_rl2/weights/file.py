@@ -13,11 +13,12 @@ from torchvision.models import resnet18
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.functional import LatentSums
+from torchmetrics_rl2.pooling import STAGE_STATISTICS
 from torchmetrics_rl2.tensorfile import digest, read_file, sums_to_tensors, tensors_to_sums, write_file
 
 __all__ = ["FORMAT_VERSION", "Preprocessing", "Reference", "Weights", "read_weights", "write_weights"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER = "torchmetrics-rl2"
 HINT = "'rl2 weights' shows known names; 'rl2 fit IMAGES --backbone FILE' makes weights of a ResNet-18 state dict."
 REFERENCE_SCORES = 2000
@@ -68,6 +69,8 @@ class Weights:
         flow: Its state dict.
         reference: Real images to measure distances from, if any.
         card: What a person should know: data, licence, citation, how the flow was fitted.
+        pooling: Tensors of :class:`~torchmetrics_rl2.pooling.StagePooling`, half or single precision, since format
+            version 2; empty where the last stage is averaged.
         name: What the weights were asked for by, with version.
 
     """
@@ -78,19 +81,20 @@ class Weights:
     flow: Mapping[str, Tensor] = field(repr=False)
     reference: Reference | None = field(default=None, repr=False)
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    pooling: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     name: str = "unnamed"
 
     @property
     def trunk_id(self) -> str:
-        """sha256 over normalisation and trunk: which features these are."""
+        """sha256 over normalisation, trunk and pooling: which features these are."""
         normalisation = [self.preprocessing.mean, self.preprocessing.std]
-        return digest(normalisation, {"trunk." + key: value for key, value in self.trunk.items()})
+        return digest(normalisation, _prefixed("trunk", self.trunk) | _prefixed("pooling", self.pooling))
 
     @property
     def weights_id(self) -> str:
         """sha256 over preprocessing, trunk and flow: which latents these are."""
-        tensors = {"flow." + key: value for key, value in self.flow.items()}
-        return digest([self.trunk_id, asdict(self.preprocessing), dict(self.flow_config)], tensors)
+        described = [self.trunk_id, asdict(self.preprocessing), dict(self.flow_config)]
+        return digest(described, _prefixed("flow", self.flow))
 
 
 def empty_trunk() -> nn.Module:
@@ -138,15 +142,17 @@ def write_weights(weights: Weights, path: str | Path) -> None:
     """
     path = Path(path)
     header = {
-        "format_version": FORMAT_VERSION,
+        # What an older version of the package can read, it should.
+        "format_version": FORMAT_VERSION if weights.pooling else 1,
         "weights_id": weights.weights_id,
         "reference_sha256": _reference_digest(weights.reference),
         "preprocessing": asdict(weights.preprocessing),
         "flow": dict(weights.flow_config),
         "card": dict(weights.card),
     }
-    tensors = {"trunk." + key: value for key, value in weights.trunk.items()}
-    tensors |= {"flow." + key: value for key, value in weights.flow.items()}
+    tensors = (
+        _prefixed("trunk", weights.trunk) | _prefixed("pooling", weights.pooling) | _prefixed("flow", weights.flow)
+    )
     tensors |= _reference_tensors(weights.reference)
     write_file(path, HEADER, header, tensors, read_weights)
 
@@ -168,15 +174,15 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
     _check_flow_size(path, header["flow"], tensors)
     flow = RealNVP(**header["flow"]).state_dict()
     trunk = empty_trunk().state_dict()
-    expected = {f"trunk.{key}": value for key, value in trunk.items()}
-    expected |= {f"flow.{key}": value for key, value in flow.items()}
+    pooling = _empty_pooling() if any(key.startswith("pooling.") for key in tensors) else {}
+    expected = _prefixed("trunk", trunk) | _prefixed("flow", flow) | _prefixed("pooling", pooling)
     names = {key for key in tensors if not key.startswith("reference.")}
     if names != set(expected):
         wrong = sorted(names ^ set(expected))
         raise RL2Error(f"{path} has missing or unknown tensors: {', '.join(wrong[:3])} ({len(wrong)} in all).")
     for key, value in expected.items():
         got = tensors[key]
-        floats = (torch.float16, torch.float32) if key.startswith("trunk.") else (torch.float32,)
+        floats = (torch.float32,) if key.startswith("flow.") else (torch.float16, torch.float32)
         allowed = floats if value.is_floating_point() else (torch.int64,)
         if got.shape != value.shape or got.dtype not in allowed:
             raise RL2Error(
@@ -199,8 +205,18 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
         flow={key: tensors[f"flow.{key}"] for key in flow},
         reference=reference,
         card=header["card"],
+        pooling={key: tensors[f"pooling.{key}"] for key in pooling},
         name=str(path),
     )
+
+
+def _prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}.{key}": value for key, value in tensors.items()}
+
+
+def _empty_pooling() -> dict[str, Tensor]:
+    shapes = {"mean": (STAGE_STATISTICS,), "matrix": (STAGE_STATISTICS, 512)}
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
 def _check_flow_size(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -232,7 +248,7 @@ def _reference_tensors(reference: Reference | None) -> dict[str, Tensor]:
     if reference is None:
         return {}
     tensors = sums_to_tensors(reference.sums, reference.groups) | {"scores": reference.scores}
-    return {f"reference.{key}": value for key, value in tensors.items()}
+    return _prefixed("reference", tensors)
 
 
 def _reference_digest(reference: Reference | None) -> str:

@@ -1,0 +1,154 @@
+"""Power and level, foreign images, lost diversity and domain: what an audit measures beside the ladders."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from torchmetrics_rl2.audit_result import Diversity, Foreign, Power
+from torchmetrics_rl2.audit_subject import Measured, Meter, Subject
+from torchmetrics_rl2.degradations import degrade
+from torchmetrics_rl2.encoder import LatentEncoder
+from torchmetrics_rl2.functional import resnet_l2, squash
+from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.statistics import Statistics, compare
+
+__all__ = ["diversity", "domain", "foreign_images", "power"]
+
+SIZES = (25, 40, 50, 100)
+REPEATS = 200
+REPEATED = 10
+LEAST_FOR_SHARES = 40
+FOREIGN = 10
+
+
+def power(
+    subject: Subject, clean: Tensor, weakest: Mapping[str, Tensor], seed: int, withheld: list[str]
+) -> list[Power]:
+    """Level and power of the test, of units drawn without replacement, no unit on both sides.
+
+    Args:
+        subject: The images.
+        clean: Their latents, ``(N, d)``.
+        weakest: Latents of the same images at the weakest rung of some ladders, by name.
+        seed: Of the draws.
+        withheld: Where to say what these images are too few for.
+
+    """
+    names = sorted(set(subject.units))
+    rows = {name: [i for i, unit in enumerate(subject.units) if unit == name] for name in names}
+    found = []
+    for n in SIZES:
+        if 2 * n > len(names):
+            withheld.append(f"power at {n} against {n}: {len(names)} units, {2 * n} are needed")
+            continue
+        rejected = dict.fromkeys(["clean", *weakest], 0)
+        generator = Generator().manual_seed(seed)
+        for _ in range(REPEATS):
+            drawn = [names[i] for i in torch.randperm(len(names), generator=generator)[: 2 * n].tolist()]
+            real, other = ([i for name in side for i in rows[name]] for side in (drawn[:n], drawn[n:]))
+            sets = {"clean": clean, **weakest}
+            reference = _statistics(subject, clean, real)
+            for name, latents in sets.items():
+                p_value = compare(reference, _statistics(subject, latents, other)).p_value
+                rejected[name] += p_value is not None and p_value < 0.05
+        shares = {name: count / REPEATS for name, count in rejected.items()}
+        found.append(Power(n, REPEATS, shares.pop("clean"), shares))
+    return found
+
+
+def _statistics(subject: Subject, latents: Tensor, rows: list[int]) -> Statistics:
+    groups = [subject.units[i] for i in rows] if subject.groups else None
+    return Statistics.of_latents(latents[rows], groups)
+
+
+def foreign_images(
+    encoder: LatentEncoder,
+    subject: Subject,
+    clean: Measured,
+    source: str | Path | None,
+    reader: ImageReader,
+    seed: int,
+    withheld: list[str],
+) -> Foreign | None:
+    """Mix about 1 % of images that do not belong into the second half, many times over."""
+    first, second = clean.latents[~subject.second], clean.latents[subject.second]
+    if len(second) < LEAST_FOR_SHARES:
+        withheld.append(f"foreign images: {len(second)} images in a half, {LEAST_FOR_SHARES} are needed")
+        return None
+    if source is None:
+        strangers = degrade(subject.images[subject.second][:FOREIGN], "pen", 0.5, seed)
+        described = "inked by the widest pen stroke"
+    else:
+        batches = list(reader.read(find_images(source)[:FOREIGN]))
+        strangers = torch.cat([batch.images for batch in batches])[:FOREIGN]
+        described = os.fspath(source)
+    meter = Meter(encoder, None, 0)
+    mixed_in = meter.measure(strangers)
+    blurred = meter.measure(degrade(subject.images[subject.second], "gaussian blur", 0.25, seed))
+    radius = _radius(encoder, first)
+    count = max(1, round(len(second) / 100))
+    plain, robust, named = [], [], []
+    likelihood = clean.likelihood[subject.second]
+    for start in range(0, len(strangers) - count + 1, count):
+        rows = slice(start, start + count)
+        mixed = torch.cat([second[count:], mixed_in.latents[rows]])
+        plain.append(float(resnet_l2(first, mixed)))
+        robust.append(float(resnet_l2(squash(first, radius), squash(mixed, radius))))
+        threshold = torch.cat([likelihood[count:], mixed_in.likelihood[rows]]).sort().values[count - 1]
+        named.append(float((mixed_in.likelihood[rows] <= threshold).double().mean()))
+    squashed = [squash(latents, radius) for latents in (first, second, blurred.latents)]
+    base = float(resnet_l2(squashed[0], squashed[1]))
+    return Foreign(
+        source=described,
+        share=count / len(second),
+        plain=float(np.mean(plain)) / float(resnet_l2(first, second)),
+        robust=float(np.mean(robust)) / base,
+        blur=float(resnet_l2(squashed[0], squashed[2])) / base,
+        named=float(np.mean(named)),
+    )
+
+
+def _radius(encoder: LatentEncoder, latents: Tensor) -> float:
+    """The norm that 99 % of held-out real latents stay below."""
+    norms = encoder.reference.scores[:, 1] if encoder.reference else latents.norm(dim=1)
+    return float(norms.cpu().quantile(0.99))
+
+
+def diversity(subject: Subject, clean: Tensor, seed: int, withheld: list[str]) -> Diversity | None:
+    """Spread ratios of ten repeated images, and of clean halves."""
+    names = sorted(set(subject.units))
+    if len(names) < 4 * REPEATED:
+        withheld.append(f"lost diversity: {len(names)} units, {4 * REPEATED} are needed")
+        return None
+    latents = clean.double().numpy()
+    units = np.array(subject.units)
+    draws = np.random.default_rng(seed)
+    null, repeated = [], []
+    for _ in range(REPEATS):
+        order = draws.permutation(names)
+        others = np.isin(units, order[: len(order) // 2])
+        null.append(_spread(latents[~others]) / _spread(latents[others]))
+        chosen = [draws.choice(np.flatnonzero(units == name)) for name in order[-REPEATED:]]
+        repeated.append(_spread(latents[chosen]) * (1 - 1 / REPEATED) / _spread(latents[others]))
+    low, high = np.quantile(null, [0.025, 0.975])
+    return Diversity(float(np.mean(repeated)), (float(low), float(high)), float(np.mean(np.array(repeated) < low)))
+
+
+def _spread(latents: NDArray[np.float64]) -> float:
+    return float(latents.var(0, ddof=1).sum())
+
+
+def domain(encoder: LatentEncoder, latents: Tensor) -> float | None:
+    """RL2 from the reference inside, in multiples of what as many images of its own would score on average."""
+    if encoder.reference is None:
+        return None
+    inside = encoder.reference_statistics
+    ours = Statistics.of_latents(latents, weights=encoder.name, weights_id=encoder.weights_id)
+    floor = math.sqrt(inside.mean_variance * (1 + len(inside) / len(latents)))
+    return compare(inside, ours).value / floor

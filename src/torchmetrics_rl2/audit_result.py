@@ -1,0 +1,290 @@
+"""What an audit found, in numbers and in sentences."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any
+
+from scipy.stats import spearmanr
+
+__all__ = ["AuditResult", "Diversity", "Foreign", "LadderResult", "Power", "Rung"]
+
+RISE = 1.1
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Response to one strength of a ladder.
+
+    Args:
+        strength: As :func:`~torchmetrics_rl2.degradations.degrade` takes it.
+        amount: The same in the unit of the ladder.
+        value: RL2 of the damaged half from the clean other half.
+        debiased: The same without what small sets add.
+        interval: 95 % interval of the debiased value; ``None`` with fewer than four units a half.
+        p_value: Of the test that the damaged half is like the clean one; ``None`` likewise.
+        auc: Probability that a damaged patch is less likely than a clean one under the flow.
+        auc_gaussian: The same for one Gaussian on the same features, fitted to the other half.
+        auc_handmade: The same for one Gaussian on fifteen hand-made statistics.
+
+    """
+
+    strength: float
+    amount: float
+    value: float
+    debiased: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+    auc: float
+    auc_gaussian: float
+    auc_handmade: float
+
+
+@dataclass(frozen=True)
+class LadderResult:
+    """Response to one ladder, or to one direction of a signed ladder.
+
+    Args:
+        number: Number of the ladder.
+        name: Name of the ladder, with ``+`` or ``-`` if it is signed.
+        family: Its family.
+        unit: Of its amounts.
+        visible: The amount from which a person clearly sees the damage.
+        clean: RL2 of the two clean halves.
+        clean_interval: 95 % interval of its debiased value.
+        rungs: Weakest first.
+
+    """
+
+    number: int
+    name: str
+    family: str
+    unit: str
+    visible: float
+    clean: float
+    clean_interval: tuple[float, float] | None
+    rungs: Sequence[Rung]
+
+    @property
+    def rho(self) -> float:
+        """Spearman's rank correlation of strength and RL2, the clean halves included."""
+        values = [self.clean, *(rung.value for rung in self.rungs)]
+        return float(spearmanr(range(len(values)), values).statistic)
+
+    @property
+    def reach(self) -> float:
+        """The largest RL2 in multiples of that of the clean halves."""
+        return max(rung.value for rung in self.rungs) / self.clean
+
+    @property
+    def noticed_from(self) -> float | None:
+        """Weakest amount that the test notices at 95 %, and all stronger ones too."""
+        weakest = None
+        for rung in reversed(self.rungs):
+            if rung.p_value is None or rung.p_value >= 0.05 or rung.value <= self.clean:
+                break
+            weakest = rung.amount
+        return weakest
+
+    @property
+    def at_visible(self) -> Rung:
+        """The rung from which a person clearly sees the damage."""
+        return min(self.rungs, key=lambda rung: abs(rung.amount - self.visible))
+
+    @property
+    def verdict(self) -> str:
+        """One of four words.
+
+        - ``inverts``: the interval of a rung lies below that of a weaker one, or of the clean halves
+        - ``blind``: the strongest rung is not noticed at 95 %
+        - ``saturates``: the strongest rung scores less than 1.1 times the one before
+        - ``notices``: none of these
+        """
+        intervals = [self.clean_interval, *(rung.interval for rung in self.rungs)]
+        for i, weaker in enumerate(intervals):
+            if weaker and any(stronger and stronger[1] < weaker[0] for stronger in intervals[i + 1 :]):
+                return "inverts"
+        if self.noticed_from is None:
+            return "blind"
+        return "saturates" if self.rungs[-1].value < RISE * self.rungs[-2].value else "notices"
+
+    def to_dict(self) -> dict[str, Any]:
+        """With what follows from the numbers."""
+        return asdict(self) | {
+            "rho": self.rho,
+            "reach": self.reach,
+            "noticed_from": self.noticed_from,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class Power:
+    """Share of tests that reject, of sets drawn from the images, against as many other ones.
+
+    Args:
+        n: Units a side.
+        repeats: Tests.
+        level: Share rejected at 5 % where both sides are clean: 0.05 is right.
+        power: Share rejected where one side is damaged, by ladder and amount.
+
+    """
+
+    n: int
+    repeats: int
+    level: float
+    power: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Effect of a few foreign images in a set.
+
+    Args:
+        source: Where they came from.
+        share: Their share of the set.
+        plain: RL2 of the set in multiples of RL2 without them.
+        robust: The same with latents squashed beyond the norm of all but 1 % of real ones.
+        blur: What blur of 1 px of all images does to the robust value, in the same multiples.
+        named: Share of the foreign images that are the least likely ones of the set.
+
+    """
+
+    source: str
+    share: float
+    plain: float
+    robust: float
+    blur: float
+    named: float
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """What ten images, repeated to fill a set, do to the spread ratio.
+
+    Args:
+        ratio: Spread of the repeated images over that of the others, mean over draws.
+        null: 95 % of the ratios of clean halves of the same sizes.
+        noticed: Share of draws whose ratio is below that.
+
+    """
+
+    ratio: float
+    null: tuple[float, float]
+    noticed: float
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What a set of weights can and cannot notice, on images that it has not met.
+
+    Args:
+        weights: Name with version, or path.
+        weights_id: Which latents these are.
+        images: Where the images came from.
+        n: Images used.
+        units: Independent units among them: groups, or files.
+        px: Side of the images.
+        clean: RL2 between two clean halves that share no unit.
+        clean_debiased: The same without what small sets add.
+        domain: RL2 of the images from the reference inside the weights, in multiples of what as many of its own images
+            would score; ``None`` without a reference.
+        ladders: Response to each ladder.
+        power: Power and level by number of units.
+        foreign: Effect of foreign images.
+        diversity: Effect of repeated images.
+        withheld: Claims that these images are too few for.
+        settings: How images were read and drawn.
+        versions: Of what the numbers depend on.
+
+    """
+
+    weights: str
+    weights_id: str
+    images: str
+    n: int
+    units: int
+    px: int
+    clean: float
+    clean_debiased: float
+    domain: float | None
+    ladders: Sequence[LadderResult]
+    power: Sequence[Power]
+    foreign: Foreign | None
+    diversity: Diversity | None
+    withheld: Sequence[str]
+    settings: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def families(self) -> dict[str, tuple[float, float, float]]:
+        """Mean AUC of each family at clearly visible strengths: flow, Gaussian, hand-made."""
+        names = dict.fromkeys(ladder.family for ladder in self.ladders)
+        rungs = {name: [one.at_visible for one in self.ladders if one.family == name] for name in names}
+        return {
+            name: (fmean(r.auc for r in ours), fmean(r.auc_gaussian for r in ours), fmean(r.auc_handmade for r in ours))
+            for name, ours in rungs.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``rl2 audit --json`` prints it."""
+        shown = asdict(self) | {"ladders": [ladder.to_dict() for ladder in self.ladders]}
+        keys = ("flow", "gaussian", "handmade")
+        shown["families"] = {name: dict(zip(keys, aucs, strict=True)) for name, aucs in self.families().items()}
+        return shown
+
+    def summary(self) -> dict[str, Any]:
+        """The little that goes into a weights file."""
+        verdicts: dict[str, list[str]] = {}
+        for ladder in self.ladders:
+            verdicts.setdefault(ladder.verdict, []).append(ladder.name)
+        return {
+            "images": self.images,
+            "n": self.n,
+            "units": self.units,
+            "verdicts": verdicts,
+            "auc": {name: round(aucs[0], 3) for name, aucs in self.families().items()},
+            "versions": self.versions,
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"Audit of {self.weights} ({self.weights_id[:12]}): {self.n} images, {self.units} units, of {self.images}",
+            f"Two clean halves are RL2 {self.clean:.3f} apart (debiased {self.clean_debiased:.3f}); reach is in "
+            "multiples of that",
+            "",
+            f"{'':3}{'ladder':18}{'verdict':>10}{'noticed from':>14} {'unit':20}{'rho':>5}{'reach':>8}"
+            f"{'AUC at':>10}{'flow':>6}{'Gauss':>6}{'hand':>6}",
+        ]
+        for ladder in self.ladders:
+            rung, weakest = ladder.at_visible, ladder.noticed_from
+            shown = "-" if weakest is None else f"{weakest:.3g}"
+            lines.append(
+                f"{ladder.number:2} {ladder.name:18}{ladder.verdict:>10}{shown:>14} {ladder.unit:20}{ladder.rho:5.2f}"
+                f"{ladder.reach:8.1f}{rung.amount:10.3g}{rung.auc:6.2f}{rung.auc_gaussian:6.2f}{rung.auc_handmade:6.2f}"
+            )
+        lines.append("")
+        for name, (flow, gaussian, handmade) in self.families().items():
+            lines.append(f"   mean AUC, {name:14}{flow:.3f}   Gaussian {gaussian:.3f}   hand-made {handmade:.3f}")
+        lines.append("")
+        for power in self.power:
+            shares = "".join(f", {name} {share:.0%}" for name, share in power.power.items())
+            lines.append(
+                f"{power.n} against {power.n}, of {power.repeats} tests reject: clean {power.level:.1%}{shares}"
+            )
+        if self.foreign:
+            lines.append(
+                f"{self.foreign.share:.1%} foreign images ({self.foreign.source}): RL2 x {self.foreign.plain:.2f}, "
+                f"robust value x {self.foreign.robust:.2f} (blur of 1 px of all: x {self.foreign.blur:.2f}); "
+                f"{self.foreign.named:.0%} of them are named as the least likely"
+            )
+        if self.diversity:
+            low, high = self.diversity.null
+            lines.append(
+                f"Ten images repeated: spread ratio {self.diversity.ratio:.3f}, clean halves {low:.3f} to {high:.3f}; "
+                f"noticed in {self.diversity.noticed:.0%} of draws"
+            )
+        if self.domain is not None:
+            lines.append(
+                f"These images are {self.domain:.1f} times as far from the reference inside as its own would be"
+            )
+        return "\n".join([*lines, *(f"Withheld: {claim}" for claim in self.withheld)])

@@ -1,0 +1,183 @@
+"""The images of an audit: what they are, which unit each is of, in which half, and what the weights make of them."""
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop
+
+from torchmetrics_rl2.encoder import LatentEncoder, exact_arithmetic
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.flow import log_likelihood
+from torchmetrics_rl2.handmade import handmade_statistics
+from torchmetrics_rl2.images import ImageReader, Progress, find_images
+from torchmetrics_rl2.splitting import groups_of
+
+__all__ = ["LEAST_IMAGES", "Measured", "Meter", "Subject"]
+
+LEAST_IMAGES = 8
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of images, one row an image.
+
+    Args:
+        features: ``(N, 512)``.
+        handmade: Fifteen statistics, ``(N, 15)``.
+        latents: ``(N, 512)``.
+        likelihood: Log-likelihood under the flow, ``(N,)``, in nats.
+
+    """
+
+    features: Tensor
+    handmade: Tensor
+    latents: Tensor
+    likelihood: Tensor
+
+
+class Meter:
+    """Encodes images, and reports how far the audit is.
+
+    Args:
+        encoder: The weights.
+        progress: Whom to tell, if anybody.
+        total: Steps in all.
+
+    """
+
+    def __init__(self, encoder: LatentEncoder, progress: Progress | None, total: int) -> None:
+        self.encoder, self.progress, self.done, self.total = encoder, progress, 0, total
+
+    def measure(self, images: Tensor) -> Measured:
+        """One step: all that is to be known of uint8 images ``(N, 3, H, W)``."""
+        parts = []
+        for batch in torch.split(images, BATCH):
+            on_device = batch.to(self.encoder.device)
+            features = self.encoder.features(on_device)
+            with exact_arithmetic(self.encoder.device):
+                latents, log_det = self.encoder.flow(features)
+                handmade = handmade_statistics(on_device.float() / 255)
+                values = features, handmade, latents, log_likelihood(latents, log_det)
+            parts.append([value.cpu() for value in values])
+            self._tell(len(batch))
+        self.done += 1
+        self._tell(0)
+        return Measured(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _tell(self, images: int) -> None:
+        if self.progress:
+            self.progress("audit", self.done, self.total, images)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The images of an audit.
+
+    Args:
+        images: uint8 ``(N, 3, H, W)``.
+        units: Which independent unit each is of.
+        second: Which are in the second of two halves that share no unit, ``(N,)`` bool.
+        fields: The middle of larger fields of the same files, twice the side, where there are any.
+
+    """
+
+    images: Tensor
+    units: Sequence[str]
+    second: Tensor
+    fields: "Subject | None" = None
+
+    @classmethod
+    def read(
+        cls, source: str | Path, groups: str | Path | None, reader: ImageReader, limit: int, seed: int
+    ) -> "Subject":
+        """Draw at most so many images of a source.
+
+        Args:
+            source: A folder, a glob or a text file of paths.
+            groups: ``"parent"``, ``"file"`` or a CSV; by default files are the units.
+            reader: How images are read.
+            limit: How many images at most.
+            seed: Of the draw and of the halves.
+
+        Raises:
+            RL2Error: If there are too few images or units, or they differ in size.
+
+        """
+        paths = find_images(source)
+        base = Path(source) if os.path.isdir(source) else Path()
+        named = groups_of(groups or "file", paths, base)
+        drawn = sorted(random.Random(seed).sample(paths, min(limit, len(paths))))
+        images, files = _read(reader, drawn)
+        keep = sorted(random.Random(seed).sample(range(len(images)), min(limit, len(images))))
+        units = [named[files[i]] for i in keep]
+        if len(keep) < LEAST_IMAGES or len(set(units)) < 2:
+            raise RL2Error(
+                f"An audit needs at least {LEAST_IMAGES} images of at least two units, but {source} has {len(keep)} of "
+                f"{len(set(units))}."
+            )
+        second = second_half(units, seed)
+        in_second = dict(zip(units, second.tolist(), strict=True))
+        fields = _fields(reader, list(dict.fromkeys(files[i] for i in keep)), len(keep), images.shape[-1])
+        if fields is None:
+            return cls(images[keep], units, second)
+        of_fields = [named[path] for path in fields[1]]
+        larger = cls(fields[0], of_fields, torch.tensor([in_second[unit] for unit in of_fields]))
+        return cls(images[keep], units, second, larger)
+
+    @property
+    def groups(self) -> Sequence[str] | None:
+        """The units, if one of them has more than one image."""
+        return self.units if len(set(self.units)) < len(self.units) else None
+
+    @property
+    def units_in_half(self) -> int:
+        """Units of the half that has fewer."""
+        halves = {(unit, bool(half)) for unit, half in zip(self.units, self.second, strict=True)}
+        return min(sum(half == side for _, half in halves) for side in (False, True))
+
+    def middle(self, px: int) -> Tensor:
+        """The middle of the images."""
+        cropped: Tensor = center_crop(self.images, [px, px])
+        return cropped
+
+
+def second_half(units: Sequence[str], seed: int) -> Tensor:
+    """Which images are in the second of two halves of about one size that share no unit, ``(N,)`` bool."""
+    counts = dict.fromkeys(sorted(set(units)), 0)
+    for unit in units:
+        counts[unit] += 1
+    names = list(counts)
+    random.Random(seed).shuffle(names)
+    sizes, second = [0, 0], set()
+    for name in sorted(names, key=lambda name: -counts[name]):
+        side = int(sizes[1] < sizes[0])
+        sizes[side] += counts[name]
+        if side:
+            second.add(name)
+    return torch.tensor([unit in second for unit in units])
+
+
+def _read(reader: ImageReader, paths: Sequence[Path]) -> tuple[Tensor, list[Path]]:
+    batches = list(reader.read(paths))
+    sizes = sorted({tuple(batch.images.shape[-2:]) for batch in batches})
+    if len(sizes) != 1:
+        shown = " and ".join(f"{width} x {height}" for height, width in sizes[:3]) or "no images that can be read"
+        raise RL2Error(f"An audit needs images of one size, but got {shown} px. Cut tiles, with --tile.")
+    return torch.cat([batch.images for batch in batches]), [path for batch in batches for path in batch.paths]
+
+
+def _fields(reader: ImageReader, paths: Sequence[Path], count: int, px: int) -> tuple[Tensor, list[Path]] | None:
+    if reader.tile is None:
+        return None
+    larger = ImageReader(2 * px, reader.scale, BATCH, skip_unreadable=True)
+    batches = list(larger.read(paths))
+    files = [path for batch in batches for path in batch.paths][:count]
+    if len(files) < LEAST_IMAGES:
+        return None
+    return torch.cat([batch.images for batch in batches])[:count], files

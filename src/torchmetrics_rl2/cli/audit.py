@@ -1,0 +1,88 @@
+"""``rl2 audit``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from torchmetrics_rl2.cli.options import Device, Scale, SkipUnreadable, Tile, Workers
+from torchmetrics_rl2.cli.output import print_json, progress_bars
+
+
+def audit(
+    weights: Annotated[str, Argument(help="Name of weights, such as lung-colon, or the path of a file.")],
+    images: Annotated[
+        str,
+        Option(help="Clean real patches that neither fitted nor stopped the weights: a folder, a glob or a list."),
+    ],
+    groups: Annotated[
+        str | None,
+        Option(
+            metavar="CSV|parent|file",
+            help="What is independent: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV with the "
+            "columns path and group. By default files are.",
+        ),
+    ] = None,
+    foreign: Annotated[
+        str | None, Option(help="Patches that do not belong, mixed in by 1 %. By default inked ones.")
+    ] = None,
+    ladder: Annotated[
+        list[str] | None, Option(help="Climb this ladder alone, such as 'gaussian blur'; may be repeated.")
+    ] = None,
+    limit: Annotated[int, Option(help="Patches to use at most, drawn by --seed.")] = 120,
+    tile: Tile = None,
+    scale: Scale = None,
+    seed: Annotated[int, Option(help="Of the draw, the halves and the damage.")] = 0,
+    workers: Workers = None,
+    device: Device = None,
+    skip_unreadable: SkipUnreadable = False,
+    plot: Annotated[Path | None, Option(metavar="PNG|PDF", help="Draw the audit on one page.")] = None,
+    save: Annotated[bool, Option("--save", help="Write a summary into the card of the weights file.")] = False,
+    json: Annotated[bool, Option("--json", help="Print all numbers as JSON.")] = False,
+) -> None:
+    """Show what weights can and cannot notice: clean patches are damaged in rising strength, in twenty ways.
+
+    Every ladder gets a verdict. It 'notices' if RL2 rises, 'saturates' if it stops rising, is 'blind' if even the
+    strongest damage is not told from chance, and 'inverts' if worse damage scores better. Two baselines stand beside
+    the flow: one Gaussian on the same features, and one on fifteen hand-made image statistics. About four minutes for
+    100 patches on two CPU cores.
+
+    rl2 audit lung-colon --images held_out/
+
+    rl2 audit ours.safetensors --images slides/ --groups parent --tile 224 --plot audit.png --save
+    """
+    from torchmetrics_rl2 import auditing
+
+    if plot:
+        from torchmetrics_rl2.report import check_plot
+
+        check_plot(plot)
+    if save:
+        auditing.check_can_save(weights)
+    with progress_bars() as report:
+        result = auditing.audit(
+            weights,
+            images,
+            groups=groups,
+            foreign=foreign,
+            ladders=ladder,
+            limit=limit,
+            tile=tile,
+            scale=scale,
+            seed=seed,
+            workers=workers,
+            device=device,
+            skip_unreadable=skip_unreadable,
+            progress=report,
+        )
+    if plot:
+        from torchmetrics_rl2.report import plot_audit
+
+        plot_audit(result, plot)
+    if save:
+        auditing.save_audit(result, weights)
+    if json:
+        print_json(result.to_dict())
+    else:
+        typer.echo(str(result))
