@@ -73,6 +73,13 @@ def test_where_it_is_withheld_it_says_why():
         assert f"No multiple of what real images score: {result.withheld['times_floor']}" in str(result)
 
 
+def test_copies_have_none_whatever_rounding_leaves_of_their_variance():
+    fake = Statistics.of_latents(latents(9, 1), **ID)
+    for n in range(2, 40):
+        copies = Statistics.of_latents(latents(1, n).repeat(n, 1) * 1e3, **ID)
+        assert compare(copies, fake).times_floor is None
+
+
 def test_the_metric_has_it_from_sums_alone(encoder, images):
     metric = ResNetL2(encoder)
     metric.update(images[:6], real=True)

@@ -44,6 +44,16 @@ def test_what_is_kept_is_bounded_and_none_of_the_furthest_is_lost(monkeypatch):
     assert got.foreign_share == pytest.approx(expected.foreign_share, rel=1e-9)
     monkeypatch.setattr("torchmetrics_rl2.foreign.KEPT", 3)
     assert watched(real, fake).foreign == expected.foreign[:3]
+    foreign = Foreign(real.mean(0))
+    for z in fake:
+        foreign.see(ImageBatch(torch.empty(0), [Path("x.png")]), z[None])
+        assert sum(map(len, foreign._latents)) == len(foreign._names) <= 6
+
+
+def test_foreign_is_far_from_real_images_and_not_from_the_origin():
+    real, fake = latents(50) + 5, latents(20, seed=1) + 5
+    fake[13] = 0
+    assert watched(real, fake).foreign == ["13.png"]
 
 
 def test_tiles_are_named_by_their_place_in_the_file():

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from torchmetrics_rl2.audit_result import AuditResult, LadderResult, Rung
+
+
+def rung(amount, value, p_value=0.0, width=1.0, auc=0.9):
+    return Rung(amount / 4, amount, value, value, (value - width, value + width), p_value, auc, 0.8, 0.7)
+
+
+def ladder(*rungs, clean=5.0):
+    return LadderResult(1, "gaussian blur", "focus", "sigma, px", 1.0, clean, (clean - 1, clean + 1), rungs)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "verdict", "noticed_from"),
+    [
+        ([rung(0.5, 5.1, 0.6), rung(1, 8), rung(2, 20)], "notices", 1),
+        ([rung(0.5, 9), rung(1, 20), rung(2, 21)], "saturates", 0.5),
+        ([rung(0.5, 5.1, 0.3), rung(1, 5.2, 0.2), rung(2, 5.4, 0.1)], "blind", None),
+        ([rung(0.5, 9), rung(1, 20), rung(2, 15)], "inverts", 0.5),
+        ([rung(0.5, 2, 0.3), rung(1, 8), rung(2, 20)], "inverts", 1),
+        # What a stronger rung does not confirm was chance.
+        ([rung(0.5, 9, 0.01), rung(1, 6, 0.3), rung(2, 6.1, 0.2)], "inverts", None),
+        ([rung(0.5, 6, 0.01), rung(1, 6, 0.3), rung(2, 6.1, 0.2)], "blind", None),
+        # A significant fall below the clean value is no notice.
+        ([rung(0.5, 4.9, 0.01), rung(1, 4.8, 0.01), rung(2, 4.7, 0.01)], "blind", None),
+    ],
+)
+def test_verdicts(rungs, verdict, noticed_from):
+    found = ladder(*rungs)
+    assert found.verdict == verdict
+    assert found.noticed_from == noticed_from
+
+
+def test_rank_correlation_and_reach_include_the_clean_halves():
+    assert ladder(rung(0.5, 6), rung(1, 10), rung(2, 40)).rho == pytest.approx(1)
+    assert ladder(rung(0.5, 4), rung(1, 3), rung(2, 2)).rho == pytest.approx(-1)
+    assert ladder(rung(0.5, 6), rung(1, 40), rung(2, 10)).reach == pytest.approx(8)
+    assert ladder(rung(0.5, 6), rung(1.1, 40), rung(2, 10)).at_visible.amount == 1.1
+
+
+def test_without_intervals_nothing_is_claimed():
+    bare = Rung(0.5, 1, 90.0, 90.0, None, None, 0.9, 0.8, 0.7)
+    found = LadderResult(1, "pen", "occlusion", "width", 1.0, 5.0, None, [bare, bare])
+    assert (found.verdict, found.noticed_from) == ("blind", None)
+
+
+def test_the_result_is_json_and_text():
+    ladders = [ladder(rung(0.5, 9), rung(1, 20, auc=1.0), rung(2, 50))]
+    result = AuditResult("w@1", "ab" * 32, "dir", 20, 20, 64, 5.0, 1.0, 2.0, ladders, [], None, None, ["power: few"])
+    shown = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert shown["ladders"][0]["verdict"] == "notices"
+    assert shown["families"] == {"focus": {"flow": 1.0, "gaussian": 0.8, "handmade": 0.7}}
+    assert result.summary()["verdicts"] == {"notices": ["gaussian blur"]}
+    text = str(result)
+    assert "Withheld: power: few" in text
+    assert "notices           0.5 sigma, px" in text

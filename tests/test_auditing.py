@@ -1,0 +1,133 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from sklearn.covariance import LedoitWolf
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+from torchvision.transforms.v2.functional import to_pil_image
+
+from tests.conftest import random_images
+from torchmetrics_rl2 import RL2Error, Statistics, audit, compare
+from torchmetrics_rl2.audit_subject import Subject
+from torchmetrics_rl2.auditing import auroc, check_can_save, gaussian_scores, save_audit
+from torchmetrics_rl2.degradations import degrade
+from torchmetrics_rl2.images import ImageReader
+from torchmetrics_rl2.weights import read_weights, write_weights
+
+LADDERS = ["salt and pepper", "magnification"]
+
+
+@pytest.fixture(scope="module")
+def found(encoder, patches):
+    return audit(encoder, patches, ladders=LADDERS)
+
+
+def test_auc_is_scikit_learns():
+    generator = torch.Generator().manual_seed(0)
+    clean, damaged = (torch.randn(n, generator=generator).round(decimals=1) for n in (40, 30))
+    labels = [0] * 40 + [1] * 30
+    assert auroc(clean, damaged) == pytest.approx(roc_auc_score(labels, torch.cat([-clean, -damaged])))
+
+
+def test_the_baseline_is_scikit_learns_ledoit_wolf_gaussian():
+    generator = torch.Generator().manual_seed(0)
+    fitted, judged = (
+        torch.randn(n, 15, generator=generator) @ torch.randn(15, 15, generator=generator) for n in (60, 9)
+    )
+    scaler = StandardScaler().fit(fitted)
+    model = LedoitWolf().fit(scaler.transform(fitted))
+    distance = torch.tensor(model.mahalanobis(scaler.transform(judged)))
+    ours = -2 * gaussian_scores(fitted, judged)[0].double()
+    assert torch.allclose(
+        (ours - ours[0]) / (distance - distance[0]).abs().max(),
+        (distance - distance[0]) / (distance - distance[0]).abs().max(),
+        atol=0.05,
+    )
+
+
+def test_a_rung_is_the_comparison_of_the_damaged_with_the_other_half(found, encoder, patches):
+    subject = Subject.read(patches, None, ImageReader(), 120, 0)
+    rung = found.ladders[0].rungs[1]
+    damaged = degrade(subject.images, "salt and pepper", rung.strength)
+    sides = subject.images[~subject.second], damaged[subject.second]
+    result = compare(*(Statistics.of_latents(encoder(images)) for images in sides))
+    assert rung.amount == pytest.approx(0.02)
+    assert rung.value == pytest.approx(result.value, rel=1e-5)
+    assert rung.p_value == pytest.approx(result.p_value, abs=1e-6)
+    assert rung.interval == pytest.approx(result.interval, rel=1e-4)
+    assert rung.auc == pytest.approx(auroc(encoder.log_prob(subject.images), encoder.log_prob(damaged)))
+
+
+def test_it_withholds_what_the_images_are_too_few_for(found):
+    assert [ladder.name for ladder in found.ladders] == ["salt and pepper", "magnification +"]
+    claims = " ".join(found.withheld)
+    for claim in (
+        "coarser magnification: it needs fields of 128 px",
+        "power at 25",
+        "foreign images",
+        "lost diversity",
+    ):
+        assert claim in claims
+    assert (found.power, found.foreign, found.diversity) == ([], None, None)
+    assert (found.n, found.units, found.px) == (24, 24, 64)
+
+
+def test_the_same_audit_twice_is_the_same(found, encoder, patches):
+    again = audit(encoder, patches, ladders=LADDERS)
+    assert again.to_dict() == found.to_dict()
+
+
+def test_larger_images_give_coarser_magnification(encoder, tmp_path):
+    for i, image in enumerate(random_images(9, px=128)):
+        to_pil_image(image).save(tmp_path / f"{i}.png")
+    result = audit(encoder, tmp_path, tile=64, ladders=["magnification"], limit=24)
+    assert [ladder.name for ladder in result.ladders] == ["magnification +", "magnification -"]
+    assert [round(rung.amount, 2) for rung in result.ladders[1].rungs] == [-0.25, -0.5, -1]
+    assert len(result.withheld) >= 1
+
+
+def test_one_unit_a_half_has_no_verdicts(encoder, patches):
+    result = audit(encoder, patches, groups="parent", ladders=["salt and pepper"])
+    assert result.units == 3
+    assert result.ladders[0].verdict == "blind"
+    assert "intervals and tests" in result.withheld[0]
+
+
+def test_weights_without_a_reference_are_audited_too(bare_encoder, patches, found):
+    result = audit(bare_encoder, patches, ladders=["salt and pepper"])
+    assert result.domain is None
+    assert result.ladders[0].rungs == found.ladders[0].rungs
+    assert found.domain > 0
+
+
+def test_a_summary_goes_into_the_file_and_changes_no_latent(found, weights, tmp_path):
+    path = tmp_path / "w.safetensors"
+    write_weights(weights, path)
+    save_audit(found, path)
+    read = read_weights(path)
+    assert read.weights_id == weights.weights_id
+    assert read.card["audit"] == json.loads(json.dumps(found.summary()))
+    assert read.card["licence"] == "CC0-1.0"
+    write_weights(replace(weights, flow=dict(weights.flow) | {"linear.mean": weights.flow["linear.mean"] + 1}), path)
+    with pytest.raises(RL2Error, match="were audited"):
+        save_audit(found, path)
+    with pytest.raises(RL2Error, match="lung-colon is a name"):
+        check_can_save("lung-colon")
+
+
+def test_wrong_input_gets_a_sentence(encoder, patches):
+    for arguments, sentence in (
+        ({"ladders": ["blur"]}, "no ladder 'blur'; known are gaussian blur"),
+        ({"ladders": []}, "no ladder 'to climb'"),
+        ({"limit": 7}, "at least 8 images, but got a limit of 7"),
+    ):
+        with pytest.raises(RL2Error, match=sentence):
+            audit(encoder, patches, **arguments)
+
+
+def test_progress_ends_at_its_total(encoder, patches):
+    told = []
+    audit(encoder, patches, ladders=["pen"], progress=lambda *report: told.append(report))
+    assert told[-1][1:3] == (5, 5)
