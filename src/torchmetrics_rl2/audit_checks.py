@@ -77,10 +77,11 @@ def foreign_images(
     withheld: list[str],
 ) -> Foreign | None:
     """Mix about 1 % of images that do not belong into the second half, many times over."""
-    first, second = clean.latents[~subject.second], clean.latents[subject.second]
-    if len(second) < LEAST_FOR_SHARES:
-        withheld.append(f"foreign images: {len(second)} images in a half, {LEAST_FOR_SHARES} are needed")
+    half = int(subject.second.sum())
+    if half < LEAST_FOR_SHARES:
+        withheld.append(f"foreign images: {half} images in a half, {LEAST_FOR_SHARES} are needed")
         return None
+    first, second = clean.latents[~subject.second], clean.latents[subject.second]
     if source is None:
         strangers = degrade(subject.images[subject.second][:FOREIGN], "pen", 0.5, seed)
         described = "inked by the widest pen stroke"

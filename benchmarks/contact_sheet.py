@@ -1,0 +1,55 @@
+"""Draw all ladders of damage on one patch: a row a ladder, the clean patch first.
+
+    python benchmarks/contact_sheet.py examples/cmu/reference/x0896_y1120.jpg docs/images/degradations.jpg
+
+Signed ladders go from their lowest to their highest strength. Coarser magnification shows less than the whole place.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch.nn.functional import pad
+
+from torchmetrics_rl2.degradations import LADDERS, Ladder, degrade
+from torchmetrics_rl2.images import read_image
+
+COLUMNS, PLACES = 2, 6
+
+
+def strengths(ladder: Ladder) -> list[float]:
+    """Rungs of a ladder from the clean patch on; of a signed one from the lowest to the highest."""
+    rungs = list(ladder.rungs)
+    return [*(-rung for rung in rungs[::-1]), *rungs] if ladder.signed else [0.0, *rungs]
+
+
+def main() -> None:
+    """Draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("patch", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    patch = read_image(arguments.patch)[None]
+    side = patch.shape[-1]
+    rows = -(-len(LADDERS) // COLUMNS)
+    figure = Figure(figsize=(PLACES * COLUMNS * 1.15, rows * 1.42))
+    panels = figure.subplots(rows, PLACES * COLUMNS)
+    figure.subplots_adjust(0.005, 0.005, 0.995, 0.985, 0.04, 0.32)
+    for panel in panels.flatten():
+        panel.set_axis_off()
+    for number, ladder in enumerate(LADDERS.values()):
+        for place, strength in enumerate(strengths(ladder)):
+            damaged = degrade(patch, ladder.name, strength)[0]
+            missing = side - damaged.shape[-1]
+            damaged = pad(damaged, (missing // 2, missing - missing // 2) * 2, value=255)
+            panel = panels[number % rows, number // rows * PLACES + place]
+            panel.imshow(damaged.permute(1, 2, 0).to(torch.uint8).numpy())
+            amount = f"{ladder.amount(strength):.3g}" if strength else "clean"
+            title = f"{number + 1} {ladder.name} ({ladder.unit}), {amount}" if place == 0 else amount
+            panel.set_title(title, fontsize=5.5, loc="left")
+    figure.savefig(arguments.out, dpi=100, pil_kwargs={"quality": 80})
+
+
+if __name__ == "__main__":
+    main()
