@@ -12,7 +12,7 @@ from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP, log_likelihood
-from torchmetrics_rl2.pooling import StagePooling
+from torchmetrics_rl2.readout import Readout
 from torchmetrics_rl2.statistics import Statistics
 from torchmetrics_rl2.weights import Preprocessing, Reference, Weights, load_weights
 from torchmetrics_rl2.weights.file import REFERENCE_SCORES, empty_trunk
@@ -53,7 +53,7 @@ class _Frozen(nn.Module):
 
 
 class FeatureExtractor(_Frozen):
-    """Preprocessing, ResNet-18 trunk and global average pooling (Eq. 1 of the RL2 paper), or pooling of all stages.
+    """Preprocessing, ResNet-18 trunk and global average pooling (Eq. 1 of the RL2 paper), and a readout if any.
 
     As input to ``forward`` the extractor accepts
 
@@ -67,7 +67,7 @@ class FeatureExtractor(_Frozen):
     Args:
         preprocessing: What happens to pixels first.
         state_dict: State dict of a torchvision ResNet-18 without its classifier.
-        pooling: Tensors of :class:`~torchmetrics_rl2.pooling.StagePooling`; without any, the last stage is averaged.
+        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`; without any, features are the trunk's own.
 
     """
 
@@ -76,7 +76,7 @@ class FeatureExtractor(_Frozen):
     num_features = 512
 
     def __init__(
-        self, preprocessing: Preprocessing, state_dict: dict[str, Tensor], pooling: Mapping[str, Tensor] | None = None
+        self, preprocessing: Preprocessing, state_dict: dict[str, Tensor], readout: Mapping[str, Tensor] | None = None
     ) -> None:
         super().__init__()
         self.preprocessing = preprocessing
@@ -90,7 +90,7 @@ class FeatureExtractor(_Frozen):
         }
         self.trunk.load_state_dict(single, assign=True)
         self.trunk.to(memory_format=torch.channels_last)
-        self.pooling = StagePooling(pooling) if pooling else None
+        self.readout = Readout(readout) if readout else None
         self.requires_grad_(False)
         self.train(False)
 
@@ -104,10 +104,10 @@ class FeatureExtractor(_Frozen):
         check_images(images)
         self.trunk.eval()  # model.apply(lambda m: m.train()) passes by train() above
         pixels = images.to(self.dtype) if images.dtype == torch.uint8 else _to_8_bit(images, self.dtype)
-        pixels = (pixels / 255 - self.mean) / self.std
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.pooling(self.trunk, pixels) if self.pooling else self.trunk(pixels)
-        return features
+        pixels = pixels / 255
+        inputs = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.trunk(inputs)
+        return self.readout(features, pixels) if self.readout else features
 
 
 class LatentEncoder(_Frozen):
@@ -149,7 +149,7 @@ class LatentEncoder(_Frozen):
         self.name = weights.name
         self.weights_id = weights.weights_id
         self.reference = weights.reference
-        self.features = FeatureExtractor(weights.preprocessing, dict(weights.trunk), weights.pooling)
+        self.features = FeatureExtractor(weights.preprocessing, dict(weights.trunk), weights.readout)
         self.flow = RealNVP(**weights.flow_config)
         self.flow.load_state_dict(dict(weights.flow))
         self._sizes_warned_of: set[tuple[int, int]] = set()

@@ -112,7 +112,7 @@ def fit(
     trunk = load_backbone(backbone)
     run = open_run(out, resume, _description(split, trunk, settings, joint, reader))
     device = feature_device(accelerator)
-    extractor = FeatureExtractor(trunk.preprocessing, dict(trunk.state_dict), trunk.pooling).to(device)
+    extractor = FeatureExtractor(trunk.preprocessing, dict(trunk.state_dict), trunk.readout).to(device)
     machine, trained = (accelerator, devices, num_nodes), None
     if joint:
         try:
@@ -183,7 +183,7 @@ def fit(
         flow.state_dict(),
         reference_of(flow, features["reference"], [named[file] for file in files["reference"]] if named else None),
         {**(card or {}), "fit": history},
-        trunk.pooling,
+        trunk.readout,
     )
     if getattr(rank_zero_only, "rank", 0) == 0:
         write_weights(weights, out)
@@ -210,7 +210,7 @@ def _description(
     }
     return {
         "images": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
-        "backbone": Weights(trunk.preprocessing, trunk.state_dict, {}, {}, pooling=trunk.pooling).trunk_id,
+        "backbone": Weights(trunk.preprocessing, trunk.state_dict, {}, {}, readout=trunk.readout).trunk_id,
         "settings": asdict(settings),
         "joint training": joint and [asdict(joint), reader.batch_size],
         "tile and scale": [reader.tile, reader.scale],

@@ -26,14 +26,14 @@ class Backbone:
         name: Where it came from.
         preprocessing: What it expects of pixels.
         state_dict: Under torchvision's keys.
-        pooling: Tensors of :class:`~torchmetrics_rl2.pooling.StagePooling`; empty where the last stage is averaged.
+        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`; empty where features are the trunk's own.
 
     """
 
     name: str
     preprocessing: Preprocessing
     state_dict: Mapping[str, Tensor]
-    pooling: Mapping[str, Tensor] = field(default_factory=dict)
+    readout: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def load_backbone(source: str | Path) -> Backbone:
@@ -61,7 +61,7 @@ def load_backbone(source: str | Path) -> Backbone:
     if state_dict is not None:
         return Backbone(path.name, Preprocessing(), _trunk(state_dict, str(path)))
     weights = load_weights(source)
-    return Backbone(weights.name, weights.preprocessing, weights.trunk, weights.pooling)
+    return Backbone(weights.name, weights.preprocessing, weights.trunk, weights.readout)
 
 
 def _state_dict(path: Path) -> Mapping[str, Tensor] | None:

@@ -13,7 +13,7 @@ from torchvision.models import resnet18
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.functional import LatentSums
-from torchmetrics_rl2.pooling import STAGE_STATISTICS
+from torchmetrics_rl2.readout import READ
 from torchmetrics_rl2.tensorfile import digest, read_file, sums_to_tensors, tensors_to_sums, write_file
 
 __all__ = ["FORMAT_VERSION", "Preprocessing", "Reference", "Weights", "read_weights", "write_weights"]
@@ -69,8 +69,8 @@ class Weights:
         flow: Its state dict.
         reference: Real images to measure distances from, if any.
         card: What a person should know: data, licence, citation, how the flow was fitted.
-        pooling: Tensors of :class:`~torchmetrics_rl2.pooling.StagePooling`, half or single precision, since format
-            version 2; empty where the last stage is averaged.
+        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`, single precision, since format version 2; empty
+            where features are the trunk's own.
         name: What the weights were asked for by, with version.
 
     """
@@ -81,14 +81,14 @@ class Weights:
     flow: Mapping[str, Tensor] = field(repr=False)
     reference: Reference | None = field(default=None, repr=False)
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    pooling: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    readout: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     name: str = "unnamed"
 
     @property
     def trunk_id(self) -> str:
-        """sha256 over normalisation, trunk and pooling: which features these are."""
+        """sha256 over normalisation, trunk and readout: which features these are."""
         normalisation = [self.preprocessing.mean, self.preprocessing.std]
-        return digest(normalisation, _prefixed("trunk", self.trunk) | _prefixed("pooling", self.pooling))
+        return digest(normalisation, _prefixed("trunk", self.trunk) | _prefixed("readout", self.readout))
 
     @property
     def weights_id(self) -> str:
@@ -143,7 +143,7 @@ def write_weights(weights: Weights, path: str | Path) -> None:
     path = Path(path)
     header = {
         # What an older version of the package can read, it should.
-        "format_version": FORMAT_VERSION if weights.pooling else 1,
+        "format_version": FORMAT_VERSION if weights.readout else 1,
         "weights_id": weights.weights_id,
         "reference_sha256": _reference_digest(weights.reference),
         "preprocessing": asdict(weights.preprocessing),
@@ -151,7 +151,7 @@ def write_weights(weights: Weights, path: str | Path) -> None:
         "card": dict(weights.card),
     }
     tensors = (
-        _prefixed("trunk", weights.trunk) | _prefixed("pooling", weights.pooling) | _prefixed("flow", weights.flow)
+        _prefixed("trunk", weights.trunk) | _prefixed("readout", weights.readout) | _prefixed("flow", weights.flow)
     )
     tensors |= _reference_tensors(weights.reference)
     write_file(path, HEADER, header, tensors, read_weights)
@@ -174,15 +174,15 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
     _check_flow_size(path, header["flow"], tensors)
     flow = RealNVP(**header["flow"]).state_dict()
     trunk = empty_trunk().state_dict()
-    pooling = _empty_pooling() if any(key.startswith("pooling.") for key in tensors) else {}
-    expected = _prefixed("trunk", trunk) | _prefixed("flow", flow) | _prefixed("pooling", pooling)
+    readout = _empty_readout() if any(key.startswith("readout.") for key in tensors) else {}
+    expected = _prefixed("trunk", trunk) | _prefixed("flow", flow) | _prefixed("readout", readout)
     names = {key for key in tensors if not key.startswith("reference.")}
     if names != set(expected):
         wrong = sorted(names ^ set(expected))
         raise RL2Error(f"{path} has missing or unknown tensors: {', '.join(wrong[:3])} ({len(wrong)} in all).")
     for key, value in expected.items():
         got = tensors[key]
-        floats = (torch.float32,) if key.startswith("flow.") else (torch.float16, torch.float32)
+        floats = (torch.float16, torch.float32) if key.startswith("trunk.") else (torch.float32,)
         allowed = floats if value.is_floating_point() else (torch.int64,)
         if got.shape != value.shape or got.dtype not in allowed:
             raise RL2Error(
@@ -205,7 +205,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
         flow={key: tensors[f"flow.{key}"] for key in flow},
         reference=reference,
         card=header["card"],
-        pooling={key: tensors[f"pooling.{key}"] for key in pooling},
+        readout={key: tensors[f"readout.{key}"] for key in readout},
         name=str(path),
     )
 
@@ -214,8 +214,8 @@ def _prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{part}.{key}": value for key, value in tensors.items()}
 
 
-def _empty_pooling() -> dict[str, Tensor]:
-    shapes = {"mean": (STAGE_STATISTICS,), "matrix": (STAGE_STATISTICS, 512)}
+def _empty_readout() -> dict[str, Tensor]:
+    shapes = {"mean": (READ,), "matrix": (READ, 512)}
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
