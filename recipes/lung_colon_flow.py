@@ -32,7 +32,8 @@ from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
 
 CARD = {
     "summary": "H&E, lung and colon (LC25000), 224 px",
-    "data": "LC25000 (Borkowski et al.): 540 tiles fitted trunk, readout and flow, 99 stopped the flow, 197 are the reference",
+    "data": "LC25000 (Borkowski et al.): 540 tiles fitted trunk, readout and flow, 99 stopped the flow, 197 are the "
+    "reference",
     "licence": "Apache-2.0; the images are 'freely available for download to be used by AI researchers in any way they "
     "see fit'",
     "citation": "Borkowski et al., Lung and Colon Cancer Histopathological Image Dataset (LC25000), arXiv:1912.12142",

@@ -7,7 +7,7 @@ once, on crops whose stain and compression vary. Half of the crops are not resam
     python recipes/lung_colon_trunk.py LC25000 trunk.safetensors
 
 ``--scratch`` begins with random weights, and ``--without FAMILY`` never shows a family of damage: so it was measured
-what a trunk notices of damage that it has not met. The recipe of ``lung-colon@1`` is in version 0.1.0.
+what a trunk notices of damage that it has not met. The recipe of ``lung-colon@1`` is that of commit 128b956.
 """
 
 import argparse

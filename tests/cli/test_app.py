@@ -9,21 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from torchmetrics_rl2 import __version__, score
-from torchmetrics_rl2.cli import app, main
-
-
-@pytest.fixture
-def rl2(monkeypatch, capsys):
-    """Runs ``rl2`` in this process and returns exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rl2", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
+from torchmetrics_rl2.cli import app
 
 
 def test_score_prints_the_value_and_how_far_to_trust_it(rl2, patches, weights_file, encoder):

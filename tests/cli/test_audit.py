@@ -1,0 +1,55 @@
+import json
+
+import pytest
+
+from torchmetrics_rl2 import audit
+from torchmetrics_rl2.weights import read_weights, write_weights
+
+
+@pytest.fixture
+def own(weights, tmp_path):
+    path = tmp_path / "own.safetensors"
+    write_weights(weights, path)
+    return path
+
+
+def test_a_table_a_page_and_a_summary_in_the_file(rl2, own, patches, tmp_path):
+    page = tmp_path / "audit.png"
+    code, out, err = rl2("audit", own, "--images", patches, "--ladder", "salt and pepper", "--plot", page, "--save")
+    assert code == 0
+    expected = audit(own, patches, ladders=["salt and pepper"])
+    assert out.strip() == str(expected)
+    assert "5/5" in err
+    assert page.read_bytes().startswith(b"\x89PNG")
+    assert read_weights(own).card["audit"]["verdicts"] == {expected.ladders[0].verdict: ["salt and pepper"]}
+
+
+def test_json_has_all_numbers(rl2, own, patches):
+    code, out, _ = rl2(
+        "audit", own, "--images", patches, "--ladder", "pen", "--ladder", "blank", "--limit", 12, "--json"
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert found["n"] == 12
+    assert [ladder["name"] for ladder in found["ladders"]] == ["pen", "blank"]
+    assert {"rho", "reach", "noticed_from", "verdict"} <= set(found["ladders"][0])
+    assert found["settings"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["lung-colon", "--save"], "lung-colon is a name"),
+        (["{own}", "--plot", "a.xyz"], "ends in '.xyz'"),
+        (["{own}", "--ladder", "blur"], "no ladder 'blur'; known are gaussian blur"),
+        (["{own}", "--limit", "3"], "at least 8 images, but got a limit of 3"),
+        (["{own}", "--groups", "nowhere.csv"], "There is no table nowhere.csv"),
+        (["lung-kolon"], "no weights named 'lung-kolon'"),
+    ],
+)
+def test_wrong_input_ends_with_a_sentence_before_work(rl2, own, patches, arguments, sentence):
+    given = [argument.replace("{own}", str(own)) for argument in arguments]
+    code, out, err = rl2("audit", *given, "--images", patches)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert "Traceback" not in err
