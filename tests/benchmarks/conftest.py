@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from tests.conftest import random_images
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "paper"
-NAMES = ("experiment", "inception", "blur_by_z_level", "ladders", "artifacts_by_likelihood", "stability")
+NAMES = ("experiment", "inception", "blur_by_z_level", "ladders", "artifacts_by_likelihood", "stability", "power")
 
 
 @pytest.fixture(scope="package")
