@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.conftest import random_images
-from torchmetrics_rl2.audit_checks import diversity, domain, foreign_images, power
+from torchmetrics_rl2.audit_checks import contamination, diversity, domain, power
 from torchmetrics_rl2.audit_subject import Meter, Subject, second_half
 from torchmetrics_rl2.images import ImageReader
 
@@ -66,10 +66,10 @@ def test_foreign_images_pull_less_on_the_robust_value(encoder, patches):
     subject = subject_of(90, px=64)
     withheld = []
     clean = Meter(encoder, None, 0).measure(subject.images)
-    found = foreign_images(encoder, subject, clean, patches / "bright", ImageReader(), 0, withheld)
+    found = contamination(encoder, subject, clean, patches / "bright", ImageReader(), 0, withheld)
     assert found.share == pytest.approx(1 / 45)
     assert found.source.endswith("bright")
     assert found.plain > found.robust > 0.9
     assert 0 <= found.named <= 1
-    assert foreign_images(encoder, subject_of(60), clean, None, ImageReader(), 0, withheld) is None
+    assert contamination(encoder, subject_of(60), clean, None, ImageReader(), 0, withheld) is None
     assert "foreign images: 30 images in a half" in withheld[0]

@@ -1,6 +1,5 @@
 """Power and level, foreign images, lost diversity and domain: what an audit measures beside the ladders."""
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from torchmetrics_rl2.audit_result import Diversity, Foreign, Power
+from torchmetrics_rl2.audit_result import Contamination, Diversity, Power
 from torchmetrics_rl2.audit_subject import Measured, Meter, Subject
 from torchmetrics_rl2.degradations import degrade
 from torchmetrics_rl2.encoder import LatentEncoder
@@ -18,7 +17,7 @@ from torchmetrics_rl2.functional import resnet_l2, squash
 from torchmetrics_rl2.images import ImageReader, find_images
 from torchmetrics_rl2.statistics import Statistics, compare
 
-__all__ = ["diversity", "domain", "foreign_images", "power"]
+__all__ = ["contamination", "diversity", "domain", "power"]
 
 SIZES = (25, 40, 50, 100)
 REPEATS = 200
@@ -67,7 +66,7 @@ def _statistics(subject: Subject, latents: Tensor, rows: list[int]) -> Statistic
     return Statistics.of_latents(latents[rows], groups)
 
 
-def foreign_images(
+def contamination(
     encoder: LatentEncoder,
     subject: Subject,
     clean: Measured,
@@ -75,7 +74,7 @@ def foreign_images(
     reader: ImageReader,
     seed: int,
     withheld: list[str],
-) -> Foreign | None:
+) -> Contamination | None:
     """Mix about 1 % of images that do not belong into the second half, many times over."""
     half = int(subject.second.sum())
     if half < LEAST_FOR_SHARES:
@@ -105,7 +104,7 @@ def foreign_images(
         named.append(float((mixed_in.likelihood[rows] <= threshold).double().mean()))
     squashed = [squash(latents, radius) for latents in (first, second, blurred.latents)]
     base = float(resnet_l2(squashed[0], squashed[1]))
-    return Foreign(
+    return Contamination(
         source=described,
         share=count / len(second),
         plain=float(np.mean(plain)) / float(resnet_l2(first, second)),
@@ -146,10 +145,8 @@ def _spread(latents: NDArray[np.float64]) -> float:
 
 
 def domain(encoder: LatentEncoder, latents: Tensor) -> float | None:
-    """RL2 from the reference inside, in multiples of what as many images of its own would score on average."""
+    """RL2 from the reference inside, in multiples of what as many images of its own would score."""
     if encoder.reference is None:
         return None
-    inside = encoder.reference_statistics
     ours = Statistics.of_latents(latents, weights=encoder.name, weights_id=encoder.weights_id)
-    floor = math.sqrt(inside.mean_variance * (1 + len(inside) / len(latents)))
-    return compare(inside, ours).value / floor
+    return compare(encoder.reference_statistics, ours).times_floor

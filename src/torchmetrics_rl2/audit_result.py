@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-__all__ = ["AuditResult", "Diversity", "Foreign", "LadderResult", "Power", "Rung"]
+__all__ = ["AuditResult", "Contamination", "Diversity", "LadderResult", "Power", "Rung"]
 
 RISE = 1.1
 
@@ -137,7 +137,7 @@ class Power:
 
 
 @dataclass(frozen=True)
-class Foreign:
+class Contamination:
     """Effect of a few foreign images in a set.
 
     Args:
@@ -210,7 +210,7 @@ class AuditResult:
     domain: float | None
     ladders: Sequence[LadderResult]
     power: Sequence[Power]
-    foreign: Foreign | None
+    foreign: Contamination | None
     diversity: Diversity | None
     withheld: Sequence[str]
     settings: dict[str, Any] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torchmetrics_rl2.audit_checks import diversity, domain, foreign_images, power
+from torchmetrics_rl2.audit_checks import contamination, diversity, domain, power
 from torchmetrics_rl2.audit_result import AuditResult, LadderResult, Rung
 from torchmetrics_rl2.audit_subject import LEAST_IMAGES, Measured, Meter, Subject
 from torchmetrics_rl2.degradations import LADDERS, Ladder, degrade
@@ -127,7 +127,7 @@ def audit(
         domain=domain(encoder, judge.measured.latents),
         ladders=found,
         power=power(subject, judge.measured.latents, weakest, seed, withheld),
-        foreign=foreign_images(encoder, subject, judge.measured, foreign, reader, seed, withheld),
+        foreign=contamination(encoder, subject, judge.measured, foreign, reader, seed, withheld),
         diversity=diversity(subject, judge.measured.latents, seed, withheld),
         withheld=withheld,
         settings={"limit": limit, "tile": tile, "scale": scale, "seed": seed, "device": str(device)},
