@@ -5,7 +5,7 @@
 The LC25000 files have to be 224 px, see ``lc25000.py --resize``. Three minutes on two CPU cores.
 
 The readout has no gradient: the 512 channels of the trunk and the fifteen hand-made statistics are standardised on the
-fit tiles, the statistics count three times as much, and the 512 principal components with the most variance are kept.
+fit tiles, the statistics count six times as much, and the 512 principal components with the most variance are kept.
 """
 
 import argparse
@@ -41,7 +41,7 @@ CARD = {
 }
 
 
-WEIGHT = 3.0
+WEIGHT = 6.0
 
 
 def readout(backbone: Backbone, files: Sequence[Path]) -> dict[str, Tensor]:
