@@ -22,7 +22,7 @@ def test_the_level_is_that_of_the_test_and_a_shift_is_found():
     clean = normal(120)
     found = power(subject_of(120), clean, {"shift": clean + 1, "none": clean}, 0, withheld)
     assert [one.n for one in found] == [25, 40, 50]
-    assert withheld == ["power at 100 against 100: 120 units, 200 are needed"]
+    assert withheld == ["power at 100 a side: 120 units, twice as many are needed"]
     for one in found:
         assert one.power["shift"] == 1
         # Drawn without replacement from the same 120, so of level .05 and no more.

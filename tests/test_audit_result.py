@@ -10,7 +10,7 @@ def rung(amount, value, p_value=0.0, width=1.0, auc=0.9):
 
 
 def ladder(*rungs, clean=5.0):
-    return LadderResult(1, "gaussian blur", "focus", "sigma, px", 1.0, clean, (clean - 1, clean + 1), rungs)
+    return LadderResult(1, "gaussian blur", "focus", "sigma, px", 1.0, clean, clean, (clean - 1, clean + 1), rungs)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,8 @@ def ladder(*rungs, clean=5.0):
         # What a stronger rung does not confirm was chance.
         ([rung(0.5, 9, 0.01), rung(1, 6, 0.3), rung(2, 6.1, 0.2)], "inverts", None),
         ([rung(0.5, 6, 0.01), rung(1, 6, 0.3), rung(2, 6.1, 0.2)], "blind", None),
+        # The halves differ by chance as much.
+        ([rung(0.5, 5.5, 0.01), rung(1, 5.8, 0.01), rung(2, 20, 0.01)], "notices", 2),
         # A significant fall below the clean value is no notice.
         ([rung(0.5, 4.9, 0.01), rung(1, 4.8, 0.01), rung(2, 4.7, 0.01)], "blind", None),
     ],
@@ -43,7 +45,7 @@ def test_rank_correlation_and_reach_include_the_clean_halves():
 
 def test_without_intervals_nothing_is_claimed():
     bare = Rung(0.5, 1, 90.0, 90.0, None, None, 0.9, 0.8, 0.7)
-    found = LadderResult(1, "pen", "occlusion", "width", 1.0, 5.0, None, [bare, bare])
+    found = LadderResult(1, "pen", "occlusion", "width", 1.0, 5.0, 5.0, None, [bare, bare])
     assert (found.verdict, found.noticed_from) == ("blind", None)
 
 

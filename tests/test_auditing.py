@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from tests.conftest import random_images
 from torchmetrics_rl2 import RL2Error, Statistics, audit, compare
 from torchmetrics_rl2.audit_subject import Subject
-from torchmetrics_rl2.auditing import auroc, check_can_save, gaussian_scores, save_audit
+from torchmetrics_rl2.auditing import Gaussian, auroc, check_can_save, save_audit
 from torchmetrics_rl2.degradations import degrade
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.weights import read_weights, write_weights
@@ -39,7 +39,7 @@ def test_the_baseline_is_scikit_learns_ledoit_wolf_gaussian():
     scaler = StandardScaler().fit(fitted)
     model = LedoitWolf().fit(scaler.transform(fitted))
     distance = torch.tensor(model.mahalanobis(scaler.transform(judged)))
-    ours = -2 * gaussian_scores(fitted, judged)[0].double()
+    ours = -2 * Gaussian(fitted).log_prob(judged).double()
     assert torch.allclose(
         (ours - ours[0]) / (distance - distance[0]).abs().max(),
         (distance - distance[0]) / (distance - distance[0]).abs().max(),

@@ -42,10 +42,10 @@ def power(
     names = sorted(set(subject.units))
     rows = {name: [i for i, unit in enumerate(subject.units) if unit == name] for name in names}
     found = []
-    for n in SIZES:
-        if 2 * n > len(names):
-            withheld.append(f"power at {n} against {n}: {len(names)} units, {2 * n} are needed")
-            continue
+    too_many = [str(n) for n in SIZES if 2 * n > len(names)]
+    if too_many:
+        withheld.append(f"power at {', '.join(too_many)} a side: {len(names)} units, twice as many are needed")
+    for n in SIZES[: len(SIZES) - len(too_many)]:
         rejected = dict.fromkeys(["clean", *weakest], 0)
         generator = Generator().manual_seed(seed)
         for _ in range(REPEATS):

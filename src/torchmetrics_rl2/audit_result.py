@@ -51,6 +51,7 @@ class LadderResult:
         unit: Of its amounts.
         visible: The amount from which a person clearly sees the damage.
         clean: RL2 of the two clean halves.
+        clean_debiased: The same without what small sets add.
         clean_interval: 95 % interval of its debiased value.
         rungs: Weakest first.
 
@@ -62,6 +63,7 @@ class LadderResult:
     unit: str
     visible: float
     clean: float
+    clean_debiased: float
     clean_interval: tuple[float, float] | None
     rungs: Sequence[Rung]
 
@@ -78,10 +80,15 @@ class LadderResult:
 
     @property
     def noticed_from(self) -> float | None:
-        """Weakest amount that the test notices at 95 %, and all stronger ones too."""
+        """Weakest amount that is noticed at 95 %, and all stronger ones too.
+
+        The test has to reject, and the interval has to lie above the debiased value of the clean halves: by chance those
+        differ a little, too.
+        """
         weakest = None
         for rung in reversed(self.rungs):
-            if rung.p_value is None or rung.p_value >= 0.05 or rung.value <= self.clean:
+            rejected = rung.p_value is not None and rung.p_value < 0.05
+            if not rejected or rung.interval is None or rung.interval[0] <= max(self.clean_debiased, 0):
                 break
             weakest = rung.amount
         return weakest

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from torchmetrics_rl2.uncertainty import LEAST_UNITS
 from torchmetrics_rl2.weights import load_weights, write_weights
 from torchmetrics_rl2.weights.catalog import find_entry
 
-__all__ = ["audit", "auroc", "check_can_save", "gaussian_scores", "save_audit"]
+__all__ = ["Gaussian", "audit", "auroc", "check_can_save", "save_audit"]
 
 POWER_LADDERS = ("gaussian blur", "gaussian noise")
 
@@ -141,14 +142,18 @@ def auroc(clean: Tensor, damaged: Tensor) -> float:
     return float(below.double().mean() + equal.double().mean() / 2)
 
 
-def gaussian_scores(fitted: Tensor, *judged: Tensor) -> list[Tensor]:
-    """Log-likelihoods ``(N,)`` of numbers ``(N, d)`` under one Gaussian fitted to others, Ledoit-Wolf after scaling."""
-    standardise = RealNVP(fitted.shape[1], layers=0, linear="diagonal")
-    standardise.linear.adapt(fitted)
-    gaussian = RealNVP(fitted.shape[1], layers=0)
-    with torch.no_grad():
-        gaussian.linear.adapt(standardise(fitted)[0])
-        return [gaussian.log_prob(standardise(numbers)[0]) for numbers in judged]
+class Gaussian:
+    """One Gaussian of numbers ``(N, d)``, with their Ledoit-Wolf covariance after each was divided by its sd."""
+
+    def __init__(self, fitted: Tensor) -> None:
+        self._standardise = RealNVP(fitted.shape[1], layers=0, linear="diagonal").requires_grad_(False)
+        self._standardise.linear.adapt(fitted)
+        self._whiten = RealNVP(fitted.shape[1], layers=0).requires_grad_(False)
+        self._whiten.linear.adapt(self._standardise(fitted)[0])
+
+    def log_prob(self, numbers: Tensor) -> Tensor:
+        """Log-likelihoods ``(N,)`` of numbers ``(N, d)``, up to a constant."""
+        return self._whiten.log_prob(self._standardise(numbers)[0])
 
 
 class _Judge:
@@ -158,6 +163,7 @@ class _Judge:
         self.subject, self.measured = subject, clean
         self.first = self._statistics(clean, subject, ~subject.second)
         self.clean: RL2Result = compare(self.first, self._statistics(clean, subject, subject.second))
+        self.features, self.handmade = (self._baseline(numbers) for numbers in (clean.features, clean.handmade))
 
     def _statistics(self, measured: Measured, of: Subject, rows: Tensor) -> Statistics:
         groups = [unit for unit, row in zip(of.units, rows.tolist(), strict=True) if row]
@@ -174,18 +180,22 @@ class _Judge:
             interval=_if_finite(result.interval),
             p_value=result.p_value,
             auc=auroc(self.measured.likelihood, damaged.likelihood),
-            auc_gaussian=self._baseline(self.measured.features, damaged.features, source),
-            auc_handmade=self._baseline(self.measured.handmade, damaged.handmade, source),
+            auc_gaussian=self._area(self.features, damaged.features, source),
+            auc_handmade=self._area(self.handmade, damaged.handmade, source),
         )
 
-    def _baseline(self, clean: Tensor, damaged: Tensor, source: Subject) -> float:
-        """Mean AUC of two Gaussians, each fitted to one clean half and judging the other."""
-        areas = []
-        for side in (False, True):
-            fit, judge, damaged_rows = self.subject.second == side, self.subject.second != side, source.second != side
-            if damaged_rows.any():
-                areas.append(auroc(*gaussian_scores(clean[fit], clean[judge], damaged[damaged_rows])))
-        return sum(areas) / len(areas)
+    def _baseline(self, clean: Tensor) -> list[tuple[bool, Gaussian, Tensor]]:
+        """For each half: which it is, the Gaussian of the other half, and what that makes of the clean half."""
+        halves = []
+        for half in (False, True):
+            gaussian = Gaussian(clean[self.subject.second != half])
+            halves.append((half, gaussian, gaussian.log_prob(clean[self.subject.second == half])))
+        return halves
+
+    def _area(self, baseline: list[tuple[bool, Gaussian, Tensor]], damaged: Tensor, source: Subject) -> float:
+        """Mean AUC of both halves."""
+        judged = [(gaussian, clean, damaged[source.second == half]) for half, gaussian, clean in baseline]
+        return fmean(auroc(clean, gaussian.log_prob(numbers)) for gaussian, clean, numbers in judged if len(numbers))
 
     def ladder(self, ladder: Ladder, sign: int, rungs: Sequence[Rung]) -> LadderResult:
         """All rungs of a ladder, or of one direction."""
@@ -198,6 +208,7 @@ class _Judge:
             unit=ladder.unit,
             visible=ladder.amount(sign * ladder.visible),
             clean=self.clean.value,
+            clean_debiased=self.clean.debiased,
             clean_interval=_if_finite(self.clean.interval),
             rungs=rungs,
         )

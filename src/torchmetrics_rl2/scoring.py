@@ -67,7 +67,7 @@ def compute_statistics(
         >>> from torchmetrics_rl2 import compute_statistics
         >>> real = compute_statistics("examples/cmu/reference")
         >>> len(real), real.weights
-        (40, 'lung-colon@1')
+        (40, 'lung-colon@2')
 
     """
     device = default_device(device)
@@ -123,7 +123,7 @@ def score(
         >>> from torchmetrics_rl2 import score
         >>> result = score("examples/cmu/clean", "examples/cmu/reference")
         >>> result.n_fake, result.weights, 1 < result.times_floor < 3
-        (40, 'lung-colon@1', True)
+        (40, 'lung-colon@2', True)
 
     """
     device = default_device(device)

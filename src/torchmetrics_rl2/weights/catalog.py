@@ -50,7 +50,7 @@ def list_weights() -> list[CatalogEntry]:
     Example:
         >>> from torchmetrics_rl2 import list_weights
         >>> [entry.name for entry in list_weights()]
-        ['lung-colon@1']
+        ['lung-colon@1', 'lung-colon@2']
 
     """
     return list(_catalog().values())
