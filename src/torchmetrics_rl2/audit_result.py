@@ -82,7 +82,7 @@ class LadderResult:
     def noticed_from(self) -> float | None:
         """Weakest amount that is noticed at 95 %, and all stronger ones too.
 
-        The test has to reject, and the interval has to lie above the debiased value of the clean halves: by chance those
+        The test has to reject, and the interval to lie above the debiased value of the clean halves, which by chance
         differ a little, too.
         """
         weakest = None
