@@ -20,6 +20,7 @@ from torchmetrics_rl2.errors import RL2Error
 
 DAMAGE = {"gaussian blur": 0.5, "gaussian noise": 0.02}
 DRAWS, PERMUTATIONS = 200, 99
+PAPER = "fewer images are needed than for FID; no test is given"
 
 Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -104,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{encoder.name}, {arguments.n} against {arguments.n} of {len(clean)}, rejected of {DRAWS} tests at 5 %")
     for name, row in rows.items():
         print(f"{name:22}" + "".join(f"{test:>8} {share:5.1%}" for test, share in row.items()))
+    print(f"paper: {PAPER}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def test_every_command_has_a_table_too(paper, weights_file, tmp_path, capsys, sc
         "ladders": ["--ladders", "jpeg"],
         "artifacts_by_likelihood": ["--simulate"],
         "stability": ["--counts", "3", "--repeats", "2"],
+        "power": ["--n", "3"],
     }[script]
     paper[script].main([str(clean), *options, "--weights", str(weights_file), "--device", "cpu"])
     printed = capsys.readouterr().out
