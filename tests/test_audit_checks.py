@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.conftest import random_images
-from torchmetrics_rl2.audit_checks import contamination, diversity, domain, power
+from torchmetrics_rl2.audit_checks import contamination, diversity, domain, power, read_foreign
 from torchmetrics_rl2.audit_subject import Meter, Subject, second_half
 from torchmetrics_rl2.images import ImageReader
 
@@ -58,18 +58,18 @@ def test_domain_is_one_for_images_like_those_of_the_reference(encoder):
     mean = inside.sums.sum / inside.sums.count
     sd = np.sqrt(inside.mean_variance * len(inside) / 512)
     like = mean + sd * normal(200, features=512)
-    assert domain(encoder, like.float()) < 1.5
-    assert domain(encoder, (like + 10 * sd).float()) > 10
+    assert domain(encoder, like.float(), None) < 1.5
+    assert domain(encoder, (like + 10 * sd).float(), None) > 10
 
 
 def test_foreign_images_pull_less_on_the_robust_value(encoder, patches):
     subject = subject_of(90, px=64)
     withheld = []
     clean = Meter(encoder, None, 0).measure(subject.images)
-    found = contamination(encoder, subject, clean, patches / "bright", ImageReader(), 0, withheld)
+    found = contamination(encoder, subject, clean, read_foreign(patches / "bright", ImageReader(), 90), 0, withheld)
     assert found.share == pytest.approx(1 / 45)
     assert found.source.endswith("bright")
     assert found.plain > found.robust > 0.9
     assert 0 <= found.named <= 1
-    assert contamination(encoder, subject_of(60), clean, None, ImageReader(), 0, withheld) is None
+    assert contamination(encoder, subject_of(60), clean, None, 0, withheld) is None
     assert "foreign images: 30 images in a half" in withheld[0]

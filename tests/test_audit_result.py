@@ -46,7 +46,7 @@ def test_rank_correlation_and_reach_include_the_clean_halves():
 def test_without_intervals_nothing_is_claimed():
     bare = Rung(0.5, 1, 90.0, 90.0, None, None, 0.9, 0.8, 0.7)
     found = LadderResult(1, "pen", "occlusion", "width", 1.0, 5.0, 5.0, None, [bare, bare])
-    assert (found.verdict, found.noticed_from) == ("blind", None)
+    assert (found.verdict, found.noticed_from) == ("untested", None)
 
 
 def test_the_result_is_json_and_text():

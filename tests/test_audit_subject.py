@@ -51,6 +51,18 @@ def test_tiles_of_a_file_are_one_unit_and_large_files_give_fields(tmp_path):
 def test_too_few_images_or_units_and_mixed_sizes_get_a_sentence(patches, tmp_path):
     with pytest.raises(RL2Error, match="at least 8 images of at least two units, but .* has 8 of 1"):
         Subject.read(patches / "a", "parent", ImageReader(), 20, 0)
+    (tmp_path / "same").mkdir()
+    for i in range(9):
+        to_pil_image(random_images(1)[0]).save(tmp_path / "same" / f"{i}.png")
+    with pytest.raises(RL2Error, match="are all the same"):
+        Subject.read(tmp_path / "same", None, ImageReader(), 20, 0)
+    (tmp_path / "nine.txt").write_text(
+        "\n".join(map(str, [*(patches / "a").glob("*"), next((patches / "b").glob("*"))]))
+    )
+    with pytest.raises(RL2Error, match="leave 1 images in one of them; expected at least 4"):
+        Subject.read(tmp_path / "nine.txt", "parent", ImageReader(), 20, 0)
+    tmp_path = tmp_path / "sizes"
+    tmp_path.mkdir()
     for i, image in enumerate(random_images(8)):
         to_pil_image(image[:, : 40 + i // 4]).save(tmp_path / f"{i}.png")
     with pytest.raises(RL2Error, match="images of one size, but got 64 x 40 and 64 x 41 px. Cut tiles, with --tile"):

@@ -13,6 +13,7 @@ from torchmetrics_rl2 import RL2Error, Statistics, audit, compare
 from torchmetrics_rl2.audit_subject import Subject
 from torchmetrics_rl2.auditing import Gaussian, auroc, check_can_save, save_audit
 from torchmetrics_rl2.degradations import degrade
+from torchmetrics_rl2.handmade import handmade_statistics
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.weights import read_weights, write_weights
 
@@ -60,6 +61,27 @@ def test_a_rung_is_the_comparison_of_the_damaged_with_the_other_half(found, enco
     assert rung.auc == pytest.approx(auroc(encoder.log_prob(subject.images), encoder.log_prob(damaged)))
 
 
+def test_baselines_are_fitted_to_the_other_half_and_to_their_own_numbers(found, encoder, patches):
+    subject = Subject.read(patches, None, ImageReader(), 120, 0)
+    rung = found.ladders[0].rungs[0]
+    damaged = degrade(subject.images, "salt and pepper", rung.strength)
+    for numbers, area in (
+        (encoder.features, rung.auc_gaussian),
+        (lambda images: handmade_statistics(images.float() / 255), rung.auc_handmade),
+    ):
+        areas = []
+        for half in (subject.second, ~subject.second):
+            model = Gaussian(numbers(subject.images[~half]))
+            areas.append(auroc(*(model.log_prob(numbers(images[half])) for images in (subject.images, damaged))))
+        assert area == pytest.approx(sum(areas) / 2)
+
+
+def test_a_signed_ladder_is_judged_at_the_visible_strength_of_its_direction(encoder, patches):
+    result = audit(encoder, patches, ladders=["eosin"])
+    assert [ladder.visible for ladder in result.ladders] == [0.5, -0.5]
+    assert [ladder.at_visible.strength for ladder in result.ladders] == [0.5, -0.5]
+
+
 def test_it_withholds_what_the_images_are_too_few_for(found):
     assert [ladder.name for ladder in found.ladders] == ["salt and pepper", "magnification +"]
     claims = " ".join(found.withheld)
@@ -91,7 +113,7 @@ def test_larger_images_give_coarser_magnification(encoder, tmp_path):
 def test_one_unit_a_half_has_no_verdicts(encoder, patches):
     result = audit(encoder, patches, groups="parent", ladders=["salt and pepper"])
     assert result.units == 3
-    assert result.ladders[0].verdict == "blind"
+    assert result.ladders[0].verdict == "untested"
     assert "intervals and tests" in result.withheld[0]
 
 
@@ -125,6 +147,13 @@ def test_wrong_input_gets_a_sentence(encoder, patches):
     ):
         with pytest.raises(RL2Error, match=sentence):
             audit(encoder, patches, **arguments)
+
+
+def test_foreign_images_are_looked_at_before_the_work(encoder, patches, tmp_path):
+    told = []
+    with pytest.raises(RL2Error, match="nowhere"):
+        audit(encoder, patches, foreign=tmp_path / "nowhere", progress=lambda *report: told.append(report))
+    assert not told
 
 
 def test_progress_ends_at_its_total(encoder, patches):

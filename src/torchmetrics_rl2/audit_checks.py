@@ -1,7 +1,7 @@
 """Power and level, foreign images, lost diversity and domain: what an audit measures beside the ladders."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from torchmetrics_rl2.audit_result import Contamination, Diversity, Power
-from torchmetrics_rl2.audit_subject import Measured, Meter, Subject
+from torchmetrics_rl2.audit_subject import Measured, Meter, Subject, read_images
 from torchmetrics_rl2.degradations import degrade
 from torchmetrics_rl2.encoder import LatentEncoder
 from torchmetrics_rl2.functional import resnet_l2, squash
 from torchmetrics_rl2.images import ImageReader, find_images
 from torchmetrics_rl2.statistics import Statistics, compare
 
-__all__ = ["contamination", "diversity", "domain", "power"]
+__all__ = ["contamination", "diversity", "domain", "power", "read_foreign"]
 
 SIZES = (25, 40, 50, 100)
 REPEATS = 200
@@ -66,12 +66,28 @@ def _statistics(subject: Subject, latents: Tensor, rows: list[int]) -> Statistic
     return Statistics.of_latents(latents[rows], groups)
 
 
+def read_foreign(source: str | Path, reader: ImageReader, limit: int) -> tuple[Tensor, str]:
+    """The first images of a source, as many as may be mixed in, and where they are from.
+
+    Args:
+        source: A folder, a glob or a text file of paths.
+        reader: How images are read.
+        limit: How many images the audit uses at most.
+
+    Raises:
+        RL2Error: If there are none, or they differ in size.
+
+    """
+    most = max(FOREIGN, limit // 100)
+    images, _ = read_images(reader, find_images(source)[:most])
+    return images[:most], os.fspath(source)
+
+
 def contamination(
     encoder: LatentEncoder,
     subject: Subject,
     clean: Measured,
-    source: str | Path | None,
-    reader: ImageReader,
+    foreign: tuple[Tensor, str] | None,
     seed: int,
     withheld: list[str],
 ) -> Contamination | None:
@@ -81,18 +97,15 @@ def contamination(
         withheld.append(f"foreign images: {half} images in a half, {LEAST_FOR_SHARES} are needed")
         return None
     first, second = clean.latents[~subject.second], clean.latents[subject.second]
-    if source is None:
-        strangers = degrade(subject.images[subject.second][:FOREIGN], "pen", 0.5, seed)
-        described = "inked by the widest pen stroke"
-    else:
-        batches = list(reader.read(find_images(source)[:FOREIGN]))
-        strangers = torch.cat([batch.images for batch in batches])[:FOREIGN]
-        described = os.fspath(source)
+    count = max(1, round(half / 100))
+    if foreign is None:
+        foreign = degrade(subject.images[subject.second][: max(FOREIGN, count)], "pen", 0.5, seed), "inked by a pen"
+    strangers, described = foreign
+    count = min(count, len(strangers))
     meter = Meter(encoder, None, 0)
     mixed_in = meter.measure(strangers)
     blurred = meter.measure(degrade(subject.images[subject.second], "gaussian blur", 0.25, seed))
     radius = _radius(encoder, first)
-    count = max(1, round(len(second) / 100))
     plain, robust, named = [], [], []
     likelihood = clean.likelihood[subject.second]
     for start in range(0, len(strangers) - count + 1, count):
@@ -144,9 +157,9 @@ def _spread(latents: NDArray[np.float64]) -> float:
     return float(latents.var(0, ddof=1).sum())
 
 
-def domain(encoder: LatentEncoder, latents: Tensor) -> float | None:
+def domain(encoder: LatentEncoder, latents: Tensor, groups: Sequence[str] | None) -> float | None:
     """RL2 from the reference inside, in multiples of what as many images of its own would score."""
     if encoder.reference is None:
         return None
-    ours = Statistics.of_latents(latents, weights=encoder.name, weights_id=encoder.weights_id)
+    ours = Statistics.of_latents(latents, groups, weights=encoder.name, weights_id=encoder.weights_id)
     return compare(encoder.reference_statistics, ours).times_floor

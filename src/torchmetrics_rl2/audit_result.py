@@ -7,6 +7,8 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
+from torchmetrics_rl2.result import if_finite
+
 __all__ = ["AuditResult", "Contamination", "Diversity", "LadderResult", "Power", "Rung"]
 
 RISE = 1.1
@@ -100,13 +102,16 @@ class LadderResult:
 
     @property
     def verdict(self) -> str:
-        """One of four words.
+        """One of five words.
 
+        - ``untested``: there are too few units for a test
         - ``inverts``: the interval of a rung lies below that of a weaker one, or of the clean halves
         - ``blind``: the strongest rung is not noticed at 95 %
         - ``saturates``: the strongest rung scores less than 1.1 times the one before
         - ``notices``: none of these
         """
+        if self.rungs[-1].p_value is None:
+            return "untested"
         intervals = [self.clean_interval, *(rung.interval for rung in self.rungs)]
         for i, weaker in enumerate(intervals):
             if weaker and any(stronger and stronger[1] < weaker[0] for stronger in intervals[i + 1 :]):
@@ -237,7 +242,8 @@ class AuditResult:
         shown = asdict(self) | {"ladders": [ladder.to_dict() for ladder in self.ladders]}
         keys = ("flow", "gaussian", "handmade")
         shown["families"] = {name: dict(zip(keys, aucs, strict=True)) for name, aucs in self.families().items()}
-        return shown
+        finite: dict[str, Any] = _without_nan(shown)
+        return finite
 
     def summary(self) -> dict[str, Any]:
         """The little that goes into a weights file."""
@@ -249,6 +255,7 @@ class AuditResult:
             "n": self.n,
             "units": self.units,
             "verdicts": verdicts,
+            "withheld": list(self.withheld),
             "auc": {name: round(aucs[0], 3) for name, aucs in self.families().items()},
             "versions": self.versions,
         }
@@ -295,3 +302,12 @@ class AuditResult:
                 f"These images are {self.domain:.1f} times as far from the reference inside as its own would be"
             )
         return "\n".join([*lines, *(f"Withheld: {claim}" for claim in self.withheld)])
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None for NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return if_finite(value) if isinstance(value, float) else value

@@ -16,10 +16,12 @@ from torchmetrics_rl2.flow import log_likelihood
 from torchmetrics_rl2.handmade import handmade_statistics
 from torchmetrics_rl2.images import ImageReader, Progress, find_images
 from torchmetrics_rl2.splitting import groups_of
+from torchmetrics_rl2.uncertainty import LEAST_UNITS
 
-__all__ = ["LEAST_IMAGES", "Measured", "Meter", "Subject"]
+__all__ = ["LEAST_IMAGES", "Measured", "Meter", "Subject", "read_images"]
 
 LEAST_IMAGES = 8
+LEAST_IN_HALF = 4
 BATCH = 32
 
 
@@ -113,7 +115,7 @@ class Subject:
         base = Path(source) if os.path.isdir(source) else Path()
         named = groups_of(groups or "file", paths, base)
         drawn = sorted(random.Random(seed).sample(paths, min(limit, len(paths))))
-        images, files = _read(reader, drawn)
+        images, files = read_images(reader, drawn)
         keep = sorted(random.Random(seed).sample(range(len(images)), min(limit, len(images))))
         units = [named[files[i]] for i in keep]
         if len(keep) < LEAST_IMAGES or len(set(units)) < 2:
@@ -121,14 +123,22 @@ class Subject:
                 f"An audit needs at least {LEAST_IMAGES} images of at least two units, but {source} has {len(keep)} of "
                 f"{len(set(units))}."
             )
+        if bool((images == images[:1]).all()):
+            raise RL2Error(f"The images of {source} are all the same, so that nothing can be told from chance.")
         second = second_half(units, seed)
+        smaller = min(int(second.sum()), int((~second).sum()))
+        if smaller < LEAST_IN_HALF:
+            raise RL2Error(
+                f"Two halves of {source} that share no unit leave {smaller} images in one of them; expected at least "
+                f"{LEAST_IN_HALF}. Give more images, or units of similar size."
+            )
         in_second = dict(zip(units, second.tolist(), strict=True))
-        fields = _fields(reader, list(dict.fromkeys(files[i] for i in keep)), len(keep), images.shape[-1])
+        fields = _fields(reader, list(dict.fromkeys(files[i] for i in keep)), len(keep), images.shape[-1], seed)
         if fields is None:
             return cls(images[keep], units, second)
         of_fields = [named[path] for path in fields[1]]
         larger = cls(fields[0], of_fields, torch.tensor([in_second[unit] for unit in of_fields]))
-        return cls(images[keep], units, second, larger)
+        return cls(images[keep], units, second, larger if larger.units_in_half >= LEAST_UNITS else None)
 
     @property
     def groups(self) -> Sequence[str] | None:
@@ -163,7 +173,8 @@ def second_half(units: Sequence[str], seed: int) -> Tensor:
     return torch.tensor([unit in second for unit in units])
 
 
-def _read(reader: ImageReader, paths: Sequence[Path]) -> tuple[Tensor, list[Path]]:
+def read_images(reader: ImageReader, paths: Sequence[Path]) -> tuple[Tensor, list[Path]]:
+    """Images of one size, ``(N, 3, H, W)``, and the file of each."""
     batches = list(reader.read(paths))
     sizes = sorted({tuple(batch.images.shape[-2:]) for batch in batches})
     if len(sizes) != 1:
@@ -172,12 +183,15 @@ def _read(reader: ImageReader, paths: Sequence[Path]) -> tuple[Tensor, list[Path
     return torch.cat([batch.images for batch in batches]), [path for batch in batches for path in batch.paths]
 
 
-def _fields(reader: ImageReader, paths: Sequence[Path], count: int, px: int) -> tuple[Tensor, list[Path]] | None:
+def _fields(
+    reader: ImageReader, paths: Sequence[Path], count: int, px: int, seed: int
+) -> tuple[Tensor, list[Path]] | None:
     if reader.tile is None:
         return None
     larger = ImageReader(2 * px, reader.scale, BATCH, skip_unreadable=True)
     batches = list(larger.read(paths))
-    files = [path for batch in batches for path in batch.paths][:count]
+    files = [path for batch in batches for path in batch.paths]
     if len(files) < LEAST_IMAGES:
         return None
-    return torch.cat([batch.images for batch in batches])[:count], files
+    drawn = sorted(random.Random(seed).sample(range(len(files)), min(count, len(files))))
+    return torch.cat([batch.images for batch in batches])[drawn], [files[i] for i in drawn]

@@ -10,7 +10,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from torchmetrics_rl2.audit_checks import contamination, diversity, domain, power
+from torchmetrics_rl2.audit_checks import contamination, diversity, domain, power, read_foreign
 from torchmetrics_rl2.audit_result import AuditResult, LadderResult, Rung
 from torchmetrics_rl2.audit_subject import LEAST_IMAGES, Measured, Meter, Subject
 from torchmetrics_rl2.degradations import LADDERS, Ladder, degrade
@@ -88,12 +88,14 @@ def audit(
     encoder = (weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)).to(device)
     reader = ImageReader(tile, scale, workers=default_workers(workers, device), skip_unreadable=skip_unreadable)
     subject = Subject.read(images, groups, reader, limit, seed)
+    strangers = None if foreign is None else read_foreign(foreign, reader, limit)
+    encoder.warn_of_other_px(subject.images)
     px = subject.images.shape[-1]
     withheld = []
     if subject.units_in_half < LEAST_UNITS:
         withheld.append(
-            f"intervals and tests, so every ladder is 'blind': {subject.units_in_half} units in a half, {LEAST_UNITS} "
-            "are needed"
+            f"intervals and tests, so every ladder is 'untested': {subject.units_in_half} units in a half, "
+            f"{LEAST_UNITS} are needed"
         )
     steps = [(LADDERS[name], sign) for name in names for sign in ((1, -1) if LADDERS[name].signed else (1,))]
     if subject.fields is None and (LADDERS["magnification"], -1) in steps:
@@ -125,10 +127,10 @@ def audit(
         px=px,
         clean=judge.clean.value,
         clean_debiased=judge.clean.debiased,
-        domain=domain(encoder, judge.measured.latents),
+        domain=domain(encoder, judge.measured.latents, subject.groups),
         ladders=found,
         power=power(subject, judge.measured.latents, weakest, seed, withheld),
-        foreign=contamination(encoder, subject, judge.measured, foreign, reader, seed, withheld),
+        foreign=contamination(encoder, subject, judge.measured, strangers, seed, withheld),
         diversity=diversity(subject, judge.measured.latents, seed, withheld),
         withheld=withheld,
         settings={"limit": limit, "tile": tile, "scale": scale, "seed": seed, "device": str(device)},
@@ -167,7 +169,7 @@ class _Judge:
 
     def _statistics(self, measured: Measured, of: Subject, rows: Tensor) -> Statistics:
         groups = [unit for unit, row in zip(of.units, rows.tolist(), strict=True) if row]
-        return Statistics.of_latents(measured.latents[rows], groups if self.subject.groups else None)
+        return Statistics.of_latents(measured.latents[rows], groups if of.groups or self.subject.groups else None)
 
     def rung(self, ladder: Ladder, strength: float, damaged: Measured, source: Subject) -> Rung:
         """Response to one strength; ``source`` says which unit and half each damaged image is of."""
@@ -225,11 +227,12 @@ def check_can_save(weights: str | Path) -> None:
         weights: Name or path.
 
     Raises:
-        RL2Error: If it is a name.
+        RL2Error: If it is a name, or no weights file.
 
     """
     if find_entry(weights) is not None:
         raise RL2Error(f"{weights} is a name, whose file is checked against the catalog; an audit is saved into files.")
+    load_weights(weights)
 
 
 def save_audit(result: AuditResult, path: str | Path) -> None:

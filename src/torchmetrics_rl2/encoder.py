@@ -209,12 +209,13 @@ class LatentEncoder(_Frozen):
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Latents ``(N, 512)`` and log-determinants ``(N,)`` of raw images ``(N, 3, H, W)``, in one pass."""
         features = self.features(images)
-        self._warn_of_other_px(images)
+        self.warn_of_other_px(images)
         with exact_arithmetic(self.device):
             z, log_det = self.flow(features)
             return z, log_det
 
-    def _warn_of_other_px(self, images: Tensor) -> None:
+    def warn_of_other_px(self, images: Tensor) -> None:
+        """Warn, once, of images ``(N, 3, H, W)`` of another size than the weights were made for."""
         px = self.features.preprocessing.px
         height, width = images.shape[-2:]
         if px is not None and (height, width) != (px, px) and not self._sizes_warned_of:

@@ -10,7 +10,13 @@ from torchmetrics_rl2.errors import RL2Error
 __all__ = ["check_plot", "plot_audit"]
 
 COLUMNS = 5
-COLOURS = {"notices": "tab:green", "saturates": "tab:olive", "blind": "tab:gray", "inverts": "tab:red"}
+COLOURS = {
+    "notices": "tab:green",
+    "saturates": "tab:olive",
+    "blind": "tab:gray",
+    "inverts": "tab:red",
+    "untested": "tab:purple",
+}
 
 
 def check_plot(path: Path) -> None:
@@ -30,6 +36,8 @@ def check_plot(path: Path) -> None:
     kinds = Figure().canvas.get_supported_filetypes()
     if not os.access(path.absolute().parent, os.W_OK):
         raise RL2Error(f"{path} cannot be written: there is no folder {path.absolute().parent} that takes files.")
+    if path.is_dir():
+        raise RL2Error(f"{path} is a folder; expected the name of a picture to write.")
     if path.suffix[1:] not in kinds:
         raise RL2Error(f"{path} ends in {path.suffix!r}; a picture ends in one of {', '.join(sorted(kinds))}.")
 

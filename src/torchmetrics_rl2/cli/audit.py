@@ -76,13 +76,13 @@ def audit(
             skip_unreadable=skip_unreadable,
             progress=report,
         )
+    if json:
+        print_json(result.to_dict())
+    else:
+        typer.echo(str(result))
     if plot:
         from torchmetrics_rl2.report import plot_audit
 
         plot_audit(result, plot)
     if save:
         auditing.save_audit(result, weights)
-    if json:
-        print_json(result.to_dict())
-    else:
-        typer.echo(str(result))
