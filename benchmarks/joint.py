@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2 import LatentEncoder
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.degradations import LADDERS, degrade
 from torchmetrics_rl2.flow import LinearLayer
 from torchmetrics_rl2.handmade import handmade_statistics
@@ -58,11 +59,6 @@ def damages(images: Tensor) -> Iterator[tuple[str, Tensor]]:
     for ladder in LADDERS.values():
         for strength in (-ladder.visible, ladder.visible) if ladder.signed else (ladder.visible,):
             yield ladder.family, degrade(images, ladder.name, strength)
-
-
-def auroc(clean: Tensor, damaged: Tensor) -> float:
-    """Probability that a damaged patch is less likely than a clean one."""
-    return float((damaged[:, None] < clean).float().mean() + (damaged[:, None] == clean).float().mean() / 2)
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ import json
 import torch
 from torch import Tensor
 
-from paper.experiment import auc
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare, degradations
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.flow import log_likelihood
 from torchmetrics_rl2.images import ImageReader, find_images
 
@@ -82,7 +82,7 @@ def main() -> None:
         for strength in strengths:
             statistics, score = encode(encoder, damage(clean, ladder, strength))
             result = compare(reference, statistics)
-            rows.append((name, strength, result.value, result.debiased, auc(likelihood, score)))
+            rows.append((name, strength, result.value, result.debiased, auroc(likelihood, score)))
     if arguments.plot:
         plot(rows, arguments.plot)
     if arguments.json:

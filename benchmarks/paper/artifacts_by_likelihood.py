@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from experiment import auc, encode, load, load_encoder, options, progress, run
+from experiment import encode, load, load_encoder, options, progress, run
 from torch import Generator, Tensor
 
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.degradations import LADDERS, degrade
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import shrunk_covariance
@@ -120,9 +121,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "Gaussian of features": features,
         "Gaussian of hand-made": handmade,
     }
-    areas = {name: auc(score["clean"], score["artifacts"]) for name, score in scores.items()}
+    areas = {name: auroc(score["clean"], score["artifacts"]) for name, score in scores.items()}
     rows = {
-        kind: {name: auc(score["clean"], score["artifacts"][_of(kinds, kind)]) for name, score in scores.items()}
+        kind: {name: auroc(score["clean"], score["artifacts"][_of(kinds, kind)]) for name, score in scores.items()}
         for kind in dict.fromkeys(kinds)
     }
     counts = {name: len(images) for name, (images, _) in sets.items()}

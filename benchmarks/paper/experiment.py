@@ -173,12 +173,6 @@ def rl2(reference: Statistics, latents: Tensor) -> tuple[float, float]:
     return float(value), float(debias(value, reference.mean_variance + float(mean_variance(sums))))
 
 
-def auc(clean: Tensor, damaged: Tensor) -> float:
-    """Probability that a damaged patch scores lower than a clean one; ties count half."""
-    lower, equal = damaged[:, None] < clean, damaged[:, None] == clean
-    return float(lower.double().mean() + equal.double().mean() / 2)
-
-
 def described(encoder: LatentEncoder, reference: Statistics, arguments: argparse.Namespace) -> dict[str, Any]:
     """What a value depends on."""
     return {

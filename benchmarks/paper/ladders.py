@@ -20,10 +20,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from experiment import add_sides, auc, described, encode, load_encoder, options, progress, reference_of, rl2, run, sides
+from experiment import add_sides, described, encode, load_encoder, options, progress, reference_of, rl2, run, sides
 from inception import frechet_distance, inception_of, kernel_distance
 from scipy.stats import spearmanr
 
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.degradations import LADDERS, degrade
 
 PAPER = "RL2 rises monotonically on every ladder (abstract)"
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if inception and real_features is not None:
             features = inception(images, name)
             row |= {"fid": frechet_distance(real_features, features), "kid": kernel_distance(real_features, features)}
-        rows.append(row | {"auc": auc(likelihood, found.likelihood)})
+        rows.append(row | {"auc": auroc(likelihood, found.likelihood)})
     keys = ("rl2", "debiased", *(("fid", "kid") if arguments.fid else ()))
     rho = {name: {key: _rho(rows, name, key) for key in keys} for name in arguments.ladders}
     if arguments.json:

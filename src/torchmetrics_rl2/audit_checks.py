@@ -41,17 +41,16 @@ def power(
     """
     names = sorted(set(subject.units))
     rows = {name: [i for i, unit in enumerate(subject.units) if unit == name] for name in names}
-    found = []
+    found, sets = [], {"clean": clean, **weakest}
     too_many = [str(n) for n in SIZES if 2 * n > len(names)]
     if too_many:
         withheld.append(f"power at {', '.join(too_many)} a side: {len(names)} units, twice as many are needed")
     for n in SIZES[: len(SIZES) - len(too_many)]:
-        rejected = dict.fromkeys(["clean", *weakest], 0)
+        rejected = dict.fromkeys(sets, 0)
         generator = Generator().manual_seed(seed)
         for _ in range(REPEATS):
             drawn = [names[i] for i in torch.randperm(len(names), generator=generator)[: 2 * n].tolist()]
             real, other = ([i for name in side for i in rows[name]] for side in (drawn[:n], drawn[n:]))
-            sets = {"clean": clean, **weakest}
             reference = _statistics(subject, clean, real)
             for name, latents in sets.items():
                 p_value = compare(reference, _statistics(subject, latents, other)).p_value
@@ -106,16 +105,16 @@ def contamination(
     mixed_in = meter.measure(strangers)
     blurred = meter.measure(degrade(subject.images[subject.second], "gaussian blur", 0.25, seed))
     radius = _radius(encoder, first)
+    squashed = [squash(latents, radius) for latents in (first, second, blurred.latents)]
     plain, robust, named = [], [], []
     likelihood = clean.likelihood[subject.second]
     for start in range(0, len(strangers) - count + 1, count):
         rows = slice(start, start + count)
         mixed = torch.cat([second[count:], mixed_in.latents[rows]])
         plain.append(float(resnet_l2(first, mixed)))
-        robust.append(float(resnet_l2(squash(first, radius), squash(mixed, radius))))
+        robust.append(float(resnet_l2(squashed[0], squash(mixed, radius))))
         threshold = torch.cat([likelihood[count:], mixed_in.likelihood[rows]]).sort().values[count - 1]
         named.append(float((mixed_in.likelihood[rows] <= threshold).double().mean()))
-    squashed = [squash(latents, radius) for latents in (first, second, blurred.latents)]
     base = float(resnet_l2(squashed[0], squashed[1]))
     return Contamination(
         source=described,

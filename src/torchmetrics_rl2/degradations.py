@@ -37,8 +37,8 @@ class Ladder:
         amount: Amount of a strength.
         rungs: Strengths that an audit climbs, weakest first; of a signed ladder those of one direction.
         visible: The weakest rung that a person clearly sees beside the clean patch.
-        signed: Whether negative strengths are the opposite damage.
         damage: Maps a float patch ``(3, H, W)`` in [0, 1] to the damaged one, given the amount.
+        signed: Whether negative strengths are the opposite damage.
 
     """
 
@@ -48,8 +48,8 @@ class Ladder:
     amount: Callable[[float], float] = field(repr=False)
     rungs: tuple[float, ...]
     visible: float
+    damage: Damage = field(repr=False)
     signed: bool = False
-    damage: Damage = field(repr=False, default=lambda image, amount, generator: image)
 
 
 def degrade(images: Tensor, ladder: str, strength: float, seed: int = 0) -> Tensor:
@@ -299,11 +299,11 @@ def _of(amounts: tuple[float, ...], most: float) -> tuple[float, ...]:
 def _linear(
     name: str, family: str, unit: str, most: float, amounts: tuple[float, ...], visible: float, damage: Damage
 ) -> Ladder:
-    return Ladder(name, family, unit, _times(most), _of(amounts, most), visible / most, damage=damage)
+    return Ladder(name, family, unit, _times(most), _of(amounts, most), visible / most, damage)
 
 
 def _signed(name: str, family: str, unit: str, most: float, visible: float, damage: Damage) -> Ladder:
-    return Ladder(name, family, unit, _times(most), (0.25, 0.5, 1.0), visible / most, True, damage)
+    return Ladder(name, family, unit, _times(most), (0.25, 0.5, 1.0), visible / most, damage, signed=True)
 
 
 LADDERS: dict[str, Ladder] = {
@@ -319,7 +319,7 @@ LADDERS: dict[str, Ladder] = {
             lambda s: 8.0**s,
             (math.log(1.5, 8), 1 / 3, 2 / 3, 1.0),
             1 / 3,
-            damage=_down_and_up,
+            _down_and_up,
         ),
         _linear("gaussian noise", "noise", "sd, of 1", 0.4, (0.02, 0.05, 0.1, 0.2), 0.05, _gaussian_noise),
         _linear("diffusion", "noise", "step of 1,000", 1000, (10, 25, 50, 100, 250), 50, _diffusion),
@@ -338,7 +338,7 @@ LADDERS: dict[str, Ladder] = {
             lambda s: 100 - 95 * s,
             _of((30, 50, 70, 90), 95),
             70 / 95,
-            damage=_jpeg,
+            _jpeg,
         ),
         _signed("haematoxylin", "colour", "octaves", 1, 0.5, _stain_gain(0)),
         _signed("eosin", "colour", "octaves", 1, 0.5, _stain_gain(1)),
