@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2 import LatentEncoder
-from torchmetrics_rl2.auditing import auroc
+from torchmetrics_rl2.auditing import Gaussian, auroc
 from torchmetrics_rl2.degradations import LADDERS, degrade
-from torchmetrics_rl2.flow import LinearLayer
 from torchmetrics_rl2.handmade import handmade_statistics
 from torchmetrics_rl2.images import ImageReader, find_images
 
@@ -35,21 +34,14 @@ def handmade(images: Tensor) -> Tensor:
     return handmade_statistics(images.float() / 255)
 
 
-def gaussian(data: Tensor) -> Callable[[Tensor], Tensor]:
-    """Log-density, up to a constant, of the Gaussian fitted to ``(N, d)`` data with the Ledoit-Wolf covariance."""
-    linear = LinearLayer(data.shape[1], "whitening")
-    linear.adapt(data)
-    return lambda x: -linear(x)[0].square().sum(1) / 2
-
-
 def scores_of(encoder: LatentEncoder, fit: Tensor) -> Scores:
     """Log-likelihoods of images under the flow, and under one Gaussian of the same features."""
-    density = gaussian(in_batches(encoder.features, fit))
+    density = Gaussian(in_batches(encoder.features, fit))
 
     @torch.no_grad()
     def scores(images: Tensor) -> list[Tensor]:
         features = in_batches(encoder.features, images)
-        return [encoder.flow.log_prob(features), density(features)]
+        return [encoder.flow.log_prob(features), density.log_prob(features)]
 
     return scores
 
@@ -78,12 +70,9 @@ def main() -> None:
         return torch.cat([batch.images for batch in ImageReader(arguments.tile).read(paths)])
 
     fit, clean = load(arguments.fit), load(arguments.judge, arguments.limit)
-    numbers = in_batches(handmade, fit)
-    # They have units of their own, and the covariance is shrunk to a multiple of the identity.
-    sd = numbers.std(0).clamp(min=1e-6)
-    density = gaussian(numbers / sd)
+    density = Gaussian(in_batches(handmade, fit))
     ways: list[Scores] = [scores_of(LatentEncoder.load(name), fit) for name in arguments.trunk]
-    ways.append(lambda images: [density(in_batches(handmade, images) / sd)])
+    ways.append(lambda images: [density.log_prob(in_batches(handmade, images))])
     names = [name + of for name in arguments.trunk for of in (", flow", ", Gaussian")] + ["hand-made, Gaussian"]
 
     def score(images: Tensor) -> list[Tensor]:

@@ -5,6 +5,7 @@ import torch
 from tests.conftest import random_images
 from torchmetrics_rl2.audit_checks import contamination, diversity, domain, power, read_foreign
 from torchmetrics_rl2.audit_subject import Meter, Subject, second_half
+from torchmetrics_rl2.degradations import degrade
 from torchmetrics_rl2.images import ImageReader
 
 
@@ -60,6 +61,37 @@ def test_domain_is_one_for_images_like_those_of_the_reference(encoder):
     like = mean + sd * normal(200, features=512)
     assert domain(encoder, like.float(), None) < 1.5
     assert domain(encoder, (like + 10 * sd).float(), None) > 10
+
+
+def test_a_few_foreign_images_are_weighed_as_defined(encoder, patches):
+    subject = subject_of(240, px=64)
+    meter = Meter(encoder, None, 0)
+    clean = meter.measure(subject.images)
+    strangers, source = read_foreign(patches / "bright", ImageReader(), 240)
+    found = contamination(encoder, subject, clean, (strangers, source), 0, [])
+    mixed = meter.measure(strangers)
+    first, second = (clean.latents[half].double().numpy() for half in (~subject.second, subject.second))
+    likelihood = clean.likelihood[subject.second].numpy()
+    radius = np.quantile(encoder.reference.scores[:, 1].numpy(), 0.99)
+
+    def squashed(latents):
+        ratio = np.maximum(np.linalg.norm(latents, axis=1, keepdims=True) / radius, 1)
+        return latents * (1 + np.log(ratio)) / ratio
+
+    def apart(one, other):
+        return np.linalg.norm(one.mean(0) - other.mean(0))
+
+    # 1 % of 120 is one image, in place of the first.
+    sets = [np.concatenate([second[1:], row[None]]) for row in mixed.latents.double().numpy()]
+    base = apart(squashed(first), squashed(second))
+    blurred = meter.measure(degrade(subject.images[subject.second], "gaussian blur", 0.25)).latents.double().numpy()
+    assert found.share == pytest.approx(1 / 120)
+    assert found.plain == pytest.approx(np.mean([apart(first, one) for one in sets]) / apart(first, second), rel=2e-5)
+    assert found.robust == pytest.approx(
+        np.mean([apart(squashed(first), squashed(one)) for one in sets]) / base, rel=2e-5
+    )
+    assert found.blur == pytest.approx(apart(squashed(first), squashed(blurred)) / base, rel=2e-5)
+    assert found.named == pytest.approx(np.mean(mixed.likelihood.numpy() <= likelihood[1:].min()))
 
 
 def test_foreign_images_pull_less_on_the_robust_value(encoder, patches):

@@ -17,7 +17,8 @@ def ladder(*rungs, clean=5.0):
     ("rungs", "verdict", "noticed_from"),
     [
         ([rung(0.5, 5.1, 0.6), rung(1, 8), rung(2, 20)], "notices", 1),
-        ([rung(0.5, 9), rung(1, 20), rung(2, 21)], "saturates", 0.5),
+        ([rung(0.5, 9), rung(1, 20), rung(2, 21.9)], "saturates", 0.5),
+        ([rung(0.5, 9), rung(1, 20), rung(2, 22.1)], "notices", 0.5),
         ([rung(0.5, 5.1, 0.3), rung(1, 5.2, 0.2), rung(2, 5.4, 0.1)], "blind", None),
         ([rung(0.5, 9), rung(1, 20), rung(2, 15)], "inverts", 0.5),
         ([rung(0.5, 2, 0.3), rung(1, 8), rung(2, 20)], "inverts", 1),
@@ -51,11 +52,14 @@ def test_without_intervals_nothing_is_claimed():
 
 def test_the_result_is_json_and_text():
     ladders = [ladder(rung(0.5, 9), rung(1, 20, auc=1.0), rung(2, 50))]
-    result = AuditResult("w@1", "ab" * 32, "dir", 20, 20, 64, 5.0, 1.0, 2.0, ladders, [], None, None, ["power: few"])
+    result = AuditResult(
+        "w@1", "ab" * 32, "dir", 20, 20, 64, 5.0, 1.0, 0.3, 2.0, ladders, [], None, None, ["power: few"]
+    )
     shown = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert shown["ladders"][0]["verdict"] == "notices"
     assert shown["families"] == {"focus": {"flow": 1.0, "gaussian": 0.8, "handmade": 0.7}}
     assert result.summary()["verdicts"] == {"notices": ["gaussian blur"]}
     text = str(result)
     assert "Withheld: power: few" in text
+    assert "RL2 5.000 apart (debiased 1.000, p = 0.3)" in text
     assert "notices           0.5 sigma, px" in text

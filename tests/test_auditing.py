@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,8 @@ def test_a_rung_is_the_comparison_of_the_damaged_with_the_other_half(found, enco
     assert rung.p_value == pytest.approx(result.p_value, abs=1e-6)
     assert rung.interval == pytest.approx(result.interval, rel=1e-4)
     assert rung.auc == pytest.approx(auroc(encoder.log_prob(subject.images), encoder.log_prob(damaged)))
+    clean = [Statistics.of_latents(encoder(subject.images[half])) for half in (~subject.second, subject.second)]
+    assert found.clean_p_value == pytest.approx(compare(*clean).p_value, abs=1e-6)
 
 
 def test_baselines_are_fitted_to_the_other_half_and_to_their_own_numbers(found, encoder, patches):
@@ -158,5 +161,18 @@ def test_foreign_images_are_looked_at_before_the_work(encoder, patches, tmp_path
 
 def test_progress_ends_at_its_total(encoder, patches):
     told = []
-    audit(encoder, patches, ladders=["pen"], progress=lambda *report: told.append(report))
-    assert told[-1][1:3] == (5, 5)
+    audit(encoder, patches, ladders=["pen", "pen"], progress=lambda *report: told.append(report))
+    # Clean, four rungs, and what follows them.
+    assert told[-1][1:3] == (6, 6)
+    assert [report[1] for report in told].count(6) == 1
+
+
+def test_files_that_cannot_be_read_are_named(encoder, patches, tmp_path):
+    copied = shutil.copytree(patches, tmp_path / "some")
+    (copied / "broken.png").write_bytes(b"no image")
+    with pytest.raises(RL2Error, match="broken.png"):
+        audit(encoder, copied, ladders=["pen"])
+    result = audit(encoder, copied, ladders=["pen"], skip_unreadable=True)
+    assert result.n == 24
+    assert len(result.unreadable) == 1
+    assert "broken.png" in result.unreadable[0]

@@ -127,6 +127,16 @@ def test_areas_are_what_they_say(name, fraction):
         assert changed.mean().item() == pytest.approx(fraction, rel=0.02 if name == "blank" else 0.35)
 
 
+@pytest.mark.parametrize("px", [64, 224, 512])
+def test_dust_covers_what_it_says_at_any_size(px):
+    white = torch.full((6, 3, px, px), 255, dtype=torch.uint8)
+    damaged = degrade(white, "dust", 0.02 / LADDERS["dust"].amount(1))
+    # Specks take 70 to 95 % of the light; the last one goes beyond by less than its own area.
+    lost = 1 - damaged.float().mean((1, 2, 3)) / 255
+    assert (lost > 0.7 * 0.02).all()
+    assert (lost < 0.95 * (0.02 + torch.pi * (0.015 + 1 / px) ** 2)).all()
+
+
 def test_stain_gain_moves_one_stain_alone():
     amounts = torch.tensor([0.6, 0.5, 0.1])
     colour = (-(amounts @ STAINS)).exp()

@@ -9,7 +9,7 @@ from torchmetrics_rl2.report import check_plot, plot_audit
 
 def test_one_page_with_a_panel_a_ladder(tmp_path):
     ladders = [ladder(rung(0.5, 9), rung(1, 20), rung(2, 50)), ladder(rung(0.5, 4), rung(1, 3, width=9), rung(2, 1))]
-    result = AuditResult("w@1", "ab" * 32, "dir", 20, 20, 64, 5.0, 1.0, 2.0, ladders, [], None, None, [])
+    result = AuditResult("w@1", "ab" * 32, "dir", 20, 20, 64, 5.0, 1.0, 0.3, 2.0, ladders, [], None, None, [])
     plot_audit(result, tmp_path / "audit.png")
     image = read_image(tmp_path / "audit.png").float()
     # Both panels of two are drawn, in green and in red.

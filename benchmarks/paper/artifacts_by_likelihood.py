@@ -25,21 +25,13 @@ import torch
 from experiment import encode, load, load_encoder, options, progress, run
 from torch import Generator, Tensor
 
-from torchmetrics_rl2.auditing import auroc
+from torchmetrics_rl2.auditing import Gaussian, auroc
 from torchmetrics_rl2.degradations import LADDERS, degrade
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.flow import shrunk_covariance
 from torchmetrics_rl2.handmade import handmade_statistics
 from torchmetrics_rl2.images import find_images
 
 PAPER = {"auc": 0.76, "clean": 474, "artifacts": 474}
-
-
-def gaussian(fitted: Tensor, values: Tensor) -> Tensor:
-    """Log-density, up to a constant, of values ``(M, d)`` under a Gaussian fitted to ``(N, d)``, scaled first."""
-    mean, scale = fitted.mean(0), fitted.std(0).clamp(min=1e-9)
-    fitted, values = (fitted - mean) / scale, (values - mean) / scale
-    return -(values * torch.linalg.solve(shrunk_covariance(fitted), values.T).T).sum(1) / 2
 
 
 def classes(folder: Path, clean: Sequence[str], artifacts: Sequence[str] | None) -> tuple[list[Path], list[Path]]:
@@ -65,7 +57,7 @@ def simulated(clean: Tensor, per_patch: int, seed: int) -> tuple[Tensor, list[st
 
 
 def _handmade(images: Tensor) -> Tensor:
-    return torch.cat([handmade_statistics(batch.float() / 255) for batch in images.split(32)]).double()
+    return torch.cat([handmade_statistics(batch.float() / 255) for batch in images.split(32)])
 
 
 def _load(arguments: Namespace) -> tuple[Tensor, Tensor | None]:
@@ -110,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, images in zip(names, (fitted, clean, artifacts), strict=True)
     }
     features, handmade = (
-        {name: gaussian(values["fitted"], value) for name, value in values.items()}
+        {name: Gaussian(values["fitted"]).log_prob(value) for name, value in values.items()}
         for values in (
-            {name: found.features.double() for name, (_, found) in sets.items()},
+            {name: found.features for name, (_, found) in sets.items()},
             {name: _handmade(images) for name, (images, _) in sets.items()},
         )
     )

@@ -199,6 +199,7 @@ class AuditResult:
         px: Side of the images.
         clean: RL2 between two clean halves that share no unit.
         clean_debiased: The same without what small sets add.
+        clean_p_value: Of the test that the halves are alike; ``None`` with fewer than four units a half.
         domain: RL2 of the images from the reference inside the weights, in multiples of what as many of its own images
             would score; ``None`` without a reference.
         ladders: Response to each ladder.
@@ -206,6 +207,7 @@ class AuditResult:
         foreign: Effect of foreign images.
         diversity: Effect of repeated images.
         withheld: Claims that these images are too few for.
+        unreadable: Files left out, and why.
         settings: How images were read and drawn.
         versions: Of what the numbers depend on.
 
@@ -219,12 +221,14 @@ class AuditResult:
     px: int
     clean: float
     clean_debiased: float
+    clean_p_value: float | None
     domain: float | None
     ladders: Sequence[LadderResult]
     power: Sequence[Power]
     foreign: Contamination | None
     diversity: Diversity | None
     withheld: Sequence[str]
+    unreadable: Sequence[str] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -261,10 +265,11 @@ class AuditResult:
         }
 
     def __str__(self) -> str:
+        tested = "" if self.clean_p_value is None else f", p = {self.clean_p_value:.2g}"
         lines = [
             f"Audit of {self.weights} ({self.weights_id[:12]}): {self.n} images, {self.units} units, of {self.images}",
-            f"Two clean halves are RL2 {self.clean:.3f} apart (debiased {self.clean_debiased:.3f}); reach is in "
-            "multiples of that",
+            f"Two clean halves are RL2 {self.clean:.3f} apart (debiased {self.clean_debiased:.3f}{tested}); reach is "
+            "in multiples of that",
             "",
             f"{'':3}{'ladder':18}{'verdict':>10}{'noticed from':>14} {'unit':20}{'rho':>5}{'reach':>8}"
             f"{'AUC at':>10}{'flow':>6}{'Gauss':>6}{'hand':>6}",

@@ -68,9 +68,13 @@ class Meter:
                 values = features, handmade, latents, log_likelihood(latents, log_det)
             parts.append([value.cpu() for value in values])
             self._tell(len(batch))
+        self.step()
+        return Measured(*map(torch.cat, zip(*parts, strict=True)))
+
+    def step(self) -> None:
+        """One of the steps is done."""
         self.done += 1
         self._tell(0)
-        return Measured(*map(torch.cat, zip(*parts, strict=True)))
 
     def _tell(self, images: int) -> None:
         if self.progress:

@@ -78,7 +78,7 @@ def audit(
         ('salt and pepper', 'notices')
 
     """
-    names = list(LADDERS) if ladders is None else list(ladders)
+    names = list(LADDERS if ladders is None else dict.fromkeys(ladders))
     unknown = [name for name in names if name not in LADDERS]
     if unknown or not names:
         raise RL2Error(f"There is no ladder {', '.join(unknown) or 'to climb'!r}; known are {', '.join(LADDERS)}.")
@@ -102,7 +102,8 @@ def audit(
         steps.remove((LADDERS["magnification"], -1))
         withheld.append(f"coarser magnification: it needs fields of {2 * px} px; give larger images and --tile {px}")
 
-    meter = Meter(encoder, progress, sum(len(ladder.rungs) for ladder, _ in steps) + 1)
+    # One step for the clean images, and one for what follows the ladders.
+    meter = Meter(encoder, progress, sum(len(ladder.rungs) for ladder, _ in steps) + 2)
     judge = _Judge(subject, meter.measure(subject.images))
     found, weakest = [], {}
     for ladder, sign in steps:
@@ -118,7 +119,7 @@ def audit(
             if strength == ladder.rungs[0] and ladder.name in POWER_LADDERS:
                 weakest[f"{ladder.name} {ladder.amount(strength):.3g}"] = damaged.latents
         found.append(judge.ladder(ladder, sign, rungs))
-    return AuditResult(
+    result = AuditResult(
         weights=encoder.name,
         weights_id=encoder.weights_id,
         images=os.fspath(images),
@@ -127,15 +128,19 @@ def audit(
         px=px,
         clean=judge.clean.value,
         clean_debiased=judge.clean.debiased,
+        clean_p_value=judge.clean.p_value,
         domain=domain(encoder, judge.measured.latents, subject.groups),
         ladders=found,
         power=power(subject, judge.measured.latents, weakest, seed, withheld),
         foreign=contamination(encoder, subject, judge.measured, strangers, seed, withheld),
         diversity=diversity(subject, judge.measured.latents, seed, withheld),
         withheld=withheld,
+        unreadable=tuple(reader.unreadable),
         settings={"limit": limit, "tile": tile, "scale": scale, "seed": seed, "device": str(device)},
         versions=versions(),
     )
+    meter.step()
+    return result
 
 
 def auroc(clean: Tensor, damaged: Tensor) -> float:

@@ -221,17 +221,17 @@ def _bubble(image: Tensor, fraction: float, generator: Generator) -> Tensor:
 
 
 def _dust(image: Tensor, fraction: float, generator: Generator) -> Tensor:
-    """Dark specks of 1 to 3 % of the side, in a fixed order of which the fraction takes so many."""
+    """Dark specks of 1 to 3 % of the side, in a fixed order, until they cover the fraction."""
     height, width = image.shape[1:]
     side = min(height, width)
     y, x = torch.meshgrid(torch.arange(height) / side, torch.arange(width) / side, indexing="ij")
-    covered, image = 0.0, image.clone()
-    while covered < fraction * height * width / side**2:
+    covered = torch.zeros(height, width)
+    while covered.mean() < fraction:
         down, right, size, shade = torch.rand(4, generator=generator).tolist()
         radius = 0.005 + 0.01 * size
         speck = _soft(radius - torch.hypot(y - down * height / side, x - right * width / side), image)
         image = image * (1 - (0.7 + 0.25 * shade) * speck)
-        covered += math.pi * radius**2
+        covered = torch.maximum(covered, speck)
     return image
 
 

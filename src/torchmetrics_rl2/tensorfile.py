@@ -55,7 +55,7 @@ def read_file(
         version = header["format_version"]
     except (KeyError, ValueError, RecursionError) as error:
         raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
-    if version not in range(1, format_version + 1):
+    if type(version) is not int or version not in range(1, format_version + 1):
         readable = f"1 to {format_version}" if format_version > 1 else "1"
         raise RL2Error(
             f"{path} has format version {version!r}, but this torchmetrics-rl2 reads {readable}. "
@@ -67,16 +67,19 @@ def read_file(
 def write_file(
     path: Path, entry: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], read: Callable[[Path], object]
 ) -> None:
-    """Write a file under another name, read it back, and only then give it its name."""
-    temporary = _new_file_beside(path)
+    """Write a file under another name, read it back, and only then give it its name, or that of what it links to."""
+    target = Path(os.path.realpath(path))
+    temporary = _new_file_beside(target)
     try:
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         save_file(contiguous, temporary, {entry: json.dumps(header, sort_keys=True)})
         read(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        temporary.replace(target)
     except (OSError, SafetensorError) as error:
         raise RL2Error(f"{path} cannot be written: {error}.") from error
+    except RL2Error as error:
+        raise RL2Error(str(error).replace(str(temporary), str(path))) from error
     finally:
         temporary.unlink(missing_ok=True)
 

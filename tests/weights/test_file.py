@@ -80,7 +80,7 @@ def test_a_failed_write_leaves_nothing(weights, tmp_path, monkeypatch):
 
 def test_what_could_not_be_read_is_not_written(weights, tmp_path):
     flow = dict(weights.flow) | {"linear.log_det": torch.tensor(torch.nan)}
-    with pytest.raises(RL2Error, match="not finite"):
+    with pytest.raises(RL2Error, match=r"w\.safetensors has values that are not finite"):
         write_weights(replace(weights, flow=flow), tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -92,6 +92,18 @@ def test_permissions_follow_the_umask(weights, tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "w.safetensors").stat().st_mode) == 0o640
+
+
+def test_writing_again_keeps_links_and_permissions(weights, tmp_path):
+    file, link = tmp_path / "w.safetensors", tmp_path / "link.safetensors"
+    write_weights(weights, file)
+    file.chmod(0o600)
+    link.symlink_to(file)
+    write_weights(replace(weights, card={"summary": "another"}), link)
+    assert link.is_symlink()
+    assert read_weights(file).card == {"summary": "another"}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def spoiled(name, change):
@@ -114,6 +126,10 @@ DAMAGED = {
     "pickle": lambda source, target: torch.save({"a": 1}, target) or target,
     "has no 'torchmetrics-rl2' entry": lambda source, target: save_file({"a": torch.zeros(1)}, target) or target,
     "format version 3.*reads 1 to 2.*Upgrade": reheaded(lambda header: header.update(format_version=3)),
+    "format version True": reheaded(lambda header: header.update(format_version=True)),
+    "readout is of format version 2": lambda source, target: rewritten(
+        source, target, None, lambda tensors: tensors.update({"readout.mean": torch.zeros(527)})
+    ),
     "format version 0": reheaded(lambda header: header.update(format_version=0)),
     "damaged header": reheaded(lambda header: header.pop("preprocessing")),
     "damaged header.*unexpected": reheaded(lambda header: header["flow"].update(depth=3)),

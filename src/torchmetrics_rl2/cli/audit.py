@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from torchmetrics_rl2.cli.options import Device, Scale, SkipUnreadable, Tile, Workers
-from torchmetrics_rl2.cli.output import print_json, progress_bars
+from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
 
 
 def audit(
@@ -80,6 +80,7 @@ def audit(
         print_json(result.to_dict())
     else:
         typer.echo(str(result))
+        print_unreadable(result.unreadable)
     if plot:
         from torchmetrics_rl2.report import plot_audit
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -59,7 +59,7 @@ def print_json(result: Any) -> None:
     typer.echo(json.dumps(result, indent=2, allow_nan=False))
 
 
-def print_unreadable(reasons: list[str]) -> None:
+def print_unreadable(reasons: Sequence[str]) -> None:
     """What was left out, and why."""
     if reasons:
         typer.echo(f"{len(reasons)} files could not be read and were left out:")

@@ -175,6 +175,8 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
     flow = RealNVP(**header["flow"]).state_dict()
     trunk = empty_trunk().state_dict()
     readout = _empty_readout() if any(key.startswith("readout.") for key in tensors) else {}
+    if readout and header["format_version"] < 2:
+        raise ValueError("a readout is of format version 2")
     expected = _prefixed("trunk", trunk) | _prefixed("flow", flow) | _prefixed("readout", readout)
     names = {key for key in tensors if not key.startswith("reference.")}
     if names != set(expected):
