@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.result import RL2Result
     from torchmetrics_rl2.scoring import compute_statistics, score
     from torchmetrics_rl2.statistics import Statistics, compare
-    from torchmetrics_rl2.weights import list_weights
+    from torchmetrics_rl2.weights import CatalogEntry, list_weights, register_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AuditResult",
+    "CatalogEntry",
     "LatentEncoder",
     "RL2Error",
     "RL2Result",
@@ -28,11 +29,13 @@ __all__ = [
     "compare",
     "compute_statistics",
     "list_weights",
+    "register_weights",
     "score",
 ]
 
 _MODULES = {
     "AuditResult": "audit_result",
+    "CatalogEntry": "weights",
     "LatentEncoder": "encoder",
     "RL2Error": "errors",
     "RL2Result": "result",
@@ -42,6 +45,7 @@ _MODULES = {
     "compare": "statistics",
     "compute_statistics": "scoring",
     "list_weights": "weights",
+    "register_weights": "weights",
     "score": "scoring",
 }
 

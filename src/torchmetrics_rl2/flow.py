@@ -54,7 +54,7 @@ class LinearLayer(nn.Module):
         """Map ``(N, d)`` to ``(N, d)`` and the log-determinant, ``(N,)``."""
         x = x - self.mean
         x = x * self.matrix if self.kind == "diagonal" else x @ self.matrix
-        return x, self.log_det.expand(len(x))
+        return x, self.log_det.expand(x.shape[0])
 
     def inverse(self, z: Tensor) -> Tensor:
         """Undo :meth:`forward`."""

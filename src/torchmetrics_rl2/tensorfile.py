@@ -18,6 +18,7 @@ from torchmetrics_rl2.functional import LatentSums
 
 __all__ = ["check_writable", "digest", "read_file", "sums_to_tensors", "tensors_to_sums", "write_file"]
 
+MOST_BYTES = 2**31
 GROUPS = ("group_sum", "group_square_sum", "group_count")
 
 
@@ -40,12 +41,18 @@ def read_file(
     _refuse_non_files(path, what, hint)
     try:
         with torch.device("cpu"), safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # Before anything is read that only a file of ours should make us read.
+            header = _header(path, file.metadata() or {}, entry, format_version, what, hint)
+            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RL2Error(
             f"{path} is not a readable safetensors file ({error}). It may be cut off: copy or download it again."
         ) from error
+
+
+def _header(
+    path: Path, metadata: dict[str, str], entry: str, format_version: int, what: str, hint: str
+) -> dict[str, Any]:
     if entry not in metadata:
         raise RL2Error(f"{path} is a safetensors file, but not {what}: its header has no '{entry}' entry. {hint}")
     try:
@@ -58,10 +65,10 @@ def read_file(
     if type(version) is not int or version not in range(1, format_version + 1):
         readable = f"1 to {format_version}" if format_version > 1 else "1"
         raise RL2Error(
-            f"{path} has format version {version!r}, but this torchmetrics-rl2 reads {readable}. "
+            f"{path} has format version {str(version)[:20]}, but this torchmetrics-rl2 reads {readable}. "
             "Upgrade with 'pip install -U torchmetrics-rl2'."
         )
-    return header, tensors
+    return header
 
 
 def write_file(
@@ -169,11 +176,18 @@ def _refuse_non_files(path: Path, what: str, hint: str) -> None:
         raise RL2Error(f"There is no file {path}; expected {what}. Check the path. {hint}")
     try:
         with path.open("rb") as file:
-            start = file.read(9)
+            start = file.read(64)
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise RL2Error(f"{path} cannot be read: {error.strerror}.") from error
+    if size > MOST_BYTES:
+        raise RL2Error(f"{path} has {size:,} bytes; {what} never have more than {MOST_BYTES:,}. {hint}")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise RL2Error(f"{path} is a web page, perhaps the error of a server, and not {what}. Download it again.")
+    if start.startswith(b"version https://git-lfs"):
+        raise RL2Error(f"{path} is a pointer of Git LFS to {what}, and not the file itself: run 'git lfs pull'.")
     # A safetensors file starts with the length of its JSON, and 640 is b"\x80\x02".
-    if start.startswith((b"\x80\x02", b"PK\x03\x04")) and start[8:] != b"{":
+    if start.startswith((b"\x80\x02", b"PK\x03\x04")) and start[8:9] != b"{":
         raise RL2Error(f"{path} is a pickle, which can run code when it is read. Expected {what}. {hint}")
 
 

@@ -11,7 +11,6 @@ app = typer.Typer(
     name="rl2",
     help="RL2 (ResNet-L2): distance between real and generated histopathology patches.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
@@ -19,7 +18,7 @@ app.command("score")(score.score)
 app.command("stats")(stats.stats)
 app.command("fit")(fit.fit)
 app.command("audit")(audit.audit)
-app.command("weights")(weights.weights)
+app.add_typer(weights.weights, name="weights")
 
 
 def _print_version(asked: bool) -> None:

@@ -1,15 +1,33 @@
 """Options that verbs share: how images are read."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from typer import Option
+
+
+def complete_weights(incomplete: str) -> Iterator[tuple[str, str]]:
+    """Names of weights that begin so, with what they are, for the shell."""
+    from torchmetrics_rl2.weights import list_weights
+
+    for entry in list_weights():
+        if entry.name.startswith(incomplete):
+            yield entry.name, entry.summary
+
 
 Tile = Annotated[int | None, Option(metavar="PX", help="Cut images into tiles of this side first.")]
 Scale = Annotated[float | None, Option(metavar="F", help="Resize images by this factor before, antialiased.")]
 Workers = Annotated[int | None, Option(help="Processes that read images. By default 0 on a CPU, up to 8 beside a GPU.")]
 BatchSize = Annotated[int, Option(help="Images a batch; the value does not depend on it.")]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1 or mps. By default a GPU if there is one.")]
-WeightsName = Annotated[str, Option("--weights", help="Name of weights, such as lung-colon@1, or the path of a file.")]
+WeightsName = Annotated[
+    str,
+    Option(
+        "--weights",
+        help="Name of weights, such as lung-colon@1, the path of a file, or a URL.",
+        autocompletion=complete_weights,
+    ),
+]
 SkipUnreadable = Annotated[
     bool, Option("--skip-unreadable", help="Leave out files that cannot be read, and report how many.")
 ]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from torchmetrics_rl2.images import Progress
+    from torchmetrics_rl2.weights.download import Received
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
@@ -39,6 +40,27 @@ def progress_bars() -> Iterator["Progress"]:
             elapsed = bars.tasks[list(tasks).index(kind)].elapsed or 0
             speed = f"{read[kind] / elapsed:.0f} images/s" if read[kind] and elapsed else ""
             bars.update(tasks[kind], description=what, completed=done, total=total, speed=speed)
+
+        yield report
+
+
+@contextmanager
+def download_bar(name: str) -> Iterator["Received"]:
+    """A bar while bytes arrive, and none if all are here."""
+    columns = (
+        progress.TextColumn(name),
+        progress.BarColumn(20),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with _plain_warnings(), progress.Progress(*columns, console=errors) as bars:
+        tasks: list[progress.TaskID] = []
+
+        def report(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(bars.add_task(name, total=total or None))
+            bars.update(tasks[0], completed=done)
 
         yield report
 

@@ -1,41 +1,74 @@
-"""``rl2 weights``."""
+"""``rl2 weights``: its verbs."""
 
-import dataclasses
 import json as json_
-from typing import Annotated
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2.cli.output import print_json
+from torchmetrics_rl2.cli.options import complete_weights
+from torchmetrics_rl2.cli.output import download_bar, errors, print_json
+
+if TYPE_CHECKING:
+    from torchmetrics_rl2.weights import CatalogEntry
+
+weights = typer.Typer(help="Weights by name: what there is, where it is, what it says of itself.", no_args_is_help=True)
+
+Name = Annotated[str, Argument(help="Name, path or URL of weights.", autocompletion=complete_weights)]
+Names = Annotated[
+    list[str] | None, Argument(help="Names; without any, all that are here.", autocompletion=complete_weights)
+]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
 
 
-def weights(
-    name: Annotated[str | None, Argument(help="Name or path; without it, all names are listed.")] = None,
-    json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List weights, or show and check one: what it is, what it was made from, its identity.
+@weights.command("list")
+def list_(json: Json = False) -> None:
+    """List all weights that have a name: those that ship, and those of installed packages.
 
-    rl2 weights
-
-    rl2 weights lung-colon
+    rl2 weights list
     """
-    from torchmetrics_rl2.weights import list_weights, load_weights
+    from torchmetrics_rl2.weights import list_weights
 
-    if name is None:
-        rows = [dataclasses.asdict(entry) for entry in list_weights()]
-        if json:
-            print_json(rows)
-            return
-        for row in rows:
-            typer.echo(f"{row['name']:16}{row['bytes'] / 1e6:5.1f} MB  {row['summary']}")
+    rows = [{**asdict(entry), "where": _where(entry)} for entry in list_weights()]
+    if json:
+        print_json(rows)
         return
+    shown: list[tuple[str, ...]] = [("name", "tissue", "px", "mpp", "MB", "licence", "where", "summary")]
+    for row in rows:
+        px, mpp = ("-" if row[key] is None else f"{row[key]:g}" for key in ("px", "mpp"))
+        size = f"{row['bytes'] / 1e6:.1f}"
+        shown.append((row["name"], row["tissue"], px, mpp, size, row["licence"], row["where"], row["summary"]))
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for line in shown:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _where(entry: "CatalogEntry") -> str:
+    """Where a file is: ``installed``, ``cached``, or the address it would come from."""
+    from torchmetrics_rl2.weights.download import is_remote
+
+    if not is_remote(entry.where):
+        return "installed"
+    return "cached" if entry.place.is_here() else entry.where
+
+
+@weights.command()
+def show(name: Name, json: Json = False) -> None:
+    """Show the card of weights: what they were made from, for which patches, what an audit found.
+
+    rl2 weights show lung-colon
+    """
+    from torchmetrics_rl2.weights import load_weights
+
     loaded = load_weights(name)
-    shown = {
+    shown: dict[str, Any] = {
         "name": loaded.name,
         "weights_id": loaded.weights_id,
         "trunk_id": loaded.trunk_id,
-        "preprocessing": dataclasses.asdict(loaded.preprocessing),
+        "trunk_of": loaded.lender or loaded.name,
+        "preprocessing": asdict(loaded.preprocessing),
         "flow": dict(loaded.flow_config),
         "n_reference": int(loaded.reference.sums.count) if loaded.reference else 0,
         "card": dict(loaded.card),
@@ -45,3 +78,127 @@ def weights(
         return
     for key, value in shown.items():
         typer.echo(f"{key}: {value if isinstance(value, str) else json_.dumps(value, indent=2)}")
+
+
+@weights.command()
+def fetch(names: Annotated[list[str], Argument(help="Names or URLs.", autocompletion=complete_weights)]) -> None:
+    """Download weights into the cache, and print where they are: for a cluster whose nodes have no internet.
+
+    The cache is TORCHMETRICS_RL2_HOME, by default ~/.cache/torchmetrics-rl2. With TORCHMETRICS_RL2_OFFLINE=1 the
+    network is never touched.
+
+    rl2 weights fetch acme/breast-40x
+    """
+    from torchmetrics_rl2.weights import fetch_weights, load_weights
+
+    for name in names:
+        with download_bar(name) as report:
+            path = fetch_weights(name, report)
+            load_weights(name)  # with the trunk that it may share
+        typer.echo(path)
+
+
+@weights.command()
+def path(name: Name) -> None:
+    """Print where the file of weights is, downloaded if need be.
+
+    cp $(rl2 weights path lung-colon) ours.safetensors
+    """
+    from torchmetrics_rl2.weights import fetch_weights
+
+    with download_bar(name) as report:
+        found = fetch_weights(name, report)
+    if not found.is_file():
+        from torchmetrics_rl2.weights import read_weights
+
+        read_weights(found)  # says what is wrong
+    typer.echo(found)
+
+
+@weights.command()
+def verify(names: Names = None, json: Json = False) -> None:
+    """Compare the files of weights with their checksums, and read all of each; exit with 1 if one is not right.
+
+    rl2 weights verify
+    """
+    from torchmetrics_rl2.errors import RL2Error
+    from torchmetrics_rl2.weights import list_weights, load_weights
+
+    rows = []
+    for name in names or [entry.name for entry in list_weights() if entry.place.is_here()]:
+        try:
+            loaded = load_weights(name)
+            rows.append({"name": loaded.name, "ok": True, "weights_id": loaded.weights_id, "error": None})
+        except RL2Error as error:
+            rows.append({"name": name, "ok": False, "weights_id": None, "error": str(error)})
+    if json:
+        print_json(rows)
+    else:
+        for row in rows:
+            typer.echo(f"{row['name']}: {'right, ' + str(row['weights_id'])[:12] if row['ok'] else row['error']}")
+    if not all(row["ok"] for row in rows):
+        raise typer.Exit(1)
+
+
+@weights.command("import")
+def import_(
+    checkpoint: Annotated[
+        str,
+        Argument(
+            help="A ResNet-18: a state dict of torchvision's or of TIAToolbox's, weights, or 'imagenet'.",
+        ),
+    ],
+    out: Annotated[Path, Option("--out", "-o", metavar="FILE", help="The .safetensors file to write.")],
+    flow: Annotated[
+        Path | None,
+        Option(help="State dict of a RealNVP of this package; by default none, and latents are the features."),
+    ] = None,
+    pixels: Annotated[
+        str | None,
+        Option(
+            metavar="imagenet|unit",
+            help="What the network expects: pixels normalised as for ImageNet, which torchvision's do, or in [0, 1], "
+            "which TIAToolbox's do; by default told from the checkpoint.",
+        ),
+    ] = None,
+    px: Annotated[int | None, Option(help="Side of the patches it was made for, in pixels.")] = None,
+    mpp: Annotated[float | None, Option(help="Their resolution in um/px.")] = None,
+    summary: Annotated[str, Option(help="One line for the card.")] = "",
+    licence: Annotated[str, Option(help="Terms of use, for the card.")] = "",
+) -> None:
+    """Make a weights file of somebody's ResNet-18, to use by path or to fit a flow on with rl2 fit --backbone.
+
+    rl2 weights import resnet18-kather100k.pth --px 224 --mpp 0.5 -o kather.safetensors
+
+    rl2 fit our_patches/ --backbone kather.safetensors -o ours.safetensors
+    """
+    from torchmetrics_rl2.weights.importing import import_weights
+
+    card = {key: value for key, value in (("summary", summary), ("licence", licence)) if value}
+    made = import_weights(checkpoint, out, flow=flow, pixels=pixels, px=px, mpp=mpp, card=card)
+    layers = made.flow_config["layers"]
+    typer.echo(f"Wrote {out} ({made.weights_id[:12]}): trunk {made.trunk_id[:12]}, {layers} coupling layers")
+    if flow is None:
+        errors.print(
+            "Its latents are bare features: 'rl2 fit IMAGES --backbone FILE' fits a flow to your real patches."
+        )
+
+
+@weights.command()
+def export(
+    name: Name,
+    out: Annotated[Path, Option("--out", "-o", metavar="PT2|ONNX", help="A .pt2 or .onnx file to write.")],
+    px: Annotated[int | None, Option(help="Side of the patches; by default that of the weights.")] = None,
+) -> None:
+    """Write a program that computes latents without this package: for torch.export (.pt2) or ONNX Runtime (.onnx).
+
+    Its input is (N, 3, px, px) uint8 for any N, its output latents (N, 512). They are compared before it is kept.
+
+    rl2 weights export lung-colon -o lung-colon.onnx
+    """
+    from torchmetrics_rl2.encoder import LatentEncoder
+    from torchmetrics_rl2.weights.exporting import export_program
+
+    with errors.status(f"Exporting {name}"):
+        difference = export_program(LatentEncoder.load(name), out, px)
+    typer.echo(f"Wrote {out}: its latents differ by {difference:.1e} of their norm at most")

@@ -13,9 +13,14 @@ from torchvision.models import ResNet18_Weights
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.weights.catalog import find_entry, load_weights
+from torchmetrics_rl2.weights.download import offline
 from torchmetrics_rl2.weights.file import HEADER, Preprocessing, empty_trunk
 
 __all__ = ["Backbone", "load_backbone"]
+
+# TIAToolbox's CNNModel numbers the parts of torchvision's network, and takes pixels in [0, 1].
+TIATOOLBOX = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+UNIT = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -41,25 +46,33 @@ def load_backbone(source: str | Path) -> Backbone:
 
     Args:
         source: Name or path of weights, ``imagenet`` for torchvision's (downloaded once), or the path of a state dict
-            of a torchvision ResNet-18, saved with ``torch.save`` or as safetensors.
+            of a ResNet-18 of torchvision, or of TIAToolbox's ``CNNModel``, saved with ``torch.save`` or as safetensors.
 
     Raises:
         RL2Error: If there is no such trunk, or it is no ResNet-18.
 
     """
     if source == "imagenet":
+        url = ResNet18_Weights.IMAGENET1K_V1.url
+        kept = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+        if offline() and not kept.is_file():
+            raise RL2Error(
+                f"torchvision's ResNet-18 is not here, and the network is switched off. Put {url} at {kept}."
+            )
         try:
             state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
         except (URLError, OSError) as error:
             raise RL2Error(
-                f"torchvision could not download its ImageNet ResNet-18 ({error}). Download "
-                f"{ResNet18_Weights.IMAGENET1K_V1.url} elsewhere and pass the file with --backbone."
+                f"torchvision could not download its ImageNet ResNet-18 ({error}). Download {url} elsewhere and pass "
+                "the file with --backbone."
             ) from error
         return Backbone("torchvision ResNet18_Weights.IMAGENET1K_V1", Preprocessing(), _trunk(state, "imagenet"))
     path = Path(source)
-    state_dict = _state_dict(path) if find_entry(source) is None and os.path.isfile(path) else None
+    is_file = find_entry(source) is None and os.path.isfile(path)
+    state_dict = _state_dict(path) if is_file else None
     if state_dict is not None:
-        return Backbone(path.name, Preprocessing(), _trunk(state_dict, str(path)))
+        is_tiatoolbox = any(str(key).startswith("feat_extract.") for key in state_dict)
+        return Backbone(path.name, UNIT if is_tiatoolbox else Preprocessing(), _trunk(state_dict, str(path)))
     weights = load_weights(source)
     return Backbone(weights.name, weights.preprocessing, weights.trunk, weights.readout)
 
@@ -88,9 +101,20 @@ def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
     return state
 
 
+def _torchvision_key(key: str) -> str:
+    if not key.startswith("feat_extract."):
+        return key
+    _, number, rest = key.split(".", 2)
+    return f"{TIATOOLBOX.get(number, number)}.{rest}"
+
+
 def _trunk(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     expected = empty_trunk().state_dict()
-    given = {key: value for key, value in state.items() if not str(key).startswith("fc.")}
+    given = {
+        _torchvision_key(str(key)): value
+        for key, value in state.items()
+        if not str(key).startswith(("fc.", "classifier."))
+    }
     shapes = {key: getattr(value, "shape", None) for key, value in given.items()}
     wrong = sorted(
         {str(key) for key in {*given, *expected} if key not in expected or shapes.get(key) != expected[key].shape}

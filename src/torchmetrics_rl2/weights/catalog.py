@@ -1,19 +1,29 @@
 """Which weights exist, and how a name becomes a verified file."""
 
 import difflib
-import hashlib
 import json
+import logging
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
+from torchmetrics.utilities import rank_zero_warn
+from torchmetrics.utilities.prints import rank_zero_only
+
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.weights.download import HUB, MOST_BYTES, SHA256, Place, Received, is_remote
 from torchmetrics_rl2.weights.file import Weights, read_weights
 
-__all__ = ["CatalogEntry", "list_weights", "load_weights"]
+__all__ = ["CatalogEntry", "fetch_weights", "find_entry", "list_weights", "load_weights", "register_weights"]
 
 BUNDLED = Path(__file__).with_name("bundled")
+GROUP = "torchmetrics_rl2.weights"
+NAME = re.compile(r"(?P<bare>[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)?)(@(?P<version>[1-9]\d{0,5}))?")
+log = logging.getLogger("torchmetrics_rl2")
 
 
 @dataclass(frozen=True)
@@ -21,31 +31,56 @@ class CatalogEntry:
     """Weights that can be asked for by name.
 
     Args:
-        name: Name with version, such as ``lung-colon@1``.
-        file: File name.
-        sha256: Checksum of the whole file.
+        name: Name with version, such as ``lung-colon@1`` or ``acme/breast-40x@3``.
+        where: A path, an ``https://`` URL, or ``hf://org/repo@revision/file.safetensors``.
+        sha256: Checksum of the whole file, 64 hexadecimal digits.
         bytes: Its size.
         summary: One line.
         licence: Terms of use.
+        tissue: What the patches show.
+        px: Side of the patches it was made for, in pixels; ``None`` if any.
+        mpp: Their resolution in um/px; ``None`` if unknown.
+
+    Raises:
+        RL2Error: If one of them is not what it should be.
 
     """
 
     name: str
-    file: str
+    where: str
     sha256: str
     bytes: int
     summary: str
     licence: str
+    tissue: str = ""
+    px: int | None = None
+    mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        name = NAME.fullmatch(str(self.name))
+        if name is None or name["version"] is None:
+            raise RL2Error(
+                f"{self.name!r} is no name of weights; expected letters, digits, - and _, at most one /, and a "
+                "version, such as acme/breast-40x@1."
+            )
+        if not SHA256.fullmatch(str(self.sha256)):
+            raise RL2Error(f"{self.name} has the sha256 {self.sha256!r}; expected 64 lower-case hexadecimal digits.")
+        if type(self.bytes) is not int or not 0 < self.bytes <= MOST_BYTES:
+            raise RL2Error(f"{self.name} has {self.bytes!r} bytes; expected 1 to {MOST_BYTES:,}.")
+        if str(self.where).startswith("hf://") and not HUB.fullmatch(self.where):
+            raise RL2Error(f"{self.name} is at {self.where}; expected hf://org/repo@revision/file.safetensors.")
+
+    @property
+    def place(self) -> Place:
+        """Where the file is, and what it has to be."""
+        return Place(os.fspath(self.where), self.sha256, self.bytes, self.name)
 
 
-@cache
-def _catalog() -> dict[str, CatalogEntry]:
-    rows = json.loads((BUNDLED / "catalog.json").read_text())
-    return {row["name"]: CatalogEntry(**row) for row in rows}
+_registered: dict[str, CatalogEntry] = {}
 
 
 def list_weights() -> list[CatalogEntry]:
-    """Weights that can be asked for by name, newest version last.
+    """Weights that can be asked for by name: those that ship, those of other packages, those registered.
 
     Example:
         >>> from torchmetrics_rl2 import list_weights
@@ -53,40 +88,136 @@ def list_weights() -> list[CatalogEntry]:
         ['lung-colon@1', 'lung-colon@2']
 
     """
-    return list(_catalog().values())
+    return [*_bundled().values(), *_installed().values(), *_registered.values()]
+
+
+def register_weights(*entries: CatalogEntry) -> None:
+    """Make weights known by name for as long as the process runs.
+
+    A package makes its weights known for good by an entry point of the group ``torchmetrics_rl2.weights``: a function
+    without arguments that returns entries.
+
+    Args:
+        entries: The weights.
+
+    Raises:
+        RL2Error: If a name is taken, or another source has versions of it.
+
+    Example:
+        >>> from torchmetrics_rl2 import CatalogEntry, list_weights, register_weights
+        >>> register_weights(
+        ...     CatalogEntry("acme/breast@1", "https://acme.org/b1.safetensors", "0" * 64, 10**7, "H&E", "CC0-1.0")
+        ... )
+        >>> list_weights()[-1].name
+        'acme/breast@1'
+
+    """
+    _check_new(entries, {**_bundled(), **_installed()}, _registered)
+    _registered.update({entry.name: entry for entry in entries})
 
 
 def load_weights(name_or_path: str | Path) -> Weights:
-    """Weights by name or from a file, checked before use.
+    """Weights by name, from a file, a URL or the Hugging Face Hub, checked before use.
 
     Args:
-        name_or_path: ``name@version``, a bare name, which stands for its newest version, or the path of a file.
+        name_or_path: ``name@version``; a bare name, which stands for its newest version; the path of a file;
+            ``https://...#sha256=...``; or ``hf://org/repo@commit/file.safetensors``.
 
     Raises:
-        RL2Error: If nothing has that name, or the file is not what it should be.
+        RL2Error: If nothing has that name, the file cannot be had, or it is not what it should be.
 
     """
-    text = os.fspath(name_or_path)
+    entry = find_entry(name_or_path)
+    weights = read_weights(fetch_weights(name_or_path))
+    weights = replace(weights, name=entry.name if entry else os.fspath(name_or_path))
+    _say(os.fspath(name_or_path), weights.name, weights.weights_id[:12])
+    return weights
+
+
+def fetch_weights(name_or_path: str | Path, progress: Received | None = None) -> Path:
+    """File of weights, downloaded if need be, its checksum compared.
+
+    Args:
+        name_or_path: As for :func:`load_weights`.
+        progress: Told of a download; by default one line on standard error is.
+
+    Raises:
+        RL2Error: If nothing has that name, or the file cannot be had.
+
+    """
     entry = find_entry(name_or_path)
     if entry is not None:
-        path = BUNDLED / entry.file
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-            raise RL2Error(f"The file of {entry.name}, {path}, is missing or altered: install torchmetrics-rl2 again.")
-        return replace(read_weights(path), name=entry.name)
-    looks_like_a_path = isinstance(name_or_path, Path) or text.endswith(".safetensors") or os.sep in text
-    if looks_like_a_path or os.path.isfile(text):
-        return read_weights(text)
-    catalog = _catalog()
-    near = difflib.get_close_matches(text, [*catalog, *dict.fromkeys(map(_bare, catalog))])
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(catalog)}."
-    raise RL2Error(f"There are no weights named {text!r}, and no file of that name. {hint}")
+        return entry.place.fetch(progress)
+    text = os.fspath(name_or_path)
+    if isinstance(name_or_path, str) and is_remote(text):
+        return Place.parse(text).fetch(progress)
+    if isinstance(name_or_path, Path) or os.path.lexists(text) or not NAME.fullmatch(text):
+        return Path(text)
+    known = [entry.name for entry in list_weights()]
+    near = difflib.get_close_matches(text, [*known, *dict.fromkeys(map(_bare, known))])
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known)}."
+    raise RL2Error(
+        f"There are no weights named {text!r}, and no file of that name. {hint} Names come with this package, from "
+        f"installed packages (entry points of {GROUP}) and from register_weights."
+    )
 
 
 def find_entry(name_or_path: str | Path) -> CatalogEntry | None:
     """Entry of a known name, which never means a file; ``None`` for anything else."""
-    versions = [entry for key, entry in _catalog().items() if name_or_path in (key, _bare(key))]
+    if not isinstance(name_or_path, str) or not NAME.fullmatch(name_or_path):
+        return None
+    # Other packages are loaded only for names that do not ship.
+    return _newest(name_or_path, _bundled()) or _newest(name_or_path, {**_installed(), **_registered})
+
+
+def _newest(name: str, catalog: Mapping[str, CatalogEntry]) -> CatalogEntry | None:
+    versions = [entry for key, entry in catalog.items() if name in (key, _bare(key))]
     return max(versions, key=lambda entry: int(entry.name.rpartition("@")[2]), default=None)
+
+
+@cache
+def _bundled() -> dict[str, CatalogEntry]:
+    rows = json.loads((BUNDLED / "catalog.json").read_text())
+    return {row["name"]: CatalogEntry(**{**row, "where": str(BUNDLED / row["where"])}) for row in rows}
+
+
+@cache
+def _installed() -> dict[str, CatalogEntry]:
+    """Entries of other packages; one that fails is warned of and left out."""
+    found: dict[str, CatalogEntry] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        try:
+            entries = tuple(point.load()())
+            wrong = [entry for entry in entries if not isinstance(entry, CatalogEntry)]
+            if wrong:
+                raise RL2Error(f"it lists a {type(wrong[0]).__name__}; expected CatalogEntry")
+            _check_new(entries, {**_bundled(), **found}, {})
+        except Exception as error:  # whatever another package does, the rest goes on
+            package = point.dist.name if point.dist else point.value
+            rank_zero_warn(f"The weights of the package {package} are left out: {error!r}")
+            continue
+        found |= {entry.name: entry for entry in entries}
+    return found
+
+
+def _check_new(
+    entries: tuple[CatalogEntry, ...], others: dict[str, CatalogEntry], same: dict[str, CatalogEntry]
+) -> None:
+    """Names are given once, and all versions of one name by one source, or a bare name would change its owner."""
+    names = [entry.name for entry in entries]
+    taken = [name for name in names if name in same or names.count(name) > 1]
+    owned = set(map(_bare, others))
+    taken += [name for name in names if _bare(name) in owned]
+    if taken:
+        raise RL2Error(f"The name {taken[0]} is taken; choose another, such as yourlab/{_bare(taken[0])}@1.")
 
 
 def _bare(name: str) -> str:
     return name.rpartition("@")[0]
+
+
+@cache
+@rank_zero_only
+def _say(asked: str, name: str, weights_id: str) -> None:
+    """Log, once, what a name was resolved to."""
+    log.info("weights %s: %s (%s)", asked, name, weights_id)

@@ -18,7 +18,7 @@ from torchmetrics_rl2.tensorfile import digest, read_file, sums_to_tensors, tens
 
 __all__ = ["FORMAT_VERSION", "Preprocessing", "Reference", "Weights", "read_weights", "write_weights"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEADER = "torchmetrics-rl2"
 HINT = "'rl2 weights' shows known names; 'rl2 fit IMAGES --backbone FILE' makes weights of a ResNet-18 state dict."
 REFERENCE_SCORES = 2000
@@ -71,6 +71,8 @@ class Weights:
         card: What a person should know: data, licence, citation, how the flow was fitted.
         readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`, single precision, since format version 2; empty
             where features are the trunk's own.
+        lender: Name with version of catalogued weights whose trunk and readout these are, since format version 3; the
+            file then leaves them out. Empty where the file has its own.
         name: What the weights were asked for by, with version.
 
     """
@@ -82,6 +84,7 @@ class Weights:
     reference: Reference | None = field(default=None, repr=False)
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
     readout: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    lender: str = ""
     name: str = "unnamed"
 
     @property
@@ -141,19 +144,20 @@ def write_weights(weights: Weights, path: str | Path) -> None:
 
     """
     path = Path(path)
-    header = {
+    header: dict[str, Any] = {
         # What an older version of the package can read, it should.
-        "format_version": FORMAT_VERSION if weights.readout else 1,
+        "format_version": 3 if weights.lender else 2 if weights.readout else 1,
         "weights_id": weights.weights_id,
         "reference_sha256": _reference_digest(weights.reference),
         "preprocessing": asdict(weights.preprocessing),
         "flow": dict(weights.flow_config),
         "card": dict(weights.card),
     }
-    tensors = (
-        _prefixed("trunk", weights.trunk) | _prefixed("readout", weights.readout) | _prefixed("flow", weights.flow)
-    )
-    tensors |= _reference_tensors(weights.reference)
+    tensors = _prefixed("flow", weights.flow) | _reference_tensors(weights.reference)
+    if weights.lender:
+        header["trunk"] = {"weights": weights.lender, "trunk_id": weights.trunk_id}
+    else:
+        tensors |= _prefixed("trunk", weights.trunk) | _prefixed("readout", weights.readout)
     write_file(path, HEADER, header, tensors, read_weights)
 
 
@@ -173,7 +177,8 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
         raise ValueError("the card is no object")
     _check_flow_size(path, header["flow"], tensors)
     flow = RealNVP(**header["flow"]).state_dict()
-    trunk = empty_trunk().state_dict()
+    lent = _lent(path, header["trunk"]) if header["format_version"] > 2 and "trunk" in header else None
+    trunk = {} if lent else empty_trunk().state_dict()
     readout = _empty_readout() if any(key.startswith("readout.") for key in tensors) else {}
     if readout and header["format_version"] < 2:
         raise ValueError("a readout is of format version 2")
@@ -202,14 +207,36 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
             raise RL2Error(f"{path} has impossible values in {key}. Copy or download it again.")
     return Weights(
         preprocessing=preprocessing,
-        trunk={key: tensors[f"trunk.{key}"] for key in trunk},
+        trunk=lent.trunk if lent else {key: tensors[f"trunk.{key}"] for key in trunk},
         flow_config=header["flow"],
         flow={key: tensors[f"flow.{key}"] for key in flow},
         reference=reference,
         card=header["card"],
-        readout={key: tensors[f"readout.{key}"] for key in readout},
+        readout=lent.readout if lent else {key: tensors[f"readout.{key}"] for key in readout},
+        lender=lent.name if lent else "",
         name=str(path),
     )
+
+
+def _lent(path: Path, trunk: dict[str, Any]) -> Weights:
+    """Weights whose trunk and readout these are; they are named, so that no file decides which other is read."""
+    from torchmetrics_rl2.weights.catalog import find_entry, load_weights  # names know of files, files of few names
+
+    entry = find_entry(trunk["weights"])
+    if entry is None:
+        raise RL2Error(
+            f"{path} has the trunk of the weights {str(trunk['weights'])[:80]!r}, which are not known here. Install "
+            "the package that brings them, or a newer torchmetrics-rl2."
+        )
+    lender = load_weights(entry.name)
+    if lender.lender:
+        raise RL2Error(f"{path} has the trunk of {entry.name}, whose trunk is that of {lender.lender}: name that one.")
+    if lender.trunk_id != trunk["trunk_id"]:
+        raise RL2Error(
+            f"{path} was made with another trunk than that of {entry.name}: {str(trunk['trunk_id'])[:12]}, not "
+            f"{lender.trunk_id[:12]}. Get a fresh copy of both."
+        )
+    return lender
 
 
 def _prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

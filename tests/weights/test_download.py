@@ -1,0 +1,217 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.weights.conftest import SMALL
+from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.weights import download, fetch_weights, load_weights
+from torchmetrics_rl2.weights.download import Place, cache_folder, sha256_of
+
+FETCH = "import sys; from torchmetrics_rl2.weights import fetch_weights; print(fetch_weights(sys.argv[1]))"
+
+
+def kept():
+    """Files in the cache; the empty lock files stay."""
+    return sorted(path.name for path in cache_folder().glob("*") if path.suffix != ".lock")
+
+
+def fetching(url, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", FETCH, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_a_file_is_downloaded_once_and_used(server, capsys):
+    loaded = load_weights(server.url("redirect"))
+    assert loaded.weights_id.startswith("01627eaedfe0")
+    assert loaded.name == server.url("redirect")
+    assert kept() == [f"{sha256_of(SMALL)}.safetensors"]
+    assert "Downloading" in capsys.readouterr().err
+    load_weights(server.url("ok"))
+    assert server.requests == ["/redirect", "/ok"]  # of the redirection, and none of the second address
+
+
+FAULTS = {
+    "cut": "the connection broke after 2,502 of 5,004 bytes",
+    "silent": "was silent for 0 s, after 2,502 bytes",
+    "reset": "the connection broke after 0 bytes",
+    "loop": "answered 302",
+    "other": "sent a file with the sha256 [0-9a-f]{64}; expected weights with the sha256",
+    "page": "sent a web page; expected weights",
+    "broken": "answered 503",
+    "nowhere": "answered 404 Not Found",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_ends_in_a_sentence_and_leaves_the_cache_as_it_was(server, monkeypatch, fault):
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    (cache_folder()).mkdir()
+    (cache_folder() / "other.safetensors").write_bytes(b"of another")
+    with pytest.raises(RL2Error, match=FAULTS[fault]):
+        fetch_weights(server.url(fault))
+    assert kept() == ["other.safetensors"]
+    server.release.set()
+    assert fetch_weights(server.url("ok")).read_bytes() == SMALL.read_bytes()
+
+
+def test_a_server_that_never_stops_is_stopped(server, monkeypatch):
+    monkeypatch.setattr(download, "MOST_BYTES", 50_000)
+    with pytest.raises(RL2Error, match="sends more than the 50,000 bytes"):
+        fetch_weights(server.url("endless"))
+    place = Place(f"{server.address}/endless", sha256_of(SMALL), 5004, "acme/breast-40x@1")
+    with pytest.raises(RL2Error, match="sends more than the 5,004 bytes"):
+        place.fetch()
+    assert kept() == []
+
+
+def test_nobody_listens(server):
+    with pytest.raises(RL2Error, match="127.0.0.1:9 cannot be reached: .*Are you online"):
+        fetch_weights(server.url("ok").replace(server.address, "http://127.0.0.1:9"))
+
+
+def test_a_spoilt_file_in_the_cache_is_replaced(server):
+    path = fetch_weights(server.url("ok"))
+    path.write_bytes(b"spoilt")
+    assert fetch_weights(server.url("ok")).read_bytes() == SMALL.read_bytes()
+
+
+def test_processes_that_race_download_once(server):
+    racing = [fetching(server.url("patient")) for _ in range(3)]
+    deadline = time.monotonic() + 60
+    while not server.requests and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)  # the others come to the lock
+    server.release.set()
+    found = {process.communicate(timeout=60)[0].strip() for process in racing}
+    assert found == {str(cache_folder() / f"{sha256_of(SMALL)}.safetensors")}
+    assert server.requests == ["/patient"]
+
+
+def test_a_killed_download_leaves_nothing_that_is_used(server):
+    killed = fetching(server.url("patient"))
+    part = cache_folder() / f"{sha256_of(SMALL)}.part"
+    deadline = time.monotonic() + 60
+    while not part.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert kept() == [part.name]
+    assert fetch_weights(server.url("ok")).read_bytes() == SMALL.read_bytes()
+    assert kept() == [f"{sha256_of(SMALL)}.safetensors"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits on the size of files")
+def test_a_full_disk_is_a_sentence(server):
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+    done = subprocess.run(
+        [sys.executable, "-c", limit + FETCH, server.url("ok")], capture_output=True, text=True, timeout=60
+    )
+    assert "cannot be kept in" in done.stderr.splitlines()[-1]
+    assert "Make room there" in done.stderr.splitlines()[-1]
+    assert kept() == []
+
+
+def test_a_cache_that_takes_nothing_is_a_sentence_and_one_that_has_the_file_is_read(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("TORCHMETRICS_RL2_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(RL2Error, match="cannot be kept in .*TORCHMETRICS_RL2_HOME"):
+        fetch_weights(server.url("ok"))
+    monkeypatch.setenv("TORCHMETRICS_RL2_HOME", str(tmp_path / "home"))
+    fetch_weights(server.url("ok"))
+    for path in cache_folder().glob("*.lock"):
+        path.unlink()
+    before = sorted(cache_folder().iterdir())
+    fetch_weights(server.url("ok"))
+    assert sorted(cache_folder().iterdir()) == before  # not even a lock
+
+
+@pytest.mark.parametrize("switch", ["TORCHMETRICS_RL2_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_never_touches_the_network_and_says_what_to_put_where(server, monkeypatch, switch):
+    monkeypatch.setenv(switch, "1")
+    with pytest.raises(RL2Error, match="the network is switched off. Put http://.*/ok at (.*safetensors)") as refused:
+        load_weights(server.url("ok"))
+    assert server.requests == []
+    target = Path(str(refused.value).rpartition(" at ")[2].removesuffix("."))
+    target.parent.mkdir()
+    target.write_bytes(SMALL.read_bytes())
+    assert load_weights(server.url("ok")).weights_id.startswith("01627eaedfe0")
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.delenv("TORCHMETRICS_RL2_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "torchmetrics-rl2"
+    monkeypatch.setenv("TORCHMETRICS_RL2_HOME", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("https://acme.org/w.safetensors", "does not say which file it is: add #sha256="),
+        ("https://acme.org/w.safetensors#sha256=abc", "expected #sha256= and 64 hexadecimal digits"),
+        ("https://acme.org/w.safetensors#md5=" + "0" * 64, "expected #sha256= and 64 hexadecimal digits"),
+        ("hf://acme/breast@main/w.safetensors", "names a revision that can move"),
+        ("hf://acme/breast/w.safetensors", "no place on the Hub; expected hf://org/repo@revision/file.safetensors"),
+        ("hf://acme/breast@main/../w.safetensors", "no place on the Hub"),
+        ("hf://acme/breast@main/w.bin", "no place on the Hub"),
+    ],
+)
+def test_an_address_has_to_say_which_file_it_is(text, sentence):
+    with pytest.raises(RL2Error, match=sentence):
+        load_weights(text)
+
+
+def test_a_download_is_told_of(server):
+    told = []
+    fetch_weights(server.url("ok"), lambda done, total: told.append((done, total)))
+    assert told[-1] == (5004, 5004)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LOAD = "import sys; from torchmetrics_rl2 import LatentEncoder; print(LatentEncoder.load(sys.argv[1]).weights_id)"
+
+
+def on_the_hub(server, tmp_path, address, **switches):
+    """A process whose Hugging Face Hub is the server."""
+    own = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", LOAD, address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | own | switches,
+    )
+
+
+def test_a_commit_of_the_hub_is_fetched_once_and_read_offline(server, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    address = f"hf://acme/breast@{COMMIT}/breast.safetensors"
+    first = on_the_hub(server, tmp_path, address)
+    assert first.stdout.startswith("01627eaedfe0"), first.stderr
+    asked = len(server.requests)
+    assert any(f"/acme/breast/resolve/{COMMIT}/breast.safetensors" in path for path in server.requests)
+    again = on_the_hub(server, tmp_path, address)
+    offline = on_the_hub(server, tmp_path, address, TORCHMETRICS_RL2_OFFLINE="1")
+    assert again.stdout == offline.stdout == first.stdout
+    assert len(server.requests) == asked
+    elsewhere = on_the_hub(server, tmp_path / "other", address, TORCHMETRICS_RL2_OFFLINE="1")
+    assert "the network is switched off" in elsewhere.stderr.splitlines()[-1]
+    assert len(server.requests) == asked
+
+
+def test_what_the_hub_lacks_and_what_it_changed_are_sentences(server, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    missing = on_the_hub(server, tmp_path, f"hf://acme/none@{COMMIT}/none.safetensors")
+    assert "could not be had from the Hugging Face Hub" in missing.stderr.splitlines()[-1]
+    moved = on_the_hub(server, tmp_path, f"hf://acme/breast@v1/breast.safetensors#sha256={'0' * 64}")
+    assert "came from the Hub with another sha256 than 000000" in moved.stderr.splitlines()[-1]
+    right = on_the_hub(server, tmp_path, f"hf://acme/breast@v1/breast.safetensors#sha256={sha256_of(SMALL)}")
+    assert right.stdout.startswith("01627eaedfe0"), right.stderr
