@@ -53,6 +53,14 @@ def leave_scratch_folder(namespace):
     namespace["folder"].cleanup()
 
 
+@pytest.fixture(autouse=True)
+def _forget_registered_weights():
+    """What a test or an example registers is its own."""
+    yield
+    if "torchmetrics_rl2.weights.catalog" in sys.modules:
+        sys.modules["torchmetrics_rl2.weights.catalog"]._registered.clear()
+
+
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), CodeBlockParser("console", run_console)],
     patterns=["README.md", "docs/*.md"],

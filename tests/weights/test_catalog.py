@@ -1,28 +1,38 @@
-import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from tests.weights.conftest import SMALL
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.weights import catalog, list_weights, load_weights
-from torchmetrics_rl2.weights.catalog import CatalogEntry
+from torchmetrics_rl2.weights import CatalogEntry, catalog, list_weights, load_weights, register_weights
+from torchmetrics_rl2.weights.download import sha256_of
 
 
 @pytest.fixture
 def two_versions(weights_file, tmp_path, monkeypatch):
     """A catalog with versions 2 and 10 of ``noise``."""
-    digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     rows = []
     for version in (2, 10):
         shutil.copy(weights_file, tmp_path / f"noise-{version}.safetensors")
-        row = CatalogEntry(f"noise@{version}", f"noise-{version}.safetensors", digest, 1, "Noise", "CC0-1.0")
+        row = CatalogEntry(
+            f"noise@{version}", f"noise-{version}.safetensors", sha256_of(weights_file), 1, "Noise", "CC0-1.0"
+        )
         rows.append(vars(row))
     (tmp_path / "catalog.json").write_text(json.dumps(rows))
     monkeypatch.setattr(catalog, "BUNDLED", tmp_path)
-    catalog._catalog.cache_clear()
+    catalog._bundled.cache_clear()
     yield tmp_path
-    catalog._catalog.cache_clear()
+    catalog._bundled.cache_clear()
+
+
+def entry(name="acme/breast@1", **changed):
+    described = {"where": str(SMALL), "sha256": sha256_of(SMALL), "bytes": 5004, "summary": "S", "licence": "CC0-1.0"}
+    return CatalogEntry(name, **(described | changed))
 
 
 def test_a_bare_name_is_the_newest_version(two_versions):
@@ -45,10 +55,10 @@ def test_a_bundled_file_is_checked_before_use(two_versions):
     raw = bytearray(path.read_bytes())
     raw[20] ^= 1  # in the header, where the identity of the latents does not reach
     path.write_bytes(raw)
-    with pytest.raises(RL2Error, match="missing or altered"):
+    with pytest.raises(RL2Error, match="was altered: install what brought it again"):
         load_weights("noise@2")
     path.unlink()
-    with pytest.raises(RL2Error, match="missing or altered"):
+    with pytest.raises(RL2Error, match="is missing: install what brought it again"):
         load_weights("noise@2")
 
 
@@ -59,16 +69,101 @@ def test_a_file_in_the_working_directory_does_not_shadow_a_name(two_versions, we
         assert load_weights(name).name.startswith("noise@")
 
 
-def test_a_path_is_a_path(weights_file):
+def test_a_path_is_a_path(weights_file, monkeypatch):
     assert load_weights(weights_file).name == str(weights_file)
+    assert load_weights(str(weights_file)).name == str(weights_file)
     with pytest.raises(RL2Error, match="There is no file"):
         load_weights("lung-colon.safetensors")
+    monkeypatch.chdir(weights_file.parent.parent)
+    relative = f"{weights_file.parent.name}/{weights_file.name}"
+    assert load_weights(relative).name == relative
+
+
+def test_registered_weights_have_a_name(capsys):
+    register_weights(entry(), entry("acme/breast@12"), entry("acme/breast@3"))
+    assert load_weights("acme/breast").name == "acme/breast@12"
+    assert load_weights("acme/breast@3").name == "acme/breast@3"
+    assert [one.name for one in list_weights()][-3:] == ["acme/breast@1", "acme/breast@12", "acme/breast@3"]
+    with pytest.raises(RL2Error, match=r"'acme/breats'.*Did you mean acme/breast"):
+        load_weights("acme/breats")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [entry("lung-colon@1")],
+        [entry("lung-colon@99")],  # or the bare name would change its owner
+        [entry("acme/colon@1"), entry("acme/colon@1")],
+        [entry("acme/known@1")],
+    ],
+)
+def test_a_taken_name_is_refused_and_nothing_is_registered(entries):
+    register_weights(entry("acme/known@1"))
+    before = list_weights()
+    with pytest.raises(RL2Error, match="is taken; choose another"):
+        register_weights(*entries)
+    assert list_weights() == before
+    register_weights(entry("acme/known@2"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"name": "breast"}, "is no name of weights; expected .* such as acme/breast-40x@1"),
+        ({"name": "../../etc@1"}, "is no name of weights"),
+        ({"name": "a/b/c@1"}, "is no name of weights"),
+        ({"name": "breast@0"}, "is no name of weights"),
+        ({"name": "breast@latest"}, "is no name of weights"),
+        ({"sha256": "abc"}, "has the sha256 'abc'; expected 64"),
+        ({"bytes": 0}, "has 0 bytes"),
+        ({"bytes": 2**40}, "expected 1 to"),
+        ({"where": "hf://acme/breast/w.safetensors"}, "expected hf://org/repo@revision"),
+    ],
+)
+def test_an_entry_says_what_it_has_to(changed, sentence):
+    with pytest.raises(RL2Error, match=sentence):
+        entry(**changed)
+
+
+def test_what_a_name_was_resolved_to_is_logged_once(two_versions, caplog):
+    catalog._say.cache_clear()
+    with caplog.at_level("INFO", "torchmetrics_rl2"):
+        for _ in range(2):
+            loaded = load_weights("noise")
+    assert caplog.messages == [f"weights noise: noise@10 ({loaded.weights_id[:12]})"]
+
+
+def test_another_package_brings_weights_by_name(tmp_path):
+    """It is built, installed into a folder of its own, and used; one that fails is left out with one warning."""
+    installed, failing = tmp_path / "site", tmp_path / "failing-1.0.dist-info"
+    build = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    source = shutil.copytree(SMALL.parent.parent, tmp_path / "source")
+    subprocess.run([*build, "--target", str(installed), str(source)], check=True)
+    failing.mkdir()
+    (failing / "METADATA").write_text("Metadata-Version: 2.1\nName: failing\nVersion: 1.0\n")
+    (failing / "entry_points.txt").write_text("[torchmetrics_rl2.weights]\nbad = nowhere:weights\n")
+    use = (
+        "import warnings; from torchmetrics_rl2 import LatentEncoder, list_weights\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    ours = LatentEncoder.load('lung-colon@2')\n"
+        "    assert not seen\n"  # other packages are not loaded for names that ship
+        "    encoder = LatentEncoder.load('acme/breast-40x')\n"
+        "    names = [entry.name for entry in list_weights()]\n"
+        "print(encoder.name, encoder.weights_id[:12], names[-1], [str(one.message) for one in seen])"
+    )
+    path = os.pathsep.join([str(installed), str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", use], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert done.stdout.startswith("acme/breast-40x@1 01627eaedfe0 acme/breast-40x@1 ["), done.stderr
+    assert done.stdout.count("The weights of the package failing are left out: ModuleNotFoundError") == 1
 
 
 def test_what_ships_is_what_the_catalog_says():
     for entry in list_weights():
         weights = load_weights(entry.name)
-        assert (catalog.BUNDLED / entry.file).stat().st_size == entry.bytes < 40e6
+        assert Path(entry.where).stat().st_size == entry.bytes < 40e6
         assert int(weights.reference.sums.count) > 100
         assert {"data", "licence", "citation"} <= set(weights.card)
 

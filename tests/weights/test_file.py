@@ -2,13 +2,18 @@ import json
 import os
 import stat
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from torchmetrics_rl2 import LatentEncoder, RL2Error
-from torchmetrics_rl2.weights import Preprocessing, read_weights, write_weights
+from tests.weights.conftest import SMALL
+from torchmetrics_rl2 import CatalogEntry, LatentEncoder, RL2Error, register_weights
+from torchmetrics_rl2.weights import Preprocessing, fetch_weights, load_weights, read_weights, write_weights
+from torchmetrics_rl2.weights.download import sha256_of
 from torchmetrics_rl2.weights.file import HEADER
 
 
@@ -125,7 +130,14 @@ DAMAGED = {
     "not a readable safetensors": lambda source, target: target.write_bytes(b"hello") and target,
     "pickle": lambda source, target: torch.save({"a": 1}, target) or target,
     "has no 'torchmetrics-rl2' entry": lambda source, target: save_file({"a": torch.zeros(1)}, target) or target,
-    "format version 3.*reads 1 to 2.*Upgrade": reheaded(lambda header: header.update(format_version=3)),
+    "format version 4.*reads 1 to 3.*Upgrade": reheaded(lambda header: header.update(format_version=4)),
+    "is a web page": lambda source, target: target.write_text("\n<!DOCTYPE html><html>Log in</html>") and target,
+    "pointer of Git LFS": lambda source, target: (
+        target.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n") and target
+    ),
+    "never have more than": lambda source, target: (
+        target.touch() or os.truncate(target, 2**31 + 1) or target  # sparse: no byte of it is on the disk
+    ),
     "format version True": reheaded(lambda header: header.update(format_version=True)),
     "readout is of format version 2": lambda source, target: rewritten(
         source, target, None, lambda tensors: tensors.update({"readout.mean": torch.zeros(527)})
@@ -182,3 +194,116 @@ def test_nothing_is_unpickled(tmp_path):
     with pytest.raises(RL2Error, match="pickle"):
         read_weights(tmp_path / "w.safetensors")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_shared_trunk_is_left_out_and_found_again(tmp_path):
+    ours = load_weights("lung-colon@2")
+    path = tmp_path / "shared.safetensors"
+    write_weights(replace(ours, lender="lung-colon@2"), path)
+    assert path.stat().st_size < 6.2e6
+    assert header_of(path)["format_version"] == 3
+    read = read_weights(path)
+    assert (read.weights_id, read.trunk_id, read.lender) == (ours.weights_id, ours.trunk_id, "lung-colon@2")
+    with pytest.raises(RL2Error, match="made with another trunk than that of lung-colon@1"):
+        write_weights(replace(ours, lender="lung-colon@1"), path)
+    assert read_weights(path).lender == "lung-colon@2"
+
+
+@pytest.mark.parametrize(
+    ("trunk", "sentence"),
+    [
+        ({"weights": "acme/none@1", "trunk_id": "0"}, "trunk of the weights 'acme/none@1', which are not known here"),
+        ({"weights": "../../etc/passwd", "trunk_id": "0"}, "not known here"),
+        ({"weights": ["lung-colon@2"], "trunk_id": "0"}, "not known here"),
+        ({"weights": "lung-colon@2", "trunk_id": 7}, "made with another trunk"),
+        ({}, "damaged header"),
+        ("lung-colon@2", "damaged header"),
+    ],
+)
+def test_a_shared_trunk_is_one_with_a_name(tmp_path, trunk, sentence):
+    path = rewritten(SMALL, tmp_path / "w.safetensors", lambda header: header.update(trunk=trunk))
+    with pytest.raises(RL2Error, match=sentence):
+        read_weights(path)
+
+
+def test_weights_that_share_and_are_shared_are_refused(tmp_path):
+    register_weights(CatalogEntry("acme/breast@1", str(SMALL), sha256_of(SMALL), 5004, "S", "CC0-1.0"))
+    path = rewritten(SMALL, tmp_path / "w.safetensors", lambda header: header["trunk"].update(weights="acme/breast@1"))
+    with pytest.raises(RL2Error, match="whose trunk is that of lung-colon@2: name that one"):
+        read_weights(path)
+
+
+LATENTS = json.loads((Path(__file__).parent / "latents.json").read_text())
+"""Of the image below, the first four latents and their norm, by what wrote the file."""
+
+
+@pytest.mark.parametrize("name", LATENTS)
+def test_files_of_every_format_version_keep_their_latents(name):
+    path = SMALL if name == "acme/breast-40x@1" else fetch_weights(name)
+    written = LATENTS[name]
+    assert header_of(path)["format_version"] == written["format_version"]
+    ramp = torch.arange(3 * 64 * 64).reshape(1, 3, 64, 64)
+    encoder = LatentEncoder(replace(read_weights(path), preprocessing=replace(read_weights(path).preprocessing, px=64)))
+    latents = encoder((ramp * 7919 % 256).to(torch.uint8))[0]
+    norm = written["norm"]
+    assert latents.norm().item() == pytest.approx(norm, rel=1e-5)
+    assert latents[:4].tolist() == pytest.approx(written["latents"], abs=1e-5 * norm)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_file_does_more_than_a_sentence(data, tmp_path_factory):
+    """Bytes of a file are cut out, put in and changed: those of the header, of its length and of the JSON in it."""
+    raw = bytearray(SMALL.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, min(len(raw), 1400)))
+        raw[at : at + data.draw(st.integers(0, 40))] = data.draw(st.binary(max_size=40))
+    path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
+    path.write_bytes(raw)
+    try:
+        found = read_weights(path)
+    except RL2Error:
+        return
+    assert found.weights_id == read_weights(SMALL).weights_id
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["format_version", "weights_id", "reference_sha256", "preprocessing", "flow", "card", "trunk"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["mean", "std", "px", "mpp", "layers", "weights", "x"]), inner, max_size=4
+                )
+            ),
+            max_leaves=8,
+        ),
+        min_size=1,
+    )
+)
+def test_no_header_does_more_than_a_sentence(tmp_path_factory, changed):
+    path = tmp_path_factory.getbasetemp() / "reheaded.safetensors"
+    rewritten(SMALL, path, lambda header: header.update(changed))
+    try:
+        found = read_weights(path)
+    except RL2Error:
+        return
+    assert found.weights_id == read_weights(SMALL).weights_id
+
+
+def test_a_deep_header_is_a_sentence(tmp_path):
+    tensors = load_file(SMALL)
+    text = json.dumps(header_of(SMALL)).replace('"data": ', '"deep": ' + "[" * 100_000 + "]" * 100_000 + ', "data": ')
+    save_file(tensors, tmp_path / "deep.safetensors", {HEADER: text})
+    with pytest.raises(RL2Error, match="damaged header"):
+        read_weights(tmp_path / "deep.safetensors")
+
+
+def test_a_header_that_claims_to_be_huge_is_refused_unread(tmp_path):
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes((2**40).to_bytes(8, "little") + b"{" + SMALL.read_bytes()[9:])
+    with pytest.raises(RL2Error, match="not a readable safetensors"):
+        read_weights(path)

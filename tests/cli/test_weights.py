@@ -1,0 +1,111 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torchvision.models import resnet18
+
+from tests.weights.conftest import SMALL, server  # noqa: F401
+from torchmetrics_rl2 import CatalogEntry, list_weights, register_weights
+from torchmetrics_rl2.weights import fetch_weights, read_weights
+from torchmetrics_rl2.weights.download import sha256_of
+
+
+def remote(server):  # noqa: F811
+    return CatalogEntry(
+        "acme/breast@1", f"{server.address}/ok", sha256_of(SMALL), 5004, "H&E, breast", "CC0-1.0", "breast", 64, 0.25
+    )
+
+
+def test_list_says_what_there_is_and_where(rl2, server):  # noqa: F811
+    register_weights(remote(server))
+    code, out, _ = rl2("weights", "list")
+    rows = [line.split() for line in out.splitlines()]
+    assert code == 0
+    assert rows[0] == ["name", "tissue", "px", "mpp", "MB", "licence", "where", "summary"]
+    assert rows[-1] == [
+        "acme/breast@1",
+        "breast",
+        "64",
+        "0.25",
+        "0.0",
+        "CC0-1.0",
+        f"{server.address}/ok",
+        "H&E,",
+        "breast",
+    ]
+    assert [row[0] for row in rows[1:]] == [entry.name for entry in list_weights()]
+    assert server.requests == []
+    rl2("weights", "fetch", "acme/breast")
+    code, out, _ = rl2("weights", "list", "--json")
+    assert [row["where"] for row in json.loads(out)][-1] == "cached"
+
+
+def test_fetch_path_and_verify_agree_on_the_file(rl2, server):  # noqa: F811
+    register_weights(remote(server))
+    code, fetched, err = rl2("weights", "fetch", "acme/breast", "lung-colon@1")
+    first = fetched.splitlines()[0]
+    assert (code, len(server.requests)) == (0, 1)
+    assert "acme/breast" in err
+    assert rl2("weights", "path", "acme/breast@1")[1].strip() == first
+    code, out, _ = rl2("weights", "verify", "acme/breast", "lung-colon@1")
+    assert (code, out.splitlines()) == (0, ["acme/breast@1: right, 01627eaedfe0", "lung-colon@1: right, 0deacfd998e1"])
+    assert len(server.requests) == 1
+
+
+def test_verify_ends_with_1_if_a_file_is_wrong(rl2, tmp_path):
+    path = tmp_path / "w.safetensors"
+    raw = bytearray(SMALL.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    code, out, _ = rl2("weights", "verify", "lung-colon@1", path, "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert [row["ok"] for row in found] == [True, False]
+    assert "was altered" in found[1]["error"]
+
+
+def test_show_has_the_card_and_whose_trunk_it_is(rl2):
+    code, out, _ = rl2("weights", "show", SMALL, "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert (shown["trunk_of"], shown["preprocessing"]["mpp"], shown["n_reference"]) == ("lung-colon@2", 0.25, 0)
+    assert shown["card"]["licence"] == "CC0-1.0"
+    assert "weights_id: 01627eaedfe0" in rl2("weights", "show", SMALL)[1]
+
+
+def test_import_and_export(rl2, tmp_path):
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "r.pth")
+    out_file, program = tmp_path / "w.safetensors", tmp_path / "w.pt2"
+    arguments = ("--px", 64, "--mpp", 0.5, "--licence", "MIT", "--summary", "Noise")
+    code, out, err = rl2("weights", "import", tmp_path / "r.pth", "-o", out_file, *arguments)
+    assert (code, out.startswith(f"Wrote {out_file} (")) == (0, True)
+    assert "bare features" in err
+    made = read_weights(out_file)
+    assert (made.card["licence"], made.preprocessing.mpp) == ("MIT", 0.5)
+    code, out, _ = rl2("weights", "export", out_file, "-o", program)
+    assert (code, out.startswith(f"Wrote {program}: its latents differ by")) == (0, True)
+
+
+def test_wrong_input_is_a_sentence(rl2, tmp_path):
+    for arguments, sentence in (
+        (("show", "lung-kolon"), "Did you mean lung-colon"),
+        (("path", tmp_path / "none.safetensors"), "There is no file"),
+        (("path", tmp_path), "is a folder; expected RL2 weights"),
+        (("fetch", "https://acme.org/w.safetensors"), "add #sha256="),
+        (("export", "lung-colon", "-o", tmp_path / "w.txt"), "ends in '.txt'"),
+        (("import", tmp_path / "none.pth", "-o", tmp_path / "w.safetensors"), "none.pth"),
+    ):
+        code, out, err = rl2("weights", *arguments)
+        assert (code, out) == (2, "")
+        assert sentence in err
+
+
+def test_the_shell_completes_names():
+    asked = {"_RL2_COMPLETE": "complete_bash", "COMP_WORDS": "rl2 weights show lung", "COMP_CWORD": "3"}
+    command = Path(sys.executable).with_name("rl2")
+    done = subprocess.run([command], env=os.environ | asked, capture_output=True, text=True)
+    assert done.stdout.split() == [entry.name for entry in list_weights() if entry.name.startswith("lung")]
+    assert fetch_weights("lung-colon").is_file()
