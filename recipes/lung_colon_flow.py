@@ -88,7 +88,9 @@ def main() -> None:
     with_readout.unlink()
     raw = arguments.out.read_bytes()
     digest = hashlib.sha256(raw).hexdigest()
-    entry = CatalogEntry("lung-colon@2", arguments.out.name, digest, len(raw), CARD["summary"], CARD["licence"])
+    entry = CatalogEntry(
+        "lung-colon@2", arguments.out.name, digest, len(raw), CARD["summary"], "Apache-2.0", "lung, colon", PX
+    )
     print("entry of the catalog:", json.dumps([asdict(entry)], indent=2))
 
 

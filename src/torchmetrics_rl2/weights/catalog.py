@@ -85,7 +85,7 @@ def list_weights() -> list[CatalogEntry]:
     Example:
         >>> from torchmetrics_rl2 import list_weights
         >>> [entry.name for entry in list_weights()]
-        ['lung-colon@1', 'lung-colon@2']
+        ['lung-colon@1', 'lung-colon@2', 'lung@1', 'colon@1']
 
     """
     return [*_bundled().values(), *_installed().values(), *_registered.values()]

@@ -20,7 +20,7 @@ __all__ = ["FORMAT_VERSION", "Preprocessing", "Reference", "Weights", "read_weig
 
 FORMAT_VERSION = 3
 HEADER = "torchmetrics-rl2"
-HINT = "'rl2 weights' shows known names; 'rl2 fit IMAGES --backbone FILE' makes weights of a ResNet-18 state dict."
+HINT = "'rl2 weights list' shows known names; 'rl2 fit IMAGES --backbone FILE' makes weights of a ResNet-18 state dict."
 REFERENCE_SCORES = 2000
 
 
