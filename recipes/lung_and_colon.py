@@ -16,6 +16,7 @@ from lc25000 import KINDS, PX, locate, tiles
 from lung_colon_flow import CARD
 from torchmetrics_rl2.fitting import fit
 from torchmetrics_rl2.splitting import Split
+from torchmetrics_rl2.training import FitSettings
 from torchmetrics_rl2.weights import CatalogEntry, read_weights, write_weights
 
 LENDER = "lung-colon@2"
@@ -43,7 +44,8 @@ def main() -> None:
             "recipe": "recipes/lung_and_colon.py",
         }
         own, shared = arguments.out / f"{tissue}-own.safetensors", arguments.out / f"{tissue}-1.safetensors"
-        print(fit(split, own, backbone=LENDER, card=card))
+        # Narrower conditioners than lung-colon's: all weights that ship fit into a wheel of 60 MB.
+        print(fit(split, own, backbone=LENDER, settings=FitSettings(hidden=64), card=card))
         write_weights(replace(read_weights(own), lender=LENDER), shared)
         own.unlink()
         raw = shared.read_bytes()

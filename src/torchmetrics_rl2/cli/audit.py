@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2.cli.options import Device, Scale, SkipUnreadable, Tile, Workers
+from torchmetrics_rl2.cli.options import Device, Scale, SkipUnreadable, Tile, Workers, complete_weights
 from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
 
 
 def audit(
-    weights: Annotated[str, Argument(help="Name of weights, such as lung-colon, or the path of a file.")],
+    weights: Annotated[
+        str,
+        Argument(help="Name of weights, such as lung-colon, or the path of a file.", autocompletion=complete_weights),
+    ],
     images: Annotated[
         str,
         Option(help="Clean real patches that neither fitted nor stopped the weights: a folder, a glob or a list."),

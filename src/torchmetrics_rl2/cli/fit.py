@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2.cli.options import Scale, SkipUnreadable, Tile, Workers
+from torchmetrics_rl2.cli.options import Scale, SkipUnreadable, Tile, Workers, complete_weights
 from torchmetrics_rl2.cli.output import errors, print_json, print_unreadable, progress_bars
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.splitting import groups_of, split_images
@@ -34,7 +34,8 @@ def fit(
         str,
         Option(
             help="The trunk: that of named weights or of a weights file, 'imagenet' (torchvision downloads it), or the "
-            "path of a torchvision ResNet-18 state dict."
+            "path of a ResNet-18 state dict, torchvision's or TIAToolbox's.",
+            autocompletion=complete_weights,
         ),
     ] = "lung-colon",
     groups: Annotated[
