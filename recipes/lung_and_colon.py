@@ -3,7 +3,7 @@
     python recipes/lung_and_colon.py LC25000 FOLDER
 
 The LC25000 files have to be 224 px, see ``lc25000.py --resize``. Two minutes on two CPU cores. The files share the
-trunk of ``lung-colon@2`` by its name, and are 5 MB each. Their rows of the catalog are printed.
+trunk of ``lung-colon@2`` by its name, and are 4 MB each. Their rows of the catalog are printed.
 """
 
 import argparse
