@@ -40,6 +40,12 @@ def run_console(example):
     assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=1e-3)
 
 
+def forget_registered_weights():
+    """What a test or a document registers is its own."""
+    if "torchmetrics_rl2.weights.catalog" in sys.modules:
+        sys.modules["torchmetrics_rl2.weights.catalog"]._registered.clear()
+
+
 def enter_scratch_folder(namespace):
     """Blocks of a document share a folder that has the examples in it."""
     namespace["folder"] = tempfile.TemporaryDirectory()
@@ -49,16 +55,15 @@ def enter_scratch_folder(namespace):
 
 
 def leave_scratch_folder(namespace):
+    forget_registered_weights()
     os.chdir(namespace["before"])
     namespace["folder"].cleanup()
 
 
 @pytest.fixture(autouse=True)
-def _forget_registered_weights():
-    """What a test or an example registers is its own."""
+def _own_registered_weights():
     yield
-    if "torchmetrics_rl2.weights.catalog" in sys.modules:
-        sys.modules["torchmetrics_rl2.weights.catalog"]._registered.clear()
+    forget_registered_weights()
 
 
 pytest_collect_file = Sybil(
