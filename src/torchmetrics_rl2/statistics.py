@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities import rank_zero_warn
 
+from torchmetrics_rl2 import __version__
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.floor import times_floor
 from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
@@ -200,6 +201,7 @@ class Statistics:
         if not len(self) or not all(value.isfinite().all() for value in tensors.values()):
             raise RL2Error(f"The statistics of {self.source} cannot be saved: they have no images, or NaN among them.")
         header = {
+            "written_by": __version__,
             "format_version": FORMAT_VERSION,
             "weights": self.weights,
             "weights_id": self.weights_id,

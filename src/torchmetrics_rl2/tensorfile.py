@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from torchmetrics_rl2 import __version__
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums
 
@@ -64,9 +65,10 @@ def _header(
         raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
     if type(version) is not int or version not in range(1, format_version + 1):
         readable = f"1 to {format_version}" if format_version > 1 else "1"
+        writer = str(header.get("written_by", "a later version"))[:20]
         raise RL2Error(
-            f"{path} has format version {str(version)[:20]}, but this torchmetrics-rl2 reads {readable}. "
-            "Upgrade with 'pip install -U torchmetrics-rl2'."
+            f"{path} has format version {str(version)[:20]}, but torchmetrics-rl2 {__version__} reads {readable}. "
+            f"It was written by {writer}, which reads it: upgrade with 'pip install -U torchmetrics-rl2'."
         )
     return header
 

@@ -130,7 +130,9 @@ DAMAGED = {
     "not a readable safetensors": lambda source, target: target.write_bytes(b"hello") and target,
     "pickle": lambda source, target: torch.save({"a": 1}, target) or target,
     "has no 'torchmetrics-rl2' entry": lambda source, target: save_file({"a": torch.zeros(1)}, target) or target,
-    "format version 4.*reads 1 to 3.*Upgrade": reheaded(lambda header: header.update(format_version=4)),
+    "format version 4.*reads 1 to 3. It was written by 9.1.0, which reads it": reheaded(
+        lambda header: header.update(format_version=4, written_by="9.1.0")
+    ),
     "is a web page": lambda source, target: target.write_text("\n<!DOCTYPE html><html>Log in</html>") and target,
     "pointer of Git LFS": lambda source, target: (
         target.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n") and target
@@ -164,6 +166,7 @@ DAMAGED = {
     "altered": spoiled("trunk.bn1.bias", lambda tensor: tensor + 1),
     "altered.*checksums": spoiled("reference.sum", lambda tensor: tensor * 2),
     "altered after": reheaded(lambda header: header["preprocessing"].update(px=32)),
+    "altered .* fresh copy": reheaded(lambda header: header.pop("reference_sha256")),
 }
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from torchmetrics_rl2 import __version__
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.functional import LatentSums
@@ -126,7 +127,7 @@ def read_weights(path: str | Path) -> Weights:
         if isinstance(error, RL2Error):
             raise
         raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
-    expected = (header["weights_id"], header["reference_sha256"])
+    expected = (header.get("weights_id"), header.get("reference_sha256"))
     if (weights.weights_id, _reference_digest(weights.reference)) != expected:
         raise RL2Error(f"{path} was altered after it was written: its checksums do not match. Get a fresh copy.")
     return weights
@@ -147,6 +148,7 @@ def write_weights(weights: Weights, path: str | Path) -> None:
     header: dict[str, Any] = {
         # What an older version of the package can read, it should.
         "format_version": 3 if weights.lender else 2 if weights.readout else 1,
+        "written_by": __version__,
         "weights_id": weights.weights_id,
         "reference_sha256": _reference_digest(weights.reference),
         "preprocessing": asdict(weights.preprocessing),
