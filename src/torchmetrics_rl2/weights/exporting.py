@@ -52,7 +52,8 @@ def export_program(encoder: LatentEncoder, out: str | Path, px: int | None = Non
     if not os.access(out.absolute().parent, os.W_OK):
         raise RL2Error(f"{out} cannot be written: there is no folder {out.absolute().parent} that takes files.")
     images = torch.randint(0, 256, (3, 3, px, px), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    program = _Program(encoder.cpu()).eval()
+    encoder = encoder.with_dtype(torch.float32).cpu()  # a copy: the caller's stays where it is
+    program = _Program(encoder).eval()
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         part = Path(folder, out.name)
