@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -57,7 +58,7 @@ def _header(
     if entry not in metadata:
         raise RL2Error(f"{path} is a safetensors file, but not {what}: its header has no '{entry}' entry. {hint}")
     try:
-        header = json.loads(metadata[entry], parse_constant=_refuse_constant)
+        header = json.loads(metadata[entry], parse_constant=_refuse_constant, parse_float=_finite)
         if not isinstance(header, dict):
             raise ValueError("the header is no object")
         version = header["format_version"]
@@ -195,6 +196,13 @@ def _refuse_non_files(path: Path, what: str, hint: str) -> None:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
 
 
 def _umask() -> int:

@@ -67,6 +67,22 @@ def test_verify_ends_with_1_if_a_file_is_wrong(rl2, tmp_path):
     assert "was altered" in found[1]["error"]
 
 
+def test_verify_names_a_spoilt_file_of_the_cache_and_fetches_nothing(rl2, server):  # noqa: F811
+    register_weights(remote(server))
+    path = fetch_weights("acme/breast")
+    path.write_bytes(b"spoilt")
+    code, out, _ = rl2("weights", "verify", "acme/breast")
+    assert code == 1
+    assert "has the sha256" in out
+    assert len(server.requests) == 1
+
+
+def test_an_address_is_shown_as_it_is(rl2, server):  # noqa: F811
+    address = server.url("ok?{a}[/b]")
+    assert rl2("weights", "path", address)[0] == 2  # 404, and no failure of the bar
+    assert "404" in rl2("weights", "path", address)[2]
+
+
 def test_show_has_the_card_and_whose_trunk_it_is(rl2):
     code, out, _ = rl2("weights", "show", SMALL, "--json")
     shown = json.loads(out)

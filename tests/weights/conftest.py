@@ -69,6 +69,13 @@ def answer(handler, server):
             handler.end_headers()
             for _ in range(1000):
                 handler.wfile.write(content)
+        case "boasting":
+            send(200, content, 10**13)
+        case "nonsense":
+            handler.send_response(200)
+            handler.send_header("Content-Length", "9" * 5000)
+            handler.end_headers()
+            handler.wfile.write(b"x" * len(content))
         case "broken":
             send(503, b"")
         case _:
@@ -77,7 +84,7 @@ def answer(handler, server):
 
 def answer_as_the_hub(handler, server, body):
     """A large file of the repository acme/breast, at any revision."""
-    found = handler.path.startswith("/acme/breast/resolve/")
+    found = handler.path.startswith(("/acme/breast/resolve/", "/acme/cut/resolve/"))
     content = server.content if found else b""
     handler.send_response(200 if found else 404)
     handler.send_header("Content-Length", str(len(content)))
@@ -88,7 +95,7 @@ def answer_as_the_hub(handler, server, body):
         handler.send_header("X-Error-Code", "RepoNotFound")
     handler.end_headers()
     if body:
-        handler.wfile.write(content)
+        handler.wfile.write(content[:2000] if "/cut/" in handler.path else content)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from urllib.error import URLError
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import ResNet18_Weights, resnet18, resnet34
+from torchvision.models import resnet18, resnet34
 
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.weights.backbone import load_backbone
@@ -46,12 +46,29 @@ def test_a_file_in_the_working_directory_does_not_shadow_a_name(tmp_path, monkey
     assert load_backbone("lung-colon").name.startswith("lung-colon@")
 
 
-def test_imagenet_says_what_to_do_without_a_network(monkeypatch):
+@pytest.fixture
+def imagenet(monkeypatch, tmp_path):
+    """Where torchvision's file is kept."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+
+
+def test_imagenet_says_what_to_do_without_a_network(imagenet, monkeypatch):
     def unreachable(*args, **kwargs):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", unreachable)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
     with pytest.raises(RL2Error, match="no route.*resnet18-f37072fd.pth.*--backbone"):
+        load_backbone("imagenet")
+    monkeypatch.setenv("TORCHMETRICS_RL2_OFFLINE", "1")
+    with pytest.raises(RL2Error, match="network is switched off. Put https://.* at .*resnet18-f37072fd.pth"):
+        load_backbone("imagenet")
+
+
+def test_a_file_in_the_place_of_imagenet_has_to_be_torchvisions(imagenet, state):
+    imagenet.parent.mkdir(parents=True)
+    torch.save(state, imagenet)
+    with pytest.raises(RL2Error, match="expected one that begins with f37072fd. Remove it"):
         load_backbone("imagenet")
 
 
@@ -59,6 +76,12 @@ def test_other_files_are_refused(state, tmp_path):
     torch.save(resnet34(weights=None).state_dict(), tmp_path / "r34.pth")
     with pytest.raises(RL2Error, match="not the state dict of a torchvision ResNet-18: 9"):
         load_backbone(tmp_path / "r34.pth")
+    torch.save(state | {"feat_extract.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(RL2Error, match="not the state dict of a torchvision ResNet-18: 1"):
+        load_backbone(tmp_path / "other.pth")
+    torch.save({key: value.to("meta") for key, value in state.items()}, tmp_path / "meta.pth")
+    with pytest.raises(RL2Error, match="not the state dict"):
+        load_backbone(tmp_path / "meta.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(RL2Error, match="holds a list"):
         load_backbone(tmp_path / "list.pth")

@@ -98,9 +98,9 @@ def test_registered_weights_have_a_name(capsys):
     ],
 )
 def test_a_taken_name_is_refused_and_nothing_is_registered(entries):
-    register_weights(entry("acme/known@1"))
+    register_weights(entry("acme/known@1", where=SMALL))  # a Path will do
     before = list_weights()
-    with pytest.raises(RL2Error, match="is taken; choose another"):
+    with pytest.raises(RL2Error, match="is taken; choose another, such as yourlab/[a-z-]*@1"):
         register_weights(*entries)
     assert list_weights() == before
     register_weights(entry("acme/known@2"))
@@ -114,6 +114,12 @@ def test_a_taken_name_is_refused_and_nothing_is_registered(entries):
         ({"name": "a/b/c@1"}, "is no name of weights"),
         ({"name": "breast@0"}, "is no name of weights"),
         ({"name": "breast@latest"}, "is no name of weights"),
+        ({"name": "breast@1\u0662"}, "is no name of weights"),
+        ({"where": None}, "is nowhere; expected a path"),
+        ({"where": "hf://acme/breast@main/../w.safetensors"}, "no place on the Hub"),
+        ({"px": "224"}, "has '224' px"),
+        ({"mpp": -1.0}, "at -1.0 um/px"),
+        ({"summary": None}, "is no text"),
         ({"sha256": "abc"}, "has the sha256 'abc'; expected 64"),
         ({"bytes": 0}, "has 0 bytes"),
         ({"bytes": 2**40}, "expected 1 to"),
@@ -133,15 +139,27 @@ def test_what_a_name_was_resolved_to_is_logged_once(two_versions, caplog):
     assert caplog.messages == [f"weights noise: noise@10 ({loaded.weights_id[:12]})"]
 
 
+def package(folder, name, code):
+    """An installed package with an entry point."""
+    described = folder / f"{name}-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text(f"[torchmetrics_rl2.weights]\n{name} = {name}_weights:weights\n")
+    (folder / f"{name}_weights.py").write_text(code)
+
+
 def test_another_package_brings_weights_by_name(tmp_path):
     """It is built, installed into a folder of its own, and used; one that fails is left out with one warning."""
-    installed, failing = tmp_path / "site", tmp_path / "failing-1.0.dist-info"
+    installed = tmp_path / "site"
     build = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     source = shutil.copytree(SMALL.parent.parent, tmp_path / "source")
     subprocess.run([*build, "--target", str(installed), str(source)], check=True)
-    failing.mkdir()
-    (failing / "METADATA").write_text("Metadata-Version: 2.1\nName: failing\nVersion: 1.0\n")
-    (failing / "entry_points.txt").write_text("[torchmetrics_rl2.weights]\nbad = nowhere:weights\n")
+    entry = f"CatalogEntry('lung-colon@99', {str(SMALL)!r}, {sha256_of(SMALL)!r}, 5004, 'S', 'L')"
+    imported = "from torchmetrics_rl2 import CatalogEntry, list_weights"
+    package(tmp_path, "failing", "import nowhere")
+    package(tmp_path, "leaving", "raise SystemExit('needs more')")
+    package(tmp_path, "asking", f"{imported}\ndef weights():\n    return list_weights()[:0]")
+    package(tmp_path, "hijacking", f"{imported}\ndef weights():\n    return [{entry}]")
     use = (
         "import warnings; from torchmetrics_rl2 import LatentEncoder, list_weights\n"
         "with warnings.catch_warnings(record=True) as seen:\n"
@@ -157,7 +175,16 @@ def test_another_package_brings_weights_by_name(tmp_path):
         [sys.executable, "-c", use], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
     )
     assert done.stdout.startswith("acme/breast-40x@1 01627eaedfe0 acme/breast-40x@1 ["), done.stderr
-    assert done.stdout.count("The weights of the package failing are left out: ModuleNotFoundError") == 1
+    assert done.stdout.count("are left out") == 3
+    assert "package failing are left out: ModuleNotFoundError No module named 'nowhere'" in done.stdout
+    assert "package hijacking are left out: RL2Error The name lung-colon@99 is taken" in done.stdout
+    assert "package leaving are left out: SystemExit" in done.stdout
+
+
+def test_a_name_of_an_installed_package_is_taken(monkeypatch):
+    monkeypatch.setattr(catalog, "_packages", [{"acme/breast@1": entry()}])
+    with pytest.raises(RL2Error, match="acme/breast@2 is taken"):
+        register_weights(entry("acme/breast@2"))
 
 
 def test_what_ships_is_what_the_catalog_says():

@@ -67,11 +67,15 @@ def test_a_server_that_never_stops_is_stopped(server, monkeypatch):
     place = Place(f"{server.address}/endless", sha256_of(SMALL), 5004, "acme/breast-40x@1")
     with pytest.raises(RL2Error, match="sends more than the 5,004 bytes"):
         place.fetch()
+    with pytest.raises(RL2Error, match="sends more than the 50,000 bytes"):
+        fetch_weights(server.url("boasting"))
+    with pytest.raises(RL2Error, match="sent a file with the sha256|the connection broke"):
+        fetch_weights(server.url("nonsense"))
     assert kept() == []
 
 
 def test_nobody_listens(server):
-    with pytest.raises(RL2Error, match="127.0.0.1:9 cannot be reached: .*Are you online"):
+    with pytest.raises(RL2Error, match="127.0.0.1 cannot be reached: .*Are you online"):
         fetch_weights(server.url("ok").replace(server.address, "http://127.0.0.1:9"))
 
 
@@ -132,14 +136,17 @@ def test_a_cache_that_takes_nothing_is_a_sentence_and_one_that_has_the_file_is_r
     assert sorted(cache_folder().iterdir()) == before  # not even a lock
 
 
-@pytest.mark.parametrize("switch", ["TORCHMETRICS_RL2_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_never_touches_the_network_and_says_what_to_put_where(server, monkeypatch, switch):
-    monkeypatch.setenv(switch, "1")
+@pytest.mark.parametrize(("switch", "on"), [("TORCHMETRICS_RL2_OFFLINE", "1"), ("HF_HUB_OFFLINE", "True")])
+def test_offline_never_touches_the_network_and_says_what_to_put_where(server, monkeypatch, switch, on):
+    monkeypatch.setenv(switch, on)
     with pytest.raises(RL2Error, match="the network is switched off. Put http://.*/ok at (.*safetensors)") as refused:
         load_weights(server.url("ok"))
     assert server.requests == []
     target = Path(str(refused.value).rpartition(" at ")[2].removesuffix("."))
     target.parent.mkdir()
+    target.write_bytes(b"another file")
+    with pytest.raises(RL2Error, match="has the sha256 .*; expected .*Remove it"):
+        load_weights(server.url("ok"))
     target.write_bytes(SMALL.read_bytes())
     assert load_weights(server.url("ok")).weights_id.startswith("01627eaedfe0")
 
@@ -167,6 +174,31 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
 def test_an_address_has_to_say_which_file_it_is(text, sentence):
     with pytest.raises(RL2Error, match=sentence):
         load_weights(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("http://[::1/x", "no address"),
+        ("http://a..b/x", "no address|cannot be reached"),
+        ("http://127.0.0.1/\xfcber", "no address"),
+        ("http://127.0.0.1/a b", "no address"),
+        ("HTTP://127.0.0.1:9/x", "cannot be reached"),
+        ("https:///x", "cannot be reached|no address"),
+    ],
+)
+def test_what_is_no_address_is_a_sentence(server, address, sentence):
+    with pytest.raises(RL2Error, match=sentence):
+        fetch_weights(f"{address}#sha256={'0' * 64}")
+
+
+def test_a_cache_that_no_file_can_be_in_is_a_sentence(server, monkeypatch, tmp_path):
+    for home in (tmp_path / ("a" * 300), "/dev/null/x"):
+        monkeypatch.setenv("TORCHMETRICS_RL2_HOME", str(home))
+        with pytest.raises(RL2Error, match="cannot be kept in"):
+            fetch_weights(server.url("ok"))
+    monkeypatch.setenv("TORCHMETRICS_RL2_HOME", "~/rl2")
+    assert cache_folder() == Path.home() / "rl2"
 
 
 def test_a_download_is_told_of(server):
@@ -207,8 +239,28 @@ def test_a_commit_of_the_hub_is_fetched_once_and_read_offline(server, tmp_path):
     assert len(server.requests) == asked
 
 
+def test_what_the_hub_kept_is_compared_with_its_checksum(server, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    address = f"hf://acme/breast@{COMMIT}/breast.safetensors"
+    assert on_the_hub(server, tmp_path, address).stdout
+    (link,) = (tmp_path / "hf").rglob("snapshots/*/breast.safetensors")
+    blob = link.resolve()
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    spoilt = on_the_hub(server, tmp_path, address, TORCHMETRICS_RL2_OFFLINE="1")
+    assert "came from the Hub with another sha256" in spoilt.stderr.splitlines()[-1]
+    link.unlink()
+    link.write_bytes(SMALL.read_bytes())
+    unnamed = on_the_hub(server, tmp_path, address, TORCHMETRICS_RL2_OFFLINE="1")
+    assert (
+        f"without a checksum. Compare it with a copy that you trust, and add #sha256={sha256_of(SMALL)}"
+        in (unnamed.stderr.splitlines()[-1])
+    )
+
+
 def test_what_the_hub_lacks_and_what_it_changed_are_sentences(server, tmp_path):
     pytest.importorskip("huggingface_hub")
+    cut = on_the_hub(server, tmp_path, f"hf://acme/cut@{COMMIT}/cut.safetensors")
+    assert "could not be had from the Hugging Face Hub" in cut.stderr.splitlines()[-1]
     missing = on_the_hub(server, tmp_path, f"hf://acme/none@{COMMIT}/none.safetensors")
     assert "could not be had from the Hugging Face Hub" in missing.stderr.splitlines()[-1]
     moved = on_the_hub(server, tmp_path, f"hf://acme/breast@v1/breast.safetensors#sha256={'0' * 64}")

@@ -46,3 +46,6 @@ def test_wrong_input_is_a_sentence(encoder, tmp_path):
         with pytest.raises(RL2Error, match=sentence):
             export_program(encoder, tmp_path / out, px)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "w.pt2").mkdir()
+    with pytest.raises(RL2Error, match="w.pt2 exists"):
+        export_program(encoder, tmp_path / "w.pt2")

@@ -30,7 +30,8 @@ def rewritten(source, target, change_header=None, change_tensors=None):
         change_header(header)
     if change_tensors:
         change_tensors(tensors)
-    save_file({key: value.contiguous() for key, value in tensors.items()}, target, {HEADER: json.dumps(header)})
+    text = json.dumps(header).replace('"HUGE"', "1e999")
+    save_file({key: value.contiguous() for key, value in tensors.items()}, target, {HEADER: text})
     return target
 
 
@@ -147,6 +148,10 @@ DAMAGED = {
     "format version 0": reheaded(lambda header: header.update(format_version=0)),
     "damaged header": reheaded(lambda header: header.pop("preprocessing")),
     "damaged header.*unexpected": reheaded(lambda header: header["flow"].update(depth=3)),
+    "damaged header.*manual_seed|damaged header.*seed": reheaded(lambda header: header["flow"].update(seed="x")),
+    "damaged header.*OverflowError": reheaded(lambda header: header["preprocessing"].update(mpp=10**400)),
+    "altered.*checksums do not": reheaded(lambda header: header.pop("weights_id")),
+    "no finite number": reheaded(lambda header: header["card"].update(many="HUGE")),
     "1000000000 layers": reheaded(lambda header: header["flow"].update(layers=10**9)),
     "width 1000000000": reheaded(lambda header: header["flow"].update(hidden=10**9)),
     "missing or unknown tensors": lambda source, target: rewritten(
@@ -215,10 +220,14 @@ def test_a_shared_trunk_is_left_out_and_found_again(tmp_path):
 @pytest.mark.parametrize(
     ("trunk", "sentence"),
     [
-        ({"weights": "acme/none@1", "trunk_id": "0"}, "trunk of the weights 'acme/none@1', which are not known here"),
+        (
+            {"weights": "acme/none@1", "trunk_id": "0"},
+            "trunk of the weights 'acme/none@1', a name with version that is not known here",
+        ),
         ({"weights": "../../etc/passwd", "trunk_id": "0"}, "not known here"),
         ({"weights": ["lung-colon@2"], "trunk_id": "0"}, "not known here"),
         ({"weights": "lung-colon@2", "trunk_id": 7}, "made with another trunk"),
+        ({"weights": "lung-colon", "trunk_id": "0"}, "a name with version that is not known here"),
         ({}, "damaged header"),
         ("lung-colon@2", "damaged header"),
     ],
@@ -229,10 +238,20 @@ def test_a_shared_trunk_is_one_with_a_name(tmp_path, trunk, sentence):
         read_weights(path)
 
 
+def test_a_flow_larger_than_its_file_is_not_built(tmp_path):
+    def claim(tensors):
+        tensors["flow.couplings.0.permutation"] = torch.zeros(0, dtype=torch.int64)
+        tensors["flow.couplings.0.conditioner.0.bias"] = torch.zeros(100_000)  # a square of which is 40 GB
+
+    path = rewritten(SMALL, tmp_path / "w.safetensors", lambda h: h["flow"].update(layers=1, hidden=100_000), claim)
+    with pytest.raises(RL2Error, match="or incomplete"):
+        read_weights(path)
+
+
 def test_weights_that_share_and_are_shared_are_refused(tmp_path):
     register_weights(CatalogEntry("acme/breast@1", str(SMALL), sha256_of(SMALL), 5004, "S", "CC0-1.0"))
     path = rewritten(SMALL, tmp_path / "w.safetensors", lambda header: header["trunk"].update(weights="acme/breast@1"))
-    with pytest.raises(RL2Error, match="whose trunk is that of lung-colon@2: name that one"):
+    with pytest.raises(RL2Error, match="cannot lend it: name those, 'lung-colon@2'"):
         read_weights(path)
 
 

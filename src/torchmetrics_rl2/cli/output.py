@@ -48,7 +48,7 @@ def progress_bars() -> Iterator["Progress"]:
 def download_bar(name: str) -> Iterator["Received"]:
     """A bar while bytes arrive, and none if all are here."""
     columns = (
-        progress.TextColumn(name),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(20),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),

@@ -1,6 +1,7 @@
 """``rl2 weights``: its verbs."""
 
 import json as json_
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,7 +109,7 @@ def path(name: Name) -> None:
 
     with download_bar(name) as report:
         found = fetch_weights(name, report)
-    if not found.is_file():
+    if not os.path.isfile(found):
         from torchmetrics_rl2.weights import read_weights
 
         read_weights(found)  # says what is wrong
@@ -123,10 +124,14 @@ def verify(names: Names = None, json: Json = False) -> None:
     """
     from torchmetrics_rl2.errors import RL2Error
     from torchmetrics_rl2.weights import list_weights, load_weights
+    from torchmetrics_rl2.weights.catalog import find_entry
 
     rows = []
     for name in names or [entry.name for entry in list_weights() if entry.place.is_here()]:
         try:
+            entry = find_entry(name)
+            if entry:
+                entry.place.check_cached()
             loaded = load_weights(name)
             rows.append({"name": loaded.name, "ok": True, "weights_id": loaded.weights_id, "error": None})
         except RL2Error as error:

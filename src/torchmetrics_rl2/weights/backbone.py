@@ -13,7 +13,7 @@ from torchvision.models import ResNet18_Weights
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.weights.catalog import find_entry, load_weights
-from torchmetrics_rl2.weights.download import offline
+from torchmetrics_rl2.weights.download import offline, sha256_of
 from torchmetrics_rl2.weights.file import HEADER, Preprocessing, empty_trunk
 
 __all__ = ["Backbone", "load_backbone"]
@@ -53,20 +53,7 @@ def load_backbone(source: str | Path) -> Backbone:
 
     """
     if source == "imagenet":
-        url = ResNet18_Weights.IMAGENET1K_V1.url
-        kept = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
-        if offline() and not kept.is_file():
-            raise RL2Error(
-                f"torchvision's ResNet-18 is not here, and the network is switched off. Put {url} at {kept}."
-            )
-        try:
-            state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-        except (URLError, OSError) as error:
-            raise RL2Error(
-                f"torchvision could not download its ImageNet ResNet-18 ({error}). Download {url} elsewhere and pass "
-                "the file with --backbone."
-            ) from error
-        return Backbone("torchvision ResNet18_Weights.IMAGENET1K_V1", Preprocessing(), _trunk(state, "imagenet"))
+        return Backbone("torchvision ResNet18_Weights.IMAGENET1K_V1", Preprocessing(), _imagenet())
     path = Path(source)
     is_file = find_entry(source) is None and os.path.isfile(path)
     state_dict = _state_dict(path) if is_file else None
@@ -85,7 +72,7 @@ def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
                 if HEADER in (file.metadata() or {}):
                     return None
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise RL2Error(
                 f"{path} is not a readable safetensors file ({error}). Copy or download it again."
             ) from error
@@ -101,10 +88,32 @@ def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
     return state
 
 
+def _imagenet() -> dict[str, Tensor]:
+    """Torchvision's file, in its place; read by us, as torchvision's own reading may run code."""
+    url = ResNet18_Weights.IMAGENET1K_V1.url
+    name = url.rpartition("/")[2]
+    kept, begins = Path(torch.hub.get_dir(), "checkpoints", name), name.partition("-")[2].partition(".")[0]
+    if not os.path.isfile(kept):
+        if offline():
+            raise RL2Error(f"imagenet is not here, and the network is switched off. Put {url} at {kept}.")
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(kept), hash_prefix=begins)
+        except (URLError, OSError, RuntimeError) as error:
+            raise RL2Error(
+                f"torchvision's ImageNet ResNet-18 could not be downloaded ({error}). Download {url} elsewhere and "
+                "pass the file with --backbone."
+            ) from error
+    found = sha256_of(kept)
+    if not found.startswith(begins):
+        raise RL2Error(f"{kept} has the sha256 {found}; expected one that begins with {begins}. Remove it.")
+    return _trunk(_state_dict(kept) or {}, "imagenet")
+
+
 def _torchvision_key(key: str) -> str:
     if not key.startswith("feat_extract."):
         return key
-    _, number, rest = key.split(".", 2)
+    number, _, rest = key.removeprefix("feat_extract.").partition(".")
     return f"{TIATOOLBOX.get(number, number)}.{rest}"
 
 
@@ -117,7 +126,11 @@ def _trunk(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     }
     shapes = {key: getattr(value, "shape", None) for key, value in given.items()}
     wrong = sorted(
-        {str(key) for key in {*given, *expected} if key not in expected or shapes.get(key) != expected[key].shape}
+        {
+            str(key)
+            for key in {*given, *expected}
+            if key not in expected or shapes.get(key) != expected[key].shape or given[key].is_meta
+        }
     )
     if wrong:
         raise RL2Error(

@@ -15,14 +15,14 @@ from torchmetrics.utilities import rank_zero_warn
 from torchmetrics.utilities.prints import rank_zero_only
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.weights.download import HUB, MOST_BYTES, SHA256, Place, Received, is_remote
+from torchmetrics_rl2.weights.download import MOST_BYTES, SHA256, Place, Received, hub_parts, is_remote
 from torchmetrics_rl2.weights.file import Weights, read_weights
 
 __all__ = ["CatalogEntry", "fetch_weights", "find_entry", "list_weights", "load_weights", "register_weights"]
 
 BUNDLED = Path(__file__).with_name("bundled")
 GROUP = "torchmetrics_rl2.weights"
-NAME = re.compile(r"(?P<bare>[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)?)(@(?P<version>[1-9]\d{0,5}))?")
+NAME = re.compile(r"(?P<bare>[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)?)(@(?P<version>[1-9][0-9]{0,5}))?")
 log = logging.getLogger("torchmetrics_rl2")
 
 
@@ -57,6 +57,7 @@ class CatalogEntry:
     mpp: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "where", os.fspath(self.where) if isinstance(self.where, str | Path) else "")
         name = NAME.fullmatch(str(self.name))
         if name is None or name["version"] is None:
             raise RL2Error(
@@ -67,16 +68,25 @@ class CatalogEntry:
             raise RL2Error(f"{self.name} has the sha256 {self.sha256!r}; expected 64 lower-case hexadecimal digits.")
         if type(self.bytes) is not int or not 0 < self.bytes <= MOST_BYTES:
             raise RL2Error(f"{self.name} has {self.bytes!r} bytes; expected 1 to {MOST_BYTES:,}.")
-        if str(self.where).startswith("hf://") and not HUB.fullmatch(self.where):
-            raise RL2Error(f"{self.name} is at {self.where}; expected hf://org/repo@revision/file.safetensors.")
+        if not self.where:
+            raise RL2Error(f"{self.name} is nowhere; expected a path, an https:// URL or hf://org/repo@revision/file.")
+        if self.where.startswith("hf://"):
+            hub_parts(self.where)
+        if not all(isinstance(text, str) for text in (self.summary, self.licence, self.tissue)):
+            raise RL2Error(f"{self.name} has a summary, licence or tissue that is no text.")
+        if not (self.px is None or type(self.px) is int) or not (
+            self.mpp is None or (isinstance(self.mpp, int | float) and 0 < self.mpp < 100)
+        ):
+            raise RL2Error(f"{self.name} has {self.px!r} px at {self.mpp!r} um/px; expected numbers above 0, or None.")
 
     @property
     def place(self) -> Place:
         """Where the file is, and what it has to be."""
-        return Place(os.fspath(self.where), self.sha256, self.bytes, self.name)
+        return Place(self.where, self.sha256, self.bytes, self.name)
 
 
 _registered: dict[str, CatalogEntry] = {}
+_packages: list[dict[str, CatalogEntry]] = []
 
 
 def list_weights() -> list[CatalogEntry]:
@@ -181,20 +191,28 @@ def _bundled() -> dict[str, CatalogEntry]:
     return {row["name"]: CatalogEntry(**{**row, "where": str(BUNDLED / row["where"])}) for row in rows}
 
 
-@cache
 def _installed() -> dict[str, CatalogEntry]:
-    """Entries of other packages; one that fails is warned of and left out."""
+    """Entries of other packages, loaded once; a package that fails is warned of and left out."""
+    if _packages:
+        return _packages[0]
     found: dict[str, CatalogEntry] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+    _packages.append(found)  # a package may ask for names itself
+    try:
+        points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    except Exception as error:  # of a package with damaged metadata, whichever it is
+        rank_zero_warn(f"The entry points of installed packages cannot be read: {type(error).__name__}")
+        return found
+    for point in points:
         try:
             entries = tuple(point.load()())
             wrong = [entry for entry in entries if not isinstance(entry, CatalogEntry)]
             if wrong:
                 raise RL2Error(f"it lists a {type(wrong[0]).__name__}; expected CatalogEntry")
-            _check_new(entries, {**_bundled(), **found}, {})
-        except Exception as error:  # whatever another package does, the rest goes on
-            package = point.dist.name if point.dist else point.value
-            rank_zero_warn(f"The weights of the package {package} are left out: {error!r}")
+            _check_new(entries, {**_bundled(), **_registered, **found}, {})
+        except (Exception, SystemExit) as error:  # whatever another package does, the rest goes on
+            package = (point.dist and point.dist.metadata["Name"]) or point.value
+            said = error if isinstance(error, RL2Error | ImportError) else ""
+            rank_zero_warn(f"The weights of the package {package} are left out: {type(error).__name__} {said}")
             continue
         found |= {entry.name: entry for entry in entries}
     return found
@@ -209,7 +227,9 @@ def _check_new(
     owned = set(map(_bare, others))
     taken += [name for name in names if _bare(name) in owned]
     if taken:
-        raise RL2Error(f"The name {taken[0]} is taken; choose another, such as yourlab/{_bare(taken[0])}@1.")
+        raise RL2Error(
+            f"The name {taken[0]} is taken; choose another, such as yourlab/{_bare(taken[0]).split('/')[-1]}@1."
+        )
 
 
 def _bare(name: str) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -17,7 +17,17 @@ from filelock import FileLock
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["HUB", "MOST_BYTES", "SHA256", "Place", "Received", "cache_folder", "is_remote", "offline", "sha256_of"]
+__all__ = [
+    "MOST_BYTES",
+    "SHA256",
+    "Place",
+    "Received",
+    "cache_folder",
+    "hub_parts",
+    "is_remote",
+    "offline",
+    "sha256_of",
+]
 
 Received = Callable[[int, int], None]
 """Told how many bytes have come, and of how many, 0 if unknown."""
@@ -25,7 +35,10 @@ Received = Callable[[int, int], None]
 MOST_BYTES = 2**31
 CHUNK = 2**18
 TIMEOUT = 30.0
-HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+?)/(?P<file>[^@#]+\.safetensors)")
+HUB = re.compile(
+    r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>refs/(?:pr|convert)/[\w.-]+|[\w.%-]+)/(?P<file>[^@#]+\.safetensors)",
+    re.ASCII,
+)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -33,9 +46,11 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 def cache_folder() -> Path:
     """Where downloads are kept: ``TORCHMETRICS_RL2_HOME``, or ``torchmetrics-rl2`` in the user's cache."""
     home = os.environ.get("TORCHMETRICS_RL2_HOME")
-    if home:
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "torchmetrics-rl2")
+    parent = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(home).expanduser() if home else Path(parent or "~/.cache", "torchmetrics-rl2").expanduser()
+    except RuntimeError as error:
+        raise RL2Error("There is no home folder to keep downloads in: name one with TORCHMETRICS_RL2_HOME.") from error
 
 
 def offline() -> bool:
@@ -46,7 +61,7 @@ def offline() -> bool:
 
 def is_remote(where: str) -> bool:
     """Whether a text is a URL, or a place on the Hugging Face Hub."""
-    return where.startswith(("https://", "http://", "hf://"))
+    return where.lower().startswith(("https://", "http://", "hf://"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ class Place:
         if fragment and not (fragment.startswith("sha256=") and SHA256.fullmatch(sha256)):
             raise RL2Error(f"{text} ends in #{fragment}; expected #sha256= and 64 hexadecimal digits.")
         if not sha256 and where.startswith("hf://"):
-            if not COMMIT.fullmatch(_hub_parts(where)["revision"]):
+            if not COMMIT.fullmatch(hub_parts(where)["revision"]):
                 raise RL2Error(
                     f"{text} names a revision that can move. Expected a full commit, 40 hexadecimal digits, or "
                     "#sha256= and the checksum of the file behind it; its page on the Hub shows both."
@@ -100,9 +115,24 @@ class Place:
         """Whether the file can be had without the network; its content is not looked at."""
         if not is_remote(self.where):
             return os.path.isfile(self.where)
-        if self.sha256 and self.cached.is_file():
+        if self.sha256 and os.path.isfile(self.cached):
             return True
         return self.where.startswith("hf://") and _hub_cached(self.where) is not None
+
+    def check_cached(self) -> None:
+        """Compare what the cache holds, without the network.
+
+        Raises:
+            RL2Error: If it holds another file.
+
+        """
+        if is_remote(self.where) and self.sha256 and os.path.isfile(self.cached):
+            found = sha256_of(self.cached)
+            if found != self.sha256:
+                raise RL2Error(
+                    f"{self.cached} has the sha256 {found}; expected {self.sha256}. Remove it, and fetch {self.name} "
+                    "again."
+                )
 
     def fetch(self, progress: Received | None = None) -> Path:
         """The file, downloaded if need be, its checksum compared.
@@ -116,13 +146,15 @@ class Place:
         """
         if not is_remote(self.where):
             path = Path(self.where)
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise RL2Error(f"The file of {self.name}, {path}, is missing: install what brought it again.")
             if sha256_of(path) != self.sha256:
                 raise RL2Error(f"The file of {self.name}, {path}, was altered: install what brought it again.")
             return path
-        if self.sha256 and self.cached.is_file() and sha256_of(self.cached) == self.sha256:
+        if self.sha256 and os.path.isfile(self.cached) and sha256_of(self.cached) == self.sha256:
             return self.cached
+        if offline():
+            self.check_cached()  # what is there has to be named, and not asked for
         if self.where.startswith("hf://"):
             return self._from_hub()
         if offline():
@@ -136,8 +168,8 @@ class Place:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(target.with_suffix(".lock")):
-                # Another process may have been faster. A part is of one that died: here nobody else writes.
-                if not target.is_file() or sha256_of(target) != self.sha256:
+                # Another process may have been faster.
+                if not os.path.isfile(target) or sha256_of(target) != self.sha256:
                     try:
                         self._receive(part, progress)
                         part.replace(target)
@@ -155,7 +187,8 @@ class Place:
         if progress is None:
             print(f"Downloading {self.where} to {self.cached}", file=sys.stderr)
         found, start, done = hashlib.sha256(), b"", 0
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)  # of a process that died
+        with part.open("xb") as file:
             for chunk, total in _chunks(self.where, self.bytes):
                 found.update(chunk)
                 file.write(chunk)
@@ -173,28 +206,32 @@ class Place:
             )
 
     def _from_hub(self) -> Path:
-        parts = _hub_parts(self.where)
+        parts = hub_parts(self.where)
         try:
             from huggingface_hub import hf_hub_download
-            from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
         except ImportError as error:
             raise RL2Error(f"{self.name} needs huggingface-hub: pip install 'torchmetrics-rl2[hub]'.") from error
         get = partial(hf_hub_download, parts["repo"], parts["file"], revision=parts["revision"])
         try:
             # What is known by its checksum needs no question to the Hub, whatever else the Hub would do.
             path = _hub_cached(self.where) or Path(get(local_files_only=offline()))
-        except (LocalEntryNotFoundError, HfHubHTTPError, ValueError, OSError) as error:
+        except Exception as error:  # of its own, of its HTTP library, of the file system
             if offline():
                 put = f"put it at {self.cached}" if self.sha256 else "pass its path instead"
                 raise RL2Error(
                     f"{self.name} is not in the cache of huggingface-hub, and the network is switched off. Fetch it "
                     f"where there is one and copy HF_HOME, or download {self.where} and {put}."
                 ) from error
-            said = str(error).strip().partition("\n")[0]
+            said = str(error).strip().partition("\n")[0] or type(error).__name__
             raise RL2Error(f"{self.name} could not be had from the Hugging Face Hub: {said}") from error
-        # Large files are kept under their checksum.
-        expected = self.sha256 or (path.resolve().name if SHA256.fullmatch(path.resolve().name) else "")
-        if expected and sha256_of(path) != expected:
+        # Large files are kept under their checksum, where the file system has links.
+        expected = self.sha256 or path.resolve().name
+        if not SHA256.fullmatch(expected):
+            raise RL2Error(
+                f"{self.name} is kept at {path} without a checksum. Compare it with a copy that you trust, and add "
+                f"#sha256={sha256_of(path)}."
+            )
+        if sha256_of(path) != expected:
             raise RL2Error(
                 f"{self.name} came from the Hub with another sha256 than {expected}. Remove {path.resolve()} and try "
                 "again, or ask whoever gave you the address."
@@ -214,23 +251,27 @@ def sha256_of(path: Path) -> str:
     return found.hexdigest()
 
 
-def _hub_parts(where: str) -> dict[str, str]:
+def hub_parts(where: str) -> dict[str, str]:
+    """Repository, revision and file of a place on the Hub."""
     parts = HUB.fullmatch(where)
     if parts is None or ".." in where.split("/"):
         raise RL2Error(f"{where} is no place on the Hub; expected hf://org/repo@revision/file.safetensors.")
-    return parts.groupdict()
+    return parts.groupdict() | {"revision": parts["revision"].replace("%2F", "/")}
 
 
 def _hub_cached(where: str) -> Path | None:
     """File of a commit that huggingface-hub has already; a name that can move is asked for again."""
-    parts = _hub_parts(where)
+    parts = hub_parts(where)
     if not COMMIT.fullmatch(parts["revision"]):
         return None
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    found = try_to_load_from_cache(parts["repo"], parts["file"], revision=parts["revision"])
+    try:
+        found = try_to_load_from_cache(parts["repo"], parts["file"], revision=parts["revision"])
+    except (ValueError, OSError):  # a name that no repository can have
+        return None
     return Path(found) if isinstance(found, str) else None
 
 
@@ -240,19 +281,24 @@ def _chunks(url: str, size: int | None) -> Iterator[tuple[bytes, int]]:
     try:
         with urlopen(Request(url, headers={"User-Agent": "torchmetrics-rl2"}), timeout=TIMEOUT) as response:
             length = response.headers.get("Content-Length", "")
-            total = size or (int(length) if length.isdigit() else 0)
+            total = size or (int(length) if re.fullmatch("[0-9]{1,15}", length) else 0)
+            most = min(total or MOST_BYTES, MOST_BYTES)
             while chunk := response.read1(CHUNK):
                 done += len(chunk)
-                if done > (total or MOST_BYTES):
-                    raise RL2Error(f"{url} sends more than the {total or MOST_BYTES:,} bytes it should. Nothing kept.")
+                if max(done, total) > most:
+                    raise RL2Error(f"{url} sends more than the {most:,} bytes it should. Nothing was kept.")
                 yield chunk, total
     except HTTPError as error:
         raise RL2Error(f"{url} answered {error.code} {error.reason}. Check the address, or try later.") from error
     except TimeoutError as error:
         raise RL2Error(f"{url} was silent for {TIMEOUT:.0f} s, after {done:,} bytes. Try again.") from error
     except URLError as error:
-        raise RL2Error(f"{urlsplit(url).netloc} cannot be reached: {error.reason}. Are you online?") from error
-    except (HTTPException, ConnectionError) as error:
+        raise RL2Error(f"{urlsplit(url).hostname} cannot be reached: {error.reason}. Are you online?") from error
+    except RL2Error:
+        raise
+    except (InvalidURL, ValueError) as error:
+        raise RL2Error(f"{url} is no address: {error}.") from error
+    except (HTTPException, OSError) as error:
         raise RL2Error(f"{url}: the connection broke after {done:,} bytes ({error!r}). Try again.") from error
     if done < total:
         raise RL2Error(f"{url}: the connection broke after {done:,} of {total:,} bytes. Try again.")

@@ -49,6 +49,8 @@ def export_program(encoder: LatentEncoder, out: str | Path, px: int | None = Non
         raise RL2Error(f"{out} ends in {out.suffix!r}; a program ends in .pt2 or .onnx.")
     if px is None or px < 32:
         raise RL2Error(f"Expected a side of at least 32 px, but got {px}; {encoder.name} was made for any: give --px.")
+    if os.path.lexists(out):
+        raise RL2Error(f"{out} exists. Choose another name, or remove it first.")
     if not os.access(out.absolute().parent, os.W_OK):
         raise RL2Error(f"{out} cannot be written: there is no folder {out.absolute().parent} that takes files.")
     images = torch.randint(0, 256, (3, 3, px, px), generator=torch.Generator().manual_seed(0)).to(torch.uint8)

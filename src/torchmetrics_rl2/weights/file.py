@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ FORMAT_VERSION = 3
 HEADER = "torchmetrics-rl2"
 HINT = "'rl2 weights list' shows known names; 'rl2 fit IMAGES --backbone FILE' makes weights of a ResNet-18 state dict."
 REFERENCE_SCORES = 2000
+_borrowing: ContextVar[bool] = ContextVar("borrowing", default=False)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def read_weights(path: str | Path) -> Weights:
     header, tensors = read_file(path, HEADER, FORMAT_VERSION, "RL2 weights", HINT)
     try:
         weights = _assemble(path, header, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, RL2Error):
             raise
         raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
@@ -224,15 +226,19 @@ def _lent(path: Path, trunk: dict[str, Any]) -> Weights:
     """Weights whose trunk and readout these are; they are named, so that no file decides which other is read."""
     from torchmetrics_rl2.weights.catalog import find_entry, load_weights  # names know of files, files of few names
 
+    if _borrowing.get():
+        raise RL2Error(f"{path} has the trunk of other weights, and cannot lend it: name those, {trunk['weights']!a}.")
     entry = find_entry(trunk["weights"])
-    if entry is None:
+    if entry is None or entry.name != trunk["weights"]:
         raise RL2Error(
-            f"{path} has the trunk of the weights {str(trunk['weights'])[:80]!r}, which are not known here. Install "
-            "the package that brings them, or a newer torchmetrics-rl2."
+            f"{path} has the trunk of the weights {ascii(trunk['weights'])[:80]}, a name with version that is not "
+            "known here. Install the package that brings it, or a newer torchmetrics-rl2."
         )
-    lender = load_weights(entry.name)
-    if lender.lender:
-        raise RL2Error(f"{path} has the trunk of {entry.name}, whose trunk is that of {lender.lender}: name that one.")
+    token = _borrowing.set(True)
+    try:
+        lender = load_weights(entry.name)
+    finally:
+        _borrowing.reset(token)
     if lender.trunk_id != trunk["trunk_id"]:
         raise RL2Error(
             f"{path} was made with another trunk than that of {entry.name}: {str(trunk['trunk_id'])[:12]}, not "
@@ -251,14 +257,26 @@ def _empty_readout() -> dict[str, Tensor]:
 
 
 def _check_flow_size(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Before a flow of that size is built: the sizes are those of the tensors."""
+    """Before a flow of that size is built: all of its couplings are there, so it is no larger than the file."""
     layers = sum(key.startswith("flow.couplings.") and key.endswith(".permutation") for key in tensors)
     first = tensors.get("flow.couplings.0.conditioner.0.bias")
     hidden = config["hidden"] if first is None else len(first)
-    if (config["features"], config["layers"], config["hidden"]) != (512, layers, hidden):
+    shapes = {
+        "permutation": (512,),
+        "conditioner.0.weight": (hidden, 256),
+        "conditioner.2.weight": (hidden, hidden),
+        "conditioner.4.weight": (512, hidden),
+    }
+    whole = all(
+        key in tensors and tensors[key].shape == shape
+        for i in range(layers)
+        for key, shape in ((f"flow.couplings.{i}.{part}", shape) for part, shape in shapes.items())
+    )
+    if not whole or (config["features"], config["layers"], config["hidden"]) != (512, layers, hidden):
+        described = [ascii(config[key])[:20] for key in ("features", "layers", "hidden")]
         raise RL2Error(
-            f"{path} describes a flow of {config['features']} features, {config['layers']} layers and width "
-            f"{config['hidden']}, but its tensors are of 512, {layers} and {hidden}. Copy or download it again."
+            f"{path} describes a flow of {described[0]} features, {described[1]} layers and width {described[2]}, but "
+            f"its tensors are of 512, {layers} and {hidden}, or incomplete. Copy or download it again."
         )
 
 

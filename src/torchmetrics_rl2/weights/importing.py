@@ -1,7 +1,6 @@
 """Somebody's ResNet-18, and a flow, become a weights file."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +57,9 @@ def import_weights(
         raise RL2Error(f"Expected px of at least 1 and mpp between 0 and 100 um/px, but got {px} and {mpp}.")
     mean, std = PIXELS[pixels] if pixels else (backbone.preprocessing.mean, backbone.preprocessing.std)
     fitted = _read_flow(flow) if flow else RealNVP(layers=0, linear="diagonal")
+    made_for = backbone.preprocessing
     weights = Weights(
-        preprocessing=replace(backbone.preprocessing, mean=mean, std=std)
-        if px is None and mpp is None
-        else Preprocessing(mean, std, px, mpp),
+        preprocessing=Preprocessing(mean, std, px or made_for.px, mpp or made_for.mpp),
         trunk=backbone.state_dict,
         flow_config=fitted.config,
         flow=fitted.state_dict(),
