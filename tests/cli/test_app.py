@@ -92,7 +92,7 @@ BAD_INPUT = {
     "at least 3": "fit {patches}/a -o {bad}/x.safetensors --groups parent --backbone {weights}",
     "columns path and group": "fit {patches} -o {bad}/x.safetensors --groups {bad}/gone.csv",
     "no JSON file": "fit {patches} -o {bad}/x.safetensors --groups parent --card {bad}/gone.json",
-    "There are no weights named": "weights zebra",
+    "There are no weights named": "weights show zebra",
     "There is no file": "score {patches} --real {bad}/gone.safetensors --weights {weights}",
     "not RL2 statistics": "score {patches} --real {weights} --weights {weights}",
     "a .safetensors file": "stats {patches} -o {bad}/real.pt",
@@ -127,7 +127,7 @@ def test_fit_then_score_then_show(rl2, patches, weights_file, tmp_path):
     assert out.startswith(f"Wrote {out_file}")
     assert "without --groups" in err
     assert rl2("score", patches / "bright", "--weights", out_file)[0] == 0
-    shown = json.loads(rl2("weights", out_file, "--json")[1])
+    shown = json.loads(rl2("weights", "show", out_file, "--json")[1])
     assert shown["card"]["data"] == "noise"
     assert shown["preprocessing"]["px"] == 64
 

@@ -19,7 +19,7 @@ def test_a_table_a_page_and_a_summary_in_the_file(rl2, own, patches, tmp_path):
     assert code == 0
     expected = audit(own, patches, ladders=["salt and pepper"])
     assert out.strip() == str(expected)
-    assert "5/5" in err
+    assert "6/6" in err
     assert page.read_bytes().startswith(b"\x89PNG")
     assert read_weights(own).card["audit"]["verdicts"] == {expected.ladders[0].verdict: ["salt and pepper"]}
 
