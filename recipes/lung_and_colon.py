@@ -50,7 +50,8 @@ def main() -> None:
         own.unlink()
         raw = shared.read_bytes()
         digest, licence = hashlib.sha256(raw).hexdigest(), "Apache-2.0"
-        rows.append(CatalogEntry(f"{tissue}@1", shared.name, digest, len(raw), card["summary"], licence, tissue, PX))
+        summary = f"{card['summary']}; trunk of {LENDER}"
+        rows.append(CatalogEntry(f"{tissue}@1", shared.name, digest, len(raw), summary, licence, tissue, PX))
     print(json.dumps([asdict(row) for row in rows], indent=2))
 
 

@@ -9,6 +9,7 @@ from torchvision.models import resnet18
 
 from tests.weights.conftest import SMALL, server  # noqa: F401
 from torchmetrics_rl2 import CatalogEntry, list_weights, register_weights
+from torchmetrics_rl2.cli.options import complete_weights
 from torchmetrics_rl2.weights import fetch_weights, read_weights
 from torchmetrics_rl2.weights.download import sha256_of
 
@@ -112,7 +113,10 @@ def test_wrong_input_is_a_sentence(rl2, tmp_path):
         (("path", tmp_path), "is a folder; expected RL2 weights"),
         (("fetch", "https://acme.org/w.safetensors"), "add #sha256="),
         (("export", "lung-colon", "-o", tmp_path / "w.txt"), "ends in '.txt'"),
-        (("import", tmp_path / "none.pth", "-o", tmp_path / "w.safetensors"), "none.pth"),
+        (
+            ("import", tmp_path / "none.pth", "-o", tmp_path / "w.safetensors"),
+            "none.pth; expected weights, or the state",
+        ),
     ):
         code, out, err = rl2("weights", *arguments)
         assert (code, out) == (2, "")
@@ -123,5 +127,5 @@ def test_the_shell_completes_names():
     asked = {"_RL2_COMPLETE": "complete_bash", "COMP_WORDS": "rl2 weights show lung", "COMP_CWORD": "3"}
     command = Path(sys.executable).with_name("rl2")
     done = subprocess.run([command], env=os.environ | asked, capture_output=True, text=True)
-    assert done.stdout.split() == [entry.name for entry in list_weights() if entry.name.startswith("lung")]
-    assert fetch_weights("lung-colon").is_file()
+    assert done.stdout.split() == ["lung-colon", "lung"]
+    assert list(complete_weights("lung@")) == [("lung@1", "H&E, lung (LC25000), 224 px; trunk of lung-colon@2")]

@@ -58,7 +58,7 @@ def test_imagenet_says_what_to_do_without_a_network(imagenet, monkeypatch):
         raise URLError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    with pytest.raises(RL2Error, match="no route.*resnet18-f37072fd.pth.*--backbone"):
+    with pytest.raises(RL2Error, match="no route.*resnet18-f37072fd.pth elsewhere and give that file"):
         load_backbone("imagenet")
     monkeypatch.setenv("TORCHMETRICS_RL2_OFFLINE", "1")
     with pytest.raises(RL2Error, match="network is switched off. Put https://.* at .*resnet18-f37072fd.pth"):

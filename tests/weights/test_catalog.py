@@ -43,7 +43,12 @@ def test_a_bare_name_is_the_newest_version(two_versions):
 
 @pytest.mark.parametrize(
     ("asked", "hint"),
-    [("nois", "Did you mean noise"), ("noise@3", "noise@2"), ("zebra", "Known are noise@2, noise@10")],
+    [
+        ("nois", "Did you mean noise\\?"),
+        ("noise@3", "Did you mean noise@2 or noise@10\\?"),
+        ("noisy@2", "Did you mean noise@2"),
+        ("zebra", "Known are noise@2, noise@10"),
+    ],
 )
 def test_unknown_names_are_answered_with_known_ones(two_versions, asked, hint):
     with pytest.raises(RL2Error, match=hint):

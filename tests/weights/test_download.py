@@ -74,6 +74,12 @@ def test_a_server_that_never_stops_is_stopped(server, monkeypatch):
     assert kept() == []
 
 
+def test_an_announced_size_that_is_wrong_is_no_broken_connection(server):
+    place = Place(f"{server.address}/ok", sha256_of(SMALL), 6000, "acme/breast-40x@1")
+    with pytest.raises(RL2Error, match="has 5,004 bytes, where 6,000 were announced"):
+        place.fetch()
+
+
 def test_nobody_listens(server):
     with pytest.raises(RL2Error, match="127.0.0.1 cannot be reached: .*Are you online"):
         fetch_weights(server.url("ok").replace(server.address, "http://127.0.0.1:9"))
@@ -139,10 +145,10 @@ def test_a_cache_that_takes_nothing_is_a_sentence_and_one_that_has_the_file_is_r
 @pytest.mark.parametrize(("switch", "on"), [("TORCHMETRICS_RL2_OFFLINE", "1"), ("HF_HUB_OFFLINE", "True")])
 def test_offline_never_touches_the_network_and_says_what_to_put_where(server, monkeypatch, switch, on):
     monkeypatch.setenv(switch, on)
-    with pytest.raises(RL2Error, match="the network is switched off. Put http://.*/ok at (.*safetensors)") as refused:
+    with pytest.raises(RL2Error, match="the network is switched off.*download http://.*/ok and copy that") as refused:
         load_weights(server.url("ok"))
     assert server.requests == []
-    target = Path(str(refused.value).rpartition(" at ")[2].removesuffix("."))
+    target = Path(str(refused.value).rpartition(" to ")[2].removesuffix("."))
     target.parent.mkdir()
     target.write_bytes(b"another file")
     with pytest.raises(RL2Error, match="has the sha256 .*; expected .*Remove it"):

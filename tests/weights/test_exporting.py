@@ -30,7 +30,7 @@ def test_onnx_runtime_computes_the_latents_of_weights_with_a_readout(tmp_path):
     assert export_program(encoder, tmp_path / "latents.onnx", px=64) < 1e-4
     images = random_images(3, seed=9)
     session = onnxruntime.InferenceSession(str(tmp_path / "latents.onnx"))
-    latents = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+    latents = torch.from_numpy(session.run(["latents"], {"images": images.numpy()})[0])
     with pytest.warns(UserWarning, match="224 x 224"):
         expected = LatentEncoder.load("lung-colon@2")(images)
     assert ((latents - expected).norm(dim=1) < 1e-4 * expected.norm(dim=1)).all()

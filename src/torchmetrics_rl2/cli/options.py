@@ -7,12 +7,15 @@ from typer import Option
 
 
 def complete_weights(incomplete: str) -> Iterator[tuple[str, str]]:
-    """Names of weights that begin so, with what they are, for the shell."""
+    """Names of weights that begin so, with what they are, for the shell; versions only once there is an @.
+
+    Bash takes an @ for the end of a word, and would be stuck behind it.
+    """
     from torchmetrics_rl2.weights import list_weights
 
-    for entry in list_weights():
-        if entry.name.startswith(incomplete):
-            yield entry.name, entry.summary
+    versions = "@" in incomplete
+    names = {entry.name if versions else entry.name.rpartition("@")[0]: entry.summary for entry in list_weights()}
+    yield from ((name, summary) for name, summary in names.items() if name.startswith(incomplete))
 
 
 Tile = Annotated[int | None, Option(metavar="PX", help="Cut images into tiles of this side first.")]

@@ -57,7 +57,9 @@ def _where(entry: "CatalogEntry") -> str:
 
 @weights.command()
 def show(name: Name, json: Json = False) -> None:
-    """Show the card of weights: what they were made from, for which patches, what an audit found.
+    """Show the card of weights: what they were made from, for which patches, what an audit found, if there was one.
+
+    'trunk_of' names the weights whose file has the trunk, where it is not this one.
 
     rl2 weights show lung-colon
     """
@@ -68,7 +70,7 @@ def show(name: Name, json: Json = False) -> None:
         "name": loaded.name,
         "weights_id": loaded.weights_id,
         "trunk_id": loaded.trunk_id,
-        "trunk_of": loaded.lender or loaded.name,
+        "trunk_of": loaded.lender or None,
         "preprocessing": asdict(loaded.preprocessing),
         "flow": dict(loaded.flow_config),
         "n_reference": int(loaded.reference.sums.count) if loaded.reference else 0,
@@ -88,7 +90,7 @@ def fetch(names: Annotated[list[str], Argument(help="Names or URLs.", autocomple
     The cache is TORCHMETRICS_RL2_HOME, by default ~/.cache/torchmetrics-rl2. With TORCHMETRICS_RL2_OFFLINE=1 the
     network is never touched.
 
-    rl2 weights fetch acme/breast-40x
+    rl2 weights fetch https://lab.org/ours.safetensors#sha256=...
     """
     from torchmetrics_rl2.weights import fetch_weights, load_weights
 

@@ -13,7 +13,7 @@ from torchvision.models import ResNet18_Weights
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.weights.catalog import find_entry, load_weights
-from torchmetrics_rl2.weights.download import offline, sha256_of
+from torchmetrics_rl2.weights.download import is_remote, offline, sha256_of
 from torchmetrics_rl2.weights.file import HEADER, Preprocessing, empty_trunk
 
 __all__ = ["Backbone", "load_backbone"]
@@ -60,6 +60,8 @@ def load_backbone(source: str | Path) -> Backbone:
     if state_dict is not None:
         is_tiatoolbox = any(str(key).startswith("feat_extract.") for key in state_dict)
         return Backbone(path.name, UNIT if is_tiatoolbox else Preprocessing(), _trunk(state_dict, str(path)))
+    if path.suffix and not os.path.lexists(path) and not is_remote(str(source)):
+        raise RL2Error(f"There is no file {path}; expected weights, or the state dict of a ResNet-18. Check the path.")
     weights = load_weights(source)
     return Backbone(weights.name, weights.preprocessing, weights.trunk, weights.readout)
 
@@ -102,7 +104,7 @@ def _imagenet() -> dict[str, Tensor]:
         except (URLError, OSError, RuntimeError) as error:
             raise RL2Error(
                 f"torchvision's ImageNet ResNet-18 could not be downloaded ({error}). Download {url} elsewhere and "
-                "pass the file with --backbone."
+                "give that file."
             ) from error
     found = sha256_of(kept)
     if not found.startswith(begins):

@@ -34,7 +34,7 @@ class CatalogEntry:
         name: Name with version, such as ``lung-colon@1`` or ``acme/breast-40x@3``.
         where: A path, an ``https://`` URL, or ``hf://org/repo@revision/file.safetensors``.
         sha256: Checksum of the whole file, 64 hexadecimal digits.
-        bytes: Its size.
+        bytes: Its exact size, which a download is held to.
         summary: One line.
         licence: Terms of use.
         tissue: What the patches show.
@@ -164,7 +164,8 @@ def fetch_weights(name_or_path: str | Path, progress: Received | None = None) ->
     if isinstance(name_or_path, Path) or os.path.lexists(text) or not NAME.fullmatch(text):
         return Path(text)
     known = [entry.name for entry in list_weights()]
-    near = difflib.get_close_matches(text, [*known, *dict.fromkeys(map(_bare, known))])
+    versions = [name for name in known if _bare(name) == _bare(text)]
+    near = versions or difflib.get_close_matches(text, known if "@" in text else list(dict.fromkeys(map(_bare, known))))
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known)}."
     raise RL2Error(
         f"There are no weights named {text!r}, and no file of that name. {hint} Names come with this package, from "

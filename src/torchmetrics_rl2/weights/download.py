@@ -131,7 +131,7 @@ class Place:
             if found != self.sha256:
                 raise RL2Error(
                     f"{self.cached} has the sha256 {found}; expected {self.sha256}. Remove it, and fetch {self.name} "
-                    "again."
+                    "again where there is a network."
                 )
 
     def fetch(self, progress: Received | None = None) -> Path:
@@ -159,7 +159,8 @@ class Place:
             return self._from_hub()
         if offline():
             raise RL2Error(
-                f"{self.name} is not in the cache, and the network is switched off. Put {self.where} at {self.cached}."
+                f"{self.name} is not in the cache, and the network is switched off. Where there is one, run "
+                f"'rl2 weights fetch' and copy its cache here, or download {self.where} and copy that to {self.cached}."
             )
         return self._from_url(progress)
 
@@ -300,5 +301,7 @@ def _chunks(url: str, size: int | None) -> Iterator[tuple[bytes, int]]:
         raise RL2Error(f"{url} is no address: {error}.") from error
     except (HTTPException, OSError) as error:
         raise RL2Error(f"{url}: the connection broke after {done:,} bytes ({error!r}). Try again.") from error
+    if length == str(done) and size and done != size:
+        raise RL2Error(f"{url} has {done:,} bytes, where {size:,} were announced. Ask whoever announced it.")
     if done < total:
         raise RL2Error(f"{url}: the connection broke after {done:,} of {total:,} bytes. Try again.")

@@ -82,7 +82,9 @@ def _write_onnx(exported: torch.export.ExportedProgram, path: Path, images: Tens
     try:
         import onnxruntime
 
-        program = torch.onnx.export(exported, dynamo=True, verbose=False, external_data=False)
+        program = torch.onnx.export(
+            exported, dynamo=True, verbose=False, external_data=False, input_names=["images"], output_names=["latents"]
+        )
         assert program is not None
         program.save(str(path))
     except ImportError as error:
