@@ -7,17 +7,16 @@ trunk of ``lung-colon@2`` by its name, and are 4 MB each. Their rows of the cata
 """
 
 import argparse
-import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from lc25000 import KINDS, PX, locate, tiles
-from lung_colon_flow import CARD
+from lung_colon_flow import CARD, entry_of
 from torchmetrics_rl2.fitting import fit
 from torchmetrics_rl2.splitting import Split
 from torchmetrics_rl2.training import FitSettings
-from torchmetrics_rl2.weights import CatalogEntry, read_weights, write_weights
+from torchmetrics_rl2.weights import read_weights, write_weights
 
 LENDER = "lung-colon@2"
 
@@ -48,10 +47,8 @@ def main() -> None:
         print(fit(split, own, backbone=LENDER, settings=FitSettings(hidden=64), card=card))
         write_weights(replace(read_weights(own), lender=LENDER), shared)
         own.unlink()
-        raw = shared.read_bytes()
-        digest, licence = hashlib.sha256(raw).hexdigest(), "Apache-2.0"
         summary = f"{card['summary']}; trunk of {LENDER}"
-        rows.append(CatalogEntry(f"{tissue}@1", shared.name, digest, len(raw), summary, licence, tissue, PX))
+        rows.append(entry_of(f"{tissue}@1", shared, summary, tissue))
     print(json.dumps([asdict(row) for row in rows], indent=2))
 
 

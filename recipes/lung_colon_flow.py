@@ -9,7 +9,6 @@ fit tiles, the statistics count six times as much, and the 512 principal compone
 """
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,6 +28,7 @@ from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.splitting import Split
 from torchmetrics_rl2.weights import CatalogEntry, Weights, write_weights
 from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
+from torchmetrics_rl2.weights.download import sha256_of
 
 CARD = {
     "summary": "H&E, lung and colon (LC25000), 224 px",
@@ -60,6 +60,11 @@ def readout(backbone: Backbone, files: Sequence[Path]) -> dict[str, Tensor]:
     return {"mean": numbers.mean(0).float(), "matrix": matrix.float()}
 
 
+def entry_of(name: str, file: Path, summary: str, tissue: str) -> CatalogEntry:
+    """Row of the catalog for a file."""
+    return CatalogEntry(name, file.name, sha256_of(file), file.stat().st_size, summary, "Apache-2.0", tissue, PX)
+
+
 def main() -> None:
     """Fit with every file of the fit tiles, and one file a tile of the others, which are to be independent."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,11 +91,7 @@ def main() -> None:
         write_weights(weights, with_readout)
     print(fit(split, arguments.out, backbone=with_readout, card=CARD, resume=arguments.resume))
     with_readout.unlink()
-    raw = arguments.out.read_bytes()
-    digest = hashlib.sha256(raw).hexdigest()
-    entry = CatalogEntry(
-        "lung-colon@2", arguments.out.name, digest, len(raw), CARD["summary"], "Apache-2.0", "lung, colon", PX
-    )
+    entry = entry_of("lung-colon@2", arguments.out, CARD["summary"], "lung, colon")
     print("entry of the catalog:", json.dumps([asdict(entry)], indent=2))
 
 

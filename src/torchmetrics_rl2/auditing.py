@@ -22,7 +22,7 @@ from torchmetrics_rl2.result import RL2Result
 from torchmetrics_rl2.scoring import default_device, default_workers, versions
 from torchmetrics_rl2.statistics import Statistics, compare
 from torchmetrics_rl2.uncertainty import LEAST_UNITS
-from torchmetrics_rl2.weights import load_weights, write_weights
+from torchmetrics_rl2.weights import Weights, load_weights, write_weights
 from torchmetrics_rl2.weights.catalog import find_entry
 
 __all__ = ["Gaussian", "audit", "auroc", "check_can_save", "save_audit"]
@@ -225,8 +225,8 @@ def _if_finite(interval: tuple[float, float] | None) -> tuple[float, float] | No
     return interval if interval and all(map(math.isfinite, interval)) else None
 
 
-def check_can_save(weights: str | Path) -> None:
-    """Refuse early weights whose file is not the user's.
+def check_can_save(weights: str | Path) -> Weights:
+    """Refuse early weights whose file is not the user's, and read the others.
 
     Args:
         weights: Name or path.
@@ -237,7 +237,7 @@ def check_can_save(weights: str | Path) -> None:
     """
     if find_entry(weights) is not None:
         raise RL2Error(f"{weights} is a name, whose file is checked against the catalog; an audit is saved into files.")
-    load_weights(weights)
+    return load_weights(weights)
 
 
 def save_audit(result: AuditResult, path: str | Path) -> None:
@@ -251,8 +251,7 @@ def save_audit(result: AuditResult, path: str | Path) -> None:
         RL2Error: If the file has other weights than those audited, or cannot be written.
 
     """
-    check_can_save(path)
-    weights = load_weights(path)
+    weights = check_can_save(path)
     if weights.weights_id != result.weights_id:
         raise RL2Error(f"{path} has the weights {weights.weights_id[:12]}, but {result.weights_id[:12]} were audited.")
     write_weights(replace(weights, card={**weights.card, "audit": result.summary()}), path)

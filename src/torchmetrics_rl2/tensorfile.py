@@ -18,7 +18,16 @@ from torchmetrics_rl2 import __version__
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums
 
-__all__ = ["check_writable", "digest", "read_file", "sums_to_tensors", "tensors_to_sums", "write_file"]
+__all__ = [
+    "MOST_BYTES",
+    "check_writable",
+    "digest",
+    "is_web_page",
+    "read_file",
+    "sums_to_tensors",
+    "tensors_to_sums",
+    "write_file",
+]
 
 MOST_BYTES = 2**31
 GROUPS = ("group_sum", "group_square_sum", "group_count")
@@ -185,13 +194,18 @@ def _refuse_non_files(path: Path, what: str, hint: str) -> None:
         raise RL2Error(f"{path} cannot be read: {error.strerror}.") from error
     if size > MOST_BYTES:
         raise RL2Error(f"{path} has {size:,} bytes; {what} never have more than {MOST_BYTES:,}. {hint}")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    if is_web_page(start):
         raise RL2Error(f"{path} is a web page, perhaps the error of a server, and not {what}. Download it again.")
     if start.startswith(b"version https://git-lfs"):
         raise RL2Error(f"{path} is a pointer of Git LFS to {what}, and not the file itself: run 'git lfs pull'.")
     # A safetensors file starts with the length of its JSON, and 640 is b"\x80\x02".
     if start.startswith((b"\x80\x02", b"PK\x03\x04")) and start[8:9] != b"{":
         raise RL2Error(f"{path} is a pickle, which can run code when it is read. Expected {what}. {hint}")
+
+
+def is_web_page(start: bytes) -> bool:
+    """Whether a file that begins so is HTML or XML, as the errors of servers are."""
+    return start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
 
 
 def _refuse_constant(name: str) -> None:

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 
+from tests.weights.conftest import server  # noqa: F401
 from torchmetrics_rl2.cli import main
 
 

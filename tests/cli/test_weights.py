@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 from torchvision.models import resnet18
 
-from tests.weights.conftest import SMALL, server  # noqa: F401
+from tests.weights.conftest import SMALL
 from torchmetrics_rl2 import CatalogEntry, list_weights, register_weights
 from torchmetrics_rl2.cli.options import complete_weights
 from torchmetrics_rl2.weights import fetch_weights, read_weights
 from torchmetrics_rl2.weights.download import sha256_of
 
 
-def remote(server):  # noqa: F811
+def remote(server):
     return CatalogEntry(
         "acme/breast@1", f"{server.address}/ok", sha256_of(SMALL), 5004, "H&E, breast", "CC0-1.0", "breast", 64, 0.25
     )
 
 
-def test_list_says_what_there_is_and_where(rl2, server):  # noqa: F811
+def test_list_says_what_there_is_and_where(rl2, server):
     register_weights(remote(server))
     code, out, _ = rl2("weights", "list")
     rows = [line.split() for line in out.splitlines()]
@@ -44,7 +44,7 @@ def test_list_says_what_there_is_and_where(rl2, server):  # noqa: F811
     assert [row["where"] for row in json.loads(out)][-1] == "cached"
 
 
-def test_fetch_path_and_verify_agree_on_the_file(rl2, server):  # noqa: F811
+def test_fetch_path_and_verify_agree_on_the_file(rl2, server):
     register_weights(remote(server))
     code, fetched, err = rl2("weights", "fetch", "acme/breast", "lung-colon@1")
     first = fetched.splitlines()[0]
@@ -68,7 +68,7 @@ def test_verify_ends_with_1_if_a_file_is_wrong(rl2, tmp_path):
     assert "was altered" in found[1]["error"]
 
 
-def test_verify_names_a_spoilt_file_of_the_cache_and_fetches_nothing(rl2, server):  # noqa: F811
+def test_verify_names_a_spoilt_file_of_the_cache_and_fetches_nothing(rl2, server):
     register_weights(remote(server))
     path = fetch_weights("acme/breast")
     path.write_bytes(b"spoilt")
@@ -78,7 +78,7 @@ def test_verify_names_a_spoilt_file_of_the_cache_and_fetches_nothing(rl2, server
     assert len(server.requests) == 1
 
 
-def test_an_address_is_shown_as_it_is(rl2, server):  # noqa: F811
+def test_an_address_is_shown_as_it_is(rl2, server):
     address = server.url("ok?{a}[/b]")
     assert rl2("weights", "path", address)[0] == 2  # 404, and no failure of the bar
     assert "404" in rl2("weights", "path", address)[2]

@@ -6,6 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import resnet18
 
 from torchmetrics_rl2.weights.download import sha256_of
 
@@ -96,6 +98,14 @@ def answer_as_the_hub(handler, server, body):
     handler.end_headers()
     if body:
         handler.wfile.write(content[:2000] if "/cut/" in handler.path else content)
+
+
+@pytest.fixture(scope="session")
+def network():
+    """A ResNet-18 of torchvision's, of which somebody has a checkpoint."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return resnet18(weights=None).eval()
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ from torchmetrics_rl2.weights.backbone import load_backbone
 
 
 @pytest.fixture(scope="module")
-def state():
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return resnet18(weights=None).state_dict()
+def state(network):
+    return network.state_dict()
 
 
 def test_a_state_dict_loses_its_classifier_and_nothing_else(state, tmp_path):

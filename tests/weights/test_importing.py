@@ -2,19 +2,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torchvision.models import resnet18
 
 from tests.conftest import perturbed_flow, random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error
 from torchmetrics_rl2.weights import Preprocessing, read_weights
 from torchmetrics_rl2.weights.importing import import_weights
-
-
-@pytest.fixture(scope="module")
-def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return resnet18(weights=None).eval()
 
 
 def features_of(network, inputs):

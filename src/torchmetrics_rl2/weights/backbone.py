@@ -16,7 +16,7 @@ from torchmetrics_rl2.weights.catalog import find_entry, load_weights
 from torchmetrics_rl2.weights.download import is_remote, offline, sha256_of
 from torchmetrics_rl2.weights.file import HEADER, Preprocessing, empty_trunk
 
-__all__ = ["Backbone", "load_backbone"]
+__all__ = ["UNIT", "Backbone", "load_backbone"]
 
 # TIAToolbox's CNNModel numbers the parts of torchvision's network, and takes pixels in [0, 1].
 TIATOOLBOX = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}

@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 from filelock import FileLock
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.tensorfile import MOST_BYTES, is_web_page
 
 __all__ = [
     "MOST_BYTES",
@@ -32,7 +33,6 @@ __all__ = [
 Received = Callable[[int, int], None]
 """Told how many bytes have come, and of how many, 0 if unknown."""
 
-MOST_BYTES = 2**31
 CHUNK = 2**18
 TIMEOUT = 30.0
 HUB = re.compile(
@@ -199,8 +199,7 @@ class Place:
             file.flush()
             os.fsync(file.fileno())
         if found.hexdigest() != self.sha256:
-            is_page = start.lstrip().lower().startswith((b"<!doctype", b"<html"))
-            what = "a web page" if is_page else f"a file with the sha256 {found.hexdigest()}"
+            what = "a web page" if is_web_page(start) else f"a file with the sha256 {found.hexdigest()}"
             raise RL2Error(
                 f"{self.where} sent {what}; expected weights with the sha256 {self.sha256}. Nothing was kept. Ask "
                 "whoever gave you the address."

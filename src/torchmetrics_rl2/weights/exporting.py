@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from torchmetrics_rl2.encoder import LatentEncoder
+from torchmetrics_rl2.encoder import LEAST_PX, LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
 
 __all__ = ["export_program"]
@@ -47,8 +47,10 @@ def export_program(encoder: LatentEncoder, out: str | Path, px: int | None = Non
     px = px or encoder.features.preprocessing.px
     if out.suffix not in (".pt2", ".onnx"):
         raise RL2Error(f"{out} ends in {out.suffix!r}; a program ends in .pt2 or .onnx.")
-    if px is None or px < 32:
-        raise RL2Error(f"Expected a side of at least 32 px, but got {px}; {encoder.name} was made for any: give --px.")
+    if px is None or px < LEAST_PX:
+        raise RL2Error(
+            f"Expected a side of at least {LEAST_PX} px, but got {px}; {encoder.name} was made for any: give --px."
+        )
     if os.path.lexists(out):
         raise RL2Error(f"{out} exists. Choose another name, or remove it first.")
     if not os.access(out.absolute().parent, os.W_OK):

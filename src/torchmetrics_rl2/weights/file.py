@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
 
 def _lent(path: Path, trunk: dict[str, Any]) -> Weights:
     """Weights whose trunk and readout these are; they are named, so that no file decides which other is read."""
-    from torchmetrics_rl2.weights.catalog import find_entry, load_weights  # names know of files, files of few names
+    from torchmetrics_rl2.weights.catalog import find_entry  # names know of files, files of few names
 
     if _borrowing.get():
         raise RL2Error(f"{path} has the trunk of other weights, and cannot lend it: name those, {trunk['weights']!a}.")
@@ -236,7 +236,7 @@ def _lent(path: Path, trunk: dict[str, Any]) -> Weights:
         )
     token = _borrowing.set(True)
     try:
-        lender = load_weights(entry.name)
+        lender = replace(read_weights(entry.place.fetch()), name=entry.name)
     finally:
         _borrowing.reset(token)
     if lender.trunk_id != trunk["trunk_id"]:

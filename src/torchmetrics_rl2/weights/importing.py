@@ -9,15 +9,12 @@ import torch
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.tensorfile import check_writable
-from torchmetrics_rl2.weights.backbone import load_backbone
+from torchmetrics_rl2.weights.backbone import UNIT, load_backbone
 from torchmetrics_rl2.weights.file import Preprocessing, Weights, read_weights, write_weights
 
 __all__ = ["import_weights"]
 
-PIXELS = {
-    "imagenet": (Preprocessing.mean, Preprocessing.std),
-    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
+PIXELS = {"imagenet": Preprocessing(), "unit": UNIT}
 
 
 def import_weights(
@@ -55,11 +52,11 @@ def import_weights(
         raise RL2Error(f"Pixels are {' or '.join(PIXELS)}, but got {pixels!r}.")
     if (px is not None and px < 1) or (mpp is not None and not 0 < mpp < 100):
         raise RL2Error(f"Expected px of at least 1 and mpp between 0 and 100 um/px, but got {px} and {mpp}.")
-    mean, std = PIXELS[pixels] if pixels else (backbone.preprocessing.mean, backbone.preprocessing.std)
     fitted = _read_flow(flow) if flow else RealNVP(layers=0, linear="diagonal")
     made_for = backbone.preprocessing
+    expects = PIXELS[pixels] if pixels else made_for
     weights = Weights(
-        preprocessing=Preprocessing(mean, std, px or made_for.px, mpp or made_for.mpp),
+        preprocessing=Preprocessing(expects.mean, expects.std, px or made_for.px, mpp or made_for.mpp),
         trunk=backbone.state_dict,
         flow_config=fitted.config,
         flow=fitted.state_dict(),
