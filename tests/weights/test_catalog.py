@@ -144,6 +144,13 @@ def test_what_a_name_was_resolved_to_is_logged_once(two_versions, caplog):
     assert caplog.messages == [f"weights noise: noise@10 ({loaded.weights_id[:12]})"]
 
 
+def test_whose_trunk_it_is_is_not_logged_as_asked_for(caplog):
+    catalog._say.cache_clear()
+    with caplog.at_level("INFO", "torchmetrics_rl2"):
+        load_weights("lung")
+    assert caplog.messages == ["weights lung: lung@1 (ca322cf7382b)"]
+
+
 def package(folder, name, code):
     """An installed package with an entry point."""
     described = folder / f"{name}-1.0.dist-info"
