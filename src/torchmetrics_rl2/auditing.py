@@ -16,7 +16,7 @@ from torchmetrics_rl2.audit_subject import LEAST_IMAGES, Measured, Meter, Subjec
 from torchmetrics_rl2.degradations import LADDERS, Ladder, degrade
 from torchmetrics_rl2.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.flow import RealNVP
+from torchmetrics_rl2.gaussian import Gaussian
 from torchmetrics_rl2.images import ImageReader, Progress
 from torchmetrics_rl2.result import RL2Result
 from torchmetrics_rl2.scoring import default_device, default_workers, versions
@@ -25,7 +25,7 @@ from torchmetrics_rl2.uncertainty import LEAST_UNITS
 from torchmetrics_rl2.weights import Weights, load_weights, write_weights
 from torchmetrics_rl2.weights.catalog import find_entry
 
-__all__ = ["Gaussian", "audit", "auroc", "check_can_save", "save_audit"]
+__all__ = ["audit", "auroc", "check_can_save", "save_audit"]
 
 POWER_LADDERS = ("gaussian blur", "gaussian noise")
 
@@ -147,20 +147,6 @@ def auroc(clean: Tensor, damaged: Tensor) -> float:
     """Probability that a damaged patch ``(M,)`` scores below a clean one ``(N,)``; ties count half."""
     below, equal = damaged[:, None] < clean, damaged[:, None] == clean
     return float(below.double().mean() + equal.double().mean() / 2)
-
-
-class Gaussian:
-    """One Gaussian of numbers ``(N, d)``, with their Ledoit-Wolf covariance after each was divided by its sd."""
-
-    def __init__(self, fitted: Tensor) -> None:
-        self._standardise = RealNVP(fitted.shape[1], layers=0, linear="diagonal").requires_grad_(False)
-        self._standardise.linear.adapt(fitted)
-        self._whiten = RealNVP(fitted.shape[1], layers=0).requires_grad_(False)
-        self._whiten.linear.adapt(self._standardise(fitted)[0])
-
-    def log_prob(self, numbers: Tensor) -> Tensor:
-        """Log-likelihoods ``(N,)`` of numbers ``(N, d)``, up to a constant."""
-        return self._whiten.log_prob(self._standardise(numbers)[0])
 
 
 class _Judge:

@@ -1,0 +1,75 @@
+"""The stain of a set of patches in six numbers, and patches brought from one stain to another."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchmetrics_rl2.patch_statistics import LEAST_DENSITY, optical_density
+
+__all__ = ["Stain", "restain", "stain_of"]
+
+WHITE = 0.02
+SAMPLE = 4096
+GAINS = (0.4, 2.5)
+SHIFT = 0.4
+
+
+@dataclass(frozen=True)
+class Stain:
+    """Optical densities of red, green and blue, natural logarithm.
+
+    Args:
+        white: Of the lightest 2 % of all pixels, which is glass, or lumen.
+        tissue: Mean over pixels that are tissue.
+
+    """
+
+    white: tuple[float, float, float]
+    tissue: tuple[float, float, float]
+
+
+def stain_of(batches: Iterable[Tensor]) -> Stain:
+    """Stain of uint8 patches ``(N, 3, H, W)``, from up to 4,096 pixels of each, spread evenly over it."""
+    pixels = []
+    for images in batches:
+        flat = images.flatten(2)
+        stride = max(1, flat.shape[2] // SAMPLE)
+        pixels.append(flat[:, :, ::stride].movedim(1, 0).flatten(1).cpu())
+    density = optical_density(torch.cat(pixels, 1).double() / 255)
+    white = torch.tensor([_quantile(channel, WHITE) for channel in density]).double()
+    tissue = density[:, density.mean(0) > LEAST_DENSITY]
+    mean = tissue.mean(1) if tissue.shape[1] else white
+    return Stain(tuple(white.tolist()), tuple(mean.tolist()))
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    return float(values.kthvalue(1 + int(share * (len(values) - 1))).values)
+
+
+def restain(images: Tensor, before: Stain, after: Stain) -> Tensor:
+    r"""Patches of one stain as if of another: densities of white and of mean tissue become those of the other.
+
+    .. math:: d' = (d - w) \frac{t' - w'}{t - w} + w'
+
+    for the optical density :math:`d` of each colour. Gains stay within 0.4 and 2.5, so that empty patches do not turn
+    into tissue.
+
+    Args:
+        images: uint8 ``(N, 3, H, W)``.
+        before: Their stain :math:`w, t`, of the slide that they are from.
+        after: The stain :math:`w', t'` that they are to have.
+
+    Returns:
+        uint8 ``(N, 3, H, W)``.
+
+    """
+    white, tissue, to_white, to_tissue = (
+        torch.tensor(values, device=images.device).view(3, 1, 1)
+        for values in (before.white, before.tissue, after.white, after.tissue)
+    )
+    gain = ((to_tissue - to_white).clamp(min=0.02) / (tissue - white).clamp(min=0.02)).clamp(*GAINS)
+    shifted = white + (to_white - white).clamp(-SHIFT, SHIFT)
+    density = (optical_density(images.float() / 255) - white) * gain + shifted
+    return ((-density).exp() * 255).round().clamp(0, 255).to(torch.uint8)
