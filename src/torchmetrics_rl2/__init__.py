@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchmetrics_rl2.audit_result import AuditResult
     from torchmetrics_rl2.auditing import audit
+    from torchmetrics_rl2.calibration import Calibration
     from torchmetrics_rl2.encoder import LatentEncoder
     from torchmetrics_rl2.errors import RL2Error
     from torchmetrics_rl2.metric import ResNetL2
     from torchmetrics_rl2.result import RL2Result
     from torchmetrics_rl2.scoring import compute_statistics, score
+    from torchmetrics_rl2.screen_run import ScreenResult, screen
+    from torchmetrics_rl2.screening import PatchScreener, Verdicts, calibrate
     from torchmetrics_rl2.statistics import Statistics, compare
     from torchmetrics_rl2.weights import CatalogEntry, list_weights, register_weights
 
@@ -18,35 +21,47 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AuditResult",
+    "Calibration",
     "CatalogEntry",
     "LatentEncoder",
+    "PatchScreener",
     "RL2Error",
     "RL2Result",
     "ResNetL2",
+    "ScreenResult",
     "Statistics",
+    "Verdicts",
     "__version__",
     "audit",
+    "calibrate",
     "compare",
     "compute_statistics",
     "list_weights",
     "register_weights",
     "score",
+    "screen",
 ]
 
 _MODULES = {
     "AuditResult": "audit_result",
+    "Calibration": "calibration",
     "CatalogEntry": "weights",
     "LatentEncoder": "encoder",
+    "PatchScreener": "screening",
     "RL2Error": "errors",
     "RL2Result": "result",
     "ResNetL2": "metric",
+    "ScreenResult": "screen_run",
     "Statistics": "statistics",
+    "Verdicts": "screening",
     "audit": "auditing",
+    "calibrate": "screening",
     "compare": "statistics",
     "compute_statistics": "scoring",
     "list_weights": "weights",
     "register_weights": "weights",
     "score": "scoring",
+    "screen": "screen_run",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy.stats import beta
@@ -14,7 +15,7 @@ from torch import Tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.gaussian import Gaussian
 from torchmetrics_rl2.patch_statistics import STATISTICS
-from torchmetrics_rl2.stain import Stain
+from torchmetrics_rl2.stain import Stain, three
 from torchmetrics_rl2.tensorfile import digest, read_file, write_file
 
 __all__ = ["Calibration", "Threshold"]
@@ -112,7 +113,7 @@ class Calibration:
     @property
     def group_count(self) -> int:
         """Number of their groups."""
-        return len(self.groups.unique())
+        return len(set(self.groups.tolist()))
 
     @cached_property
     def id(self) -> str:
@@ -146,7 +147,9 @@ class Calibration:
 
         """
         if not 0 < max_good_loss <= 0.5:
-            raise RL2Error(f"The acceptable loss of good patches is a share above 0 and at most 0.5, not {max_good_loss}.")
+            raise RL2Error(
+                f"The acceptable loss of good patches is a share above 0 and at most 0.5, not {max_good_loss}."
+            )
         n, needed = len(self), math.ceil(1 / max_good_loss - 1e-9)
         if n < needed or self.group_count < LEAST_TO_CUT:
             least = f" With these, the least is {1 / n:.2g}." if self.group_count >= LEAST_TO_CUT else ""
@@ -164,7 +167,7 @@ class Calibration:
     @cached_property
     def design_effect(self) -> float:
         """By how much patches of one group, being alike, make the numbers of patches count less, at least 1."""
-        _, rows, counts = self.groups.unique(return_inverse=True, return_counts=True)
+        _, rows, counts = torch.unique(self.groups, return_inverse=True, return_counts=True)
         groups, n = len(counts), len(self)
         if groups in (1, n):
             return 1.0
@@ -204,10 +207,10 @@ class Calibration:
         path = Path(path)
         header, tensors = read_file(path, HEADER, FORMAT_VERSION, "a calibration of good patches", HINT)
         try:
-            stain = Stain(**{name: tuple(map(float, header["stain"][name])) for name in ("white", "tissue")})
-            return cls(
-                **{name: tensors[name] for name in COLUMNS}, stain=stain, **{name: header[name] for name in DESCRIBED}
-            )
+            columns: dict[str, Any] = {name: tensors[name] for name in COLUMNS}
+            described = {name: header[name] for name in DESCRIBED}
+            stain = Stain(*(three(header["stain"][name]) for name in ("white", "tissue")))
+            return cls(**columns, stain=stain, **described)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, RL2Error):
                 raise
@@ -222,8 +225,8 @@ class Calibration:
         """
         if self.weights_id != weights_id:
             raise RL2Error(
-                f"The calibration of {self.source} is of the weights {self.weights} ({self.weights_id[:12]}), and these "
-                f"are others ({weights_id[:12]}). Calibrate again, with --calibrate."
+                f"The calibration of {self.source} is of the weights {self.weights} ({self.weights_id[:12]}), and "
+                f"these are others ({weights_id[:12]}). Calibrate again, with --calibrate."
             )
         return replace(self, **changes)  # type: ignore[arg-type]
 
@@ -262,7 +265,7 @@ DESCRIBED = ("weights", "weights_id", "source", "two_sided", "px", "mpp", "of_we
 
 def _folds(groups: Sequence[int]) -> Tensor:
     """Five folds of about one size that share no group, ``(n,)``."""
-    sizes = {group: 0 for group in groups}
+    sizes = dict.fromkeys(groups, 0)
     for group in groups:
         sizes[group] += 1
     filled, fold = [0] * FOLDS, {}

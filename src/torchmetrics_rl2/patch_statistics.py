@@ -1,5 +1,7 @@
 """What simple statistics say of a patch: tissue and ink by colour, and 25 numbers whose Gaussian screening uses."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,7 +29,7 @@ STATISTICS = (
 CELLS = 7
 JPEG_BLOCK = 8
 POOLED = 8
-LEAST_DENSITY, LEAST_SATURATION = 0.12, 0.08
+LEAST_DENSITY = 0.12
 BLACK = 0.16
 # Degrees of hue from, to, and the least saturation that is ink there: haematoxylin and eosin lie between 250 and 355.
 INKS = ((60, 190, 0.2), (190, 240, 0.6), (345, 380, 0.72))
@@ -68,11 +70,10 @@ def patch_statistics(images: Tensor) -> Tensor:
     return torch.cat([handmade_statistics(images), torch.stack(columns, 1)], 1)
 
 
-def tissue_share(images: Tensor) -> Tensor:
-    """Share of ``(N, 3, H, W)`` in [0, 1] that is denser or more colourful than glass, ``(N,)``; ink is too."""
-    pooled = F.avg_pool2d(images, POOLED)
-    coloured = pooled.amax(1) - pooled.amin(1) > LEAST_SATURATION
-    return ((optical_density(pooled).mean(1) > LEAST_DENSITY) | coloured).to(images.dtype).mean((1, 2))
+def tissue_share(images: Tensor, white: Sequence[float] = (0.0, 0.0, 0.0)) -> Tensor:
+    """Share of ``(N, 3, H, W)`` in [0, 1] that is denser than glass, of this density, ``(N,)``; ink is too."""
+    density = optical_density(F.avg_pool2d(images, POOLED)) - images.new_tensor(white).view(3, 1, 1)
+    return (density.mean(1) > LEAST_DENSITY).to(images.dtype).mean((1, 2))
 
 
 def ink_share(images: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ def _blockiness(images: Tensor) -> Tensor:
     for axis in (1, 2):
         steps = grey.diff(dim=axis).abs().mean(3 - axis)
         whole = steps.shape[1] // JPEG_BLOCK * JPEG_BLOCK
-        phases = steps[:, :whole].unflatten(1, (-1, JPEG_BLOCK)).mean(1)
+        phases = steps[:, :whole].reshape(len(steps), -1, JPEG_BLOCK).mean(1)
         most = phases.amax(1)
         found.append(((most + 1e-4) / ((phases.sum(1) - most) / (JPEG_BLOCK - 1) + 1e-4)).log())
     return torch.stack(found).mean(0)

@@ -1,6 +1,6 @@
 """The stain of a set of patches in six numbers, and patches brought from one stain to another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,18 +30,30 @@ class Stain:
     tissue: tuple[float, float, float]
 
 
-def stain_of(batches: Iterable[Tensor]) -> Stain:
-    """Stain of uint8 patches ``(N, 3, H, W)``, from up to 4,096 pixels of each, spread evenly over it."""
+def stain_of(batches: Iterable[Tensor], white: tuple[float, float, float] | None = None) -> Stain:
+    """Stain of patches, from up to 4,096 pixels of each, spread evenly over it.
+
+    Args:
+        batches: uint8 ``(N, 3, H, W)``.
+        white: Optical density of glass, where it is known, as of the slide that they are from.
+
+    """
     pixels = []
     for images in batches:
         flat = images.flatten(2)
         stride = max(1, flat.shape[2] // SAMPLE)
         pixels.append(flat[:, :, ::stride].movedim(1, 0).flatten(1).cpu())
-    density = optical_density(torch.cat(pixels, 1).double() / 255)
-    white = torch.tensor([_quantile(channel, WHITE) for channel in density]).double()
-    tissue = density[:, density.mean(0) > LEAST_DENSITY]
-    mean = tissue.mean(1) if tissue.shape[1] else white
-    return Stain(tuple(white.tolist()), tuple(mean.tolist()))
+    density = optical_density(torch.cat(pixels, 1).double() / 255).clamp(min=0)
+    glass = torch.tensor([_quantile(channel, WHITE) for channel in density] if white is None else white).double()
+    tissue = density[:, (density - glass[:, None]).mean(0) > LEAST_DENSITY]
+    mean = tissue.mean(1) if tissue.shape[1] else glass
+    return Stain(three(glass.tolist()), three(mean.tolist()))
+
+
+def three(values: Sequence[float]) -> tuple[float, float, float]:
+    """Red, green and blue."""
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def _quantile(values: Tensor, share: float) -> float:

@@ -3,13 +3,13 @@
 import typer
 
 from torchmetrics_rl2 import __version__
-from torchmetrics_rl2.cli import audit, fit, score, stats, weights
+from torchmetrics_rl2.cli import audit, fit, score, screen, stats, weights
 from torchmetrics_rl2.cli.output import fail
 from torchmetrics_rl2.errors import RL2Error
 
 app = typer.Typer(
     name="rl2",
-    help="RL2 (ResNet-L2): distance between real and generated histopathology patches.",
+    help="RL2 (ResNet-L2): distance between real and generated histopathology patches, and quality control of both.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -18,6 +18,7 @@ app.command("score")(score.score)
 app.command("stats")(stats.stats)
 app.command("fit")(fit.fit)
 app.command("audit")(audit.audit)
+app.command("screen")(screen.screen)
 app.add_typer(weights.weights, name="weights")
 
 

@@ -1,0 +1,183 @@
+"""How well a screen tells damaged from clean patches, what it loses of clean ones, and what it says of other stains.
+
+    python benchmarks/screening.py CLEAN --good GOOD [--tile PX] [--good-groups parent|file|CSV] [--weights NAME]
+        [--seed 0] [--limit N] [--json FILE]
+
+GOOD calibrates, CLEAN is judged, and no slide, tile or patient is in both. Everything is damaged at the strength that a
+person clearly sees, see ``rl2 audit``. Families of damage: AUROC of the score as ``rl2 screen`` ranks, of fifteen
+hand-made statistics (one Gaussian fitted to GOOD), of the flow's likelihood as it was fitted, and of one Gaussian of
+its latents (fitted to GOOD). Intervals are 95 %, from 500 draws of units. Loss of clean patches is by named reason or
+score. Domain: RL2 of 50 patches, drawn by the seed, against GOOD.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Generator, Tensor
+
+from torchmetrics_rl2 import LatentEncoder, PatchScreener, RL2Error
+from torchmetrics_rl2.auditing import auroc
+from torchmetrics_rl2.calibration import Calibration
+from torchmetrics_rl2.cohort import domain_of
+from torchmetrics_rl2.degradations import LADDERS, degrade
+from torchmetrics_rl2.gaussian import Gaussian
+from torchmetrics_rl2.handmade import HANDMADE
+from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.screening import MIN_TISSUE, Verdicts, calibrate, measure, shares
+from torchmetrics_rl2.splitting import groups_of
+from torchmetrics_rl2.stain import Stain, stain_of
+
+DAMAGE = ("focus", "noise", "impulse", "occlusion", "blank", "compression")
+DRAWS, SET = 500, 50
+Scores = dict[str, Tensor]
+
+
+class Judge:
+    """All scores of images."""
+
+    def __init__(self, encoder: LatentEncoder, calibration: Calibration, stain: Stain) -> None:
+        self.screener = PatchScreener(encoder, calibration=calibration, max_good_loss=None)
+        self.stain = stain
+        good = calibration.statistics[:, :HANDMADE], calibration.latents
+        self.handmade, self.latents = (Gaussian(numbers) for numbers in good)
+
+    def __call__(self, images: Tensor) -> tuple[Scores, Verdicts]:
+        """Scores by name, and verdicts, of uint8 images ``(N, 3, H, W)``."""
+        found = defaultdict(list)
+        verdicts = []
+        for batch in images.split(64):
+            verdicts.append(self.screener(batch, self.stain))
+            z, _, statistics, likelihood = measure(self.screener.encoder, batch)
+            found["screen"].append(verdicts[-1].score)
+            found["fifteen statistics"].append(self.handmade.log_prob(statistics[:, :HANDMADE]))
+            found["flow"].append(likelihood)
+            found["Gaussian of latents"].append(self.latents.log_prob(z))
+        return {name: torch.cat(parts).double() for name, parts in found.items()}, Verdicts.cat(verdicts)
+
+
+def interval(clean: Tensor, damaged: list[Tensor], units: Tensor, generator: Generator) -> tuple[float, float]:
+    """95 % interval of the mean AUROC of several kinds of damage to the same images, from draws of their units."""
+    count = int(units.max()) + 1
+    rows = [torch.nonzero(units == unit).flatten() for unit in range(count)]
+    drawn = []
+    for _ in range(DRAWS):
+        chosen = torch.cat([rows[i] for i in torch.randint(count, (count,), generator=generator).tolist()])
+        drawn.append(fmean(auroc(clean[chosen], one[chosen]) for one in damaged))
+    low, high = torch.tensor(drawn).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return low, high
+
+
+def losses(calibration: Calibration, score: Tensor, units: Tensor, generator: Generator) -> dict[str, object]:
+    """Loss of clean patches at nominal 1 % and 5 %, promised and seen, with its interval from draws of units."""
+    found: dict[str, object] = {}
+    count = int(units.max()) + 1
+    rows = [torch.nonzero(units == unit).flatten() for unit in range(count)]
+    for nominal in (0.01, 0.05):
+        try:
+            threshold = calibration.threshold(nominal)
+        except RL2Error as error:
+            found[f"{nominal:g}"] = str(error)
+            continue
+        lost = (score <= threshold.score).double()
+        draws = [
+            float(
+                lost[torch.cat([rows[i] for i in torch.randint(count, (count,), generator=generator).tolist()])].mean()
+            )
+            for _ in range(DRAWS)
+        ]
+        ends = torch.tensor(draws).quantile(torch.tensor([0.025, 0.975])).tolist()
+        found[f"{nominal:g}"] = {"promised": threshold.interval, "lost": float(lost.mean()), "interval": ends}
+    return found
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clean")
+    parser.add_argument("--good", required=True)
+    parser.add_argument("--good-groups", default="file")
+    parser.add_argument("--tile", type=int)
+    parser.add_argument("--weights", default="lung-colon")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    generator = Generator().manual_seed(arguments.seed)
+    encoder = LatentEncoder.load(arguments.weights)
+    calibration = calibrate(
+        arguments.good, arguments.weights, groups=arguments.good_groups, tile=arguments.tile, seed=arguments.seed
+    )
+    batches = list(ImageReader(arguments.tile).read(find_images(arguments.clean)))
+    images, files = torch.cat([b.images for b in batches]), [path for b in batches for path in b.paths]
+    tissue = torch.nonzero(shares(images)[0] >= MIN_TISSUE).flatten()
+    if arguments.limit and len(tissue) > arguments.limit:
+        tissue = tissue[torch.randperm(len(tissue), generator=generator)[: arguments.limit].sort().values]
+    images, files = images[tissue], [files[i] for i in tissue.tolist()]
+    names = groups_of("file", files, Path())
+    unit_of = {name: i for i, name in enumerate(dict.fromkeys(names.values()))}
+    units = torch.tensor([unit_of[names[path]] for path in files])
+    stain = stain_of(images.split(64))
+    judge = Judge(encoder, calibration, stain)
+    clean, verdicts = judge(images)
+    print(
+        f"{encoder.name} ({encoder.weights_id[:12]}); good: {len(calibration)} patches of {calibration.group_count} "
+        f"groups, design effect {calibration.design_effect:.2f}; judged: {len(images)} of {len(unit_of)} units"
+    )
+    kinds: dict[str, dict[str, Scores]] = {}
+    named: dict[str, dict[str, int]] = {}
+    domain = {"clean": domain_of(judge.screener, [images[torch.randperm(len(images), generator=generator)[:SET]]])}
+    cut = PatchScreener(encoder, calibration=calibration, max_good_loss=0.05)
+    for ladder in LADDERS.values():
+        for sign in (1, -1) if ladder.signed else (1,):
+            name = f"{ladder.name} {'+' if sign > 0 else '-'}" if ladder.signed else ladder.name
+            damaged = degrade(images, ladder.name, sign * ladder.visible, arguments.seed)
+            if ladder.family in ("colour", "scale"):
+                # The stain of a whole slide is another question, and is set aside before patches are judged.
+                judge.stain = stain_of(damaged.split(64))
+                drawn = damaged[torch.randperm(len(damaged), generator=generator)[:SET]]
+                domain[name] = domain_of(judge.screener, [drawn])
+            scores, _ = judge(damaged)
+            judge.stain = stain
+            kinds.setdefault(ladder.family, {})[name] = scores
+            if ladder.family in DAMAGE:
+                of = Verdicts.cat([cut(batch, stain) for batch in damaged.split(64)])
+                counts: dict[str, int] = defaultdict(int)
+                for reasons in of.reasons:
+                    counts[reasons[0] if reasons else "kept"] += 1
+                named[name] = dict(sorted(counts.items(), key=lambda item: -item[1]))
+            areas = {way: round(auroc(clean[way], values), 3) for way, values in scores.items()}
+            print(f"{name:18}{areas} {named.get(name, '')}", flush=True)
+    print("\nAUROC   " + "".join(f"{family:>22}" for family in kinds) + "   mean of damage")
+    table: dict[str, dict[str, object]] = {}
+    for way in clean:
+        row = {}
+        for family, members in kinds.items():
+            damaged_scores = [scores[way] for scores in members.values()]
+            row[family] = (
+                fmean(auroc(clean[way], one) for one in damaged_scores),
+                *interval(clean[way], damaged_scores, units, generator),
+            )
+        mean = fmean(row[family][0] for family in DAMAGE)
+        table[way] = {**row, "mean": mean}
+        print(f"{way:20}" + "".join(f"   {v[0]:.3f} ({v[1]:.2f}-{v[2]:.2f})" for v in row.values()) + f"   {mean:.3f}")
+    lost = losses(calibration, clean["screen"], units, generator)
+    print(f"\nloss of clean patches: {json.dumps(lost)}")
+    stains = {}
+    for name, scores in kinds["colour"].items():
+        stains[name] = losses(calibration, scores["screen"], units, generator)
+        print(f"loss of patches of another stain, {name}: {json.dumps(stains[name])}")
+    print("\ndomain, sets of 50: verdict, RL2 with its interval, spreads")
+    for name, found in domain.items():
+        print(f"{name:18}{found.verdict:9}{found.rl2:8.1f} ({found.low:.1f} to {found.high:.1f}) {found.spreads:.2f}")
+    if arguments.json:
+        record = {"auroc": table, "loss": lost, "loss_of_stains": stains, "named": named}
+        record["domain"] = {name: vars(found) for name, found in domain.items()}
+        arguments.json.write_text(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""Screens of many slides or folders of patches: resumed, isolated from each other's failures, shared out."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torchvision.io import write_png
+
+from torchmetrics_rl2.comparability import spreads_apart
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images import Progress
+from torchmetrics_rl2.result import FOREIGN_SPREADS, if_finite
+from torchmetrics_rl2.scoring import versions
+from torchmetrics_rl2.screen_files import count_reasons, geojson, write_coordinates, write_table
+from torchmetrics_rl2.screen_pictures import plot_contact_sheet, plot_heatmap
+from torchmetrics_rl2.screen_sources import PatchFolder, ScreenSource, SlideSource
+from torchmetrics_rl2.screening import PatchScreener
+from torchmetrics_rl2.stain import Stain
+from torchmetrics_rl2.statistics import Statistics, compare
+from torchmetrics_rl2.weights.download import sha256_of
+
+__all__ = ["Domain", "Outputs", "domain_of", "screen_cohort", "screen_one"]
+
+RECORD = "screen.json"
+CALIBRATION = "calibration.safetensors"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """How far a slide, as it is stained and scanned, is from the good patches.
+
+    Args:
+        verdict: ``same`` if the interval of the distance includes 0; ``outside`` if the slide is further than half the
+            spread of good patches; ``shifted`` between; ``unknown`` of too few patches.
+        rl2: Debiased RL2 between up to 200 patches of the slide and the good ones.
+        low: Lower end of its 95 % interval, of patches as independent of each other.
+        high: Upper end.
+        spreads: The distance in spreads of the good patches, root total variance.
+
+    """
+
+    verdict: str
+    rl2: float | None
+    low: float | None
+    high: float | None
+    spreads: float | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written for each slide, beside tables and pictures.
+
+    Args:
+        tiles: A polygon for each patch in GeoJSON instead of one for each region.
+        export_patches: Kept patches as PNG files.
+
+    """
+
+    tiles: bool = False
+    export_patches: bool = False
+
+
+def domain_of(screener: PatchScreener, batches: Iterable[torch.Tensor]) -> Domain:
+    """Domain verdict on patches as they are.
+
+    Args:
+        screener: Knows the good patches.
+        batches: uint8 ``(N, 3, H, W)`` each.
+
+    """
+    good = screener.calibration
+    groups = [str(group) for group in good.groups.tolist()]
+    reference = Statistics.of_latents(good.latents, groups if good.group_count < len(good) else None)
+    latents = torch.cat([screener.encoder(images.to(screener.encoder.device)).cpu() for images in batches])
+    slide = Statistics.of_latents(latents)
+    result = compare(reference, slide)
+    spreads = spreads_apart(reference, slide)
+    low, high = map(if_finite, result.interval or (math.nan, math.nan))
+    verdict = "outside" if (spreads or 0) > FOREIGN_SPREADS else "shifted" if low and low > 0 else "same"
+    return Domain("unknown" if low is None else verdict, if_finite(result.debiased), low, high, spreads)
+
+
+def screen_one(
+    source: ScreenSource, screener: PatchScreener, progress: Progress | None = None, export: Path | None = None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Screen one slide or folder of patches.
+
+    Args:
+        source: What to screen; it was prepared.
+        screener: With what.
+        progress: Whom to tell.
+        export: Folder for kept patches as PNG files.
+
+    Returns:
+        A row for each patch, and the row of the slide.
+
+    """
+    total = source.prepare()
+    if progress:
+        progress(f"patches, {source.path.name}", 0, total, 0)
+    stain, sample = source.sample()
+    domain = domain_of(screener, sample)
+    calibrated = screener.threshold is not None and not (
+        screener.calibration.of_weights and domain.verdict == "outside"
+    )
+    judge = screener if calibrated else screener.only_ranking()
+    rows: list[dict[str, Any]] = []
+    started = time.monotonic()
+    for images, where in source.batches():
+        verdicts = judge(images, stain)
+        for i, place in enumerate(where):
+            rows.append(
+                {
+                    **place,
+                    **{
+                        name: round(float(getattr(verdicts, name)[i]), 4)
+                        for name in ("percentile", "score", "log_likelihood", "tissue", "ink")
+                    },
+                    "keep": bool(verdicts.keep[i]),
+                    "reasons": "; ".join(verdicts.reasons[i]),
+                }
+            )
+            if export and verdicts.keep[i]:
+                stem = f"{place['x']}_{place['y']}" if "x" in place else f"{Path(place['path']).stem}_{len(rows)}"
+                write_png(images[i], str(export / f"{stem}.png"))
+        if progress:
+            progress(f"patches, {source.path.name}", source.done, total, len(images))
+    if isinstance(source, PatchFolder) and not rows:
+        raise RL2Error(f"None of the files of {source.path} could be read.")
+    # Batches form by size, so the order of rows follows the files again.
+    rows.sort(key=lambda row: (row["path"], row["tile"]) if "path" in row else (row["y"], row["x"]))
+    scores = torch.tensor([row["score"] for row in rows]).double()
+    for row, below in zip(rows, torch.searchsorted(scores.sort().values, scores).tolist(), strict=True):
+        row["rank"] = round(100 * below / len(rows), 2)
+    return rows, _summary(source, rows, stain, domain, calibrated, time.monotonic() - started)
+
+
+def _summary(
+    source: ScreenSource,
+    rows: Sequence[Mapping[str, Any]],
+    stain: Stain,
+    domain: Domain,
+    calibrated: bool,
+    seconds: float,
+) -> dict[str, Any]:
+    kept = sum(row["keep"] for row in rows)
+    tissue = [row for row in rows if row["reasons"] != "background"]
+    summary: dict[str, Any] = {
+        "patches": len(tissue),
+        "kept": kept,
+        "kept_share": kept / len(tissue) if tissue else 0.0,
+        "background": len(rows) - len(tissue),
+        "reasons": "; ".join(f"{name} {n}" for name, n in count_reasons(tissue).items()),
+        "calibrated": calibrated,
+        "median_percentile": sorted(row["percentile"] for row in rows)[len(rows) // 2],
+        **{f"domain_{name}" if name != "verdict" else "domain": value for name, value in asdict(domain).items()},
+    }
+    for name, values in asdict(stain).items():
+        summary |= {f"{name}_{c}": round(v, 4) for c, v in zip(("red", "green", "blue"), values, strict=True)}
+    if isinstance(source, SlideSource):
+        summary |= {"mpp": source.slide.mpp, "target_mpp": source.target_mpp, "px": source.px}
+        summary |= {"size": source.slide.field(source.px, source.target_mpp)}
+    else:
+        summary |= {"mpp": source.mpp, "target_mpp": source.mpp, "px": None, "size": None}
+        summary |= {"unreadable": len(source.reader.unreadable)}
+    return summary | {"seconds": round(seconds, 1)}
+
+
+def screen_cohort(
+    sources: Sequence[ScreenSource],
+    out: str | Path,
+    screener: PatchScreener,
+    outputs: Outputs = Outputs(),
+    *,
+    settings: Mapping[str, Any],
+    share: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Screen slides and folders of patches, and write what is found; what is finished is not done again.
+
+    Each has a folder of its own below ``out``, which appears when it is finished, with a manifest of its inputs. If
+    these are the same again, versions and calibration included, it is left as it is. A slide that fails leaves a row
+    that says why, and the others go on.
+
+    Args:
+        sources: What to screen.
+        out: Where to write.
+        screener: With what.
+        outputs: What to write.
+        settings: What else the result depends on, for the manifest.
+        share: Which of how many processes this is; slides are dealt out among them.
+        progress: Whom to tell.
+
+    Returns:
+        The rows of all slides: ``status`` is ``finished``, ``failed`` with an ``error``, or ``unfinished`` where
+        another process is still at it; ``new`` says which were screened by this one.
+
+    """
+    out = Path(out)
+    rank, processes = share
+    named = dict(zip(_names(sources), sources, strict=True))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if rank == 0:
+            screener.calibration.save(out / CALIBRATION)
+    except OSError as error:
+        raise RL2Error(f"The screen cannot be written to {out}: {error.strerror}.") from error
+    mine = list(named.items())[rank::processes]
+    new = set()
+    for done, (name, source) in enumerate(mine):
+        if progress and len(mine) > 1:
+            progress("slides", done, len(mine), 0)
+        if _screen_to_folder(source, out, name, screener, outputs, settings, progress):
+            new.add(name)
+    if progress and len(mine) > 1:
+        progress("slides", len(mine), len(mine), 0)
+    with FileLock(out / ".slides.lock"):
+        rows = [{**_row(out, name, source), "new": name in new} for name, source in named.items()]
+        _write_cohort(rows, out)
+    (out / ".slides.lock").unlink(missing_ok=True)
+    return rows
+
+
+def _screen_to_folder(
+    source: ScreenSource,
+    out: Path,
+    name: str,
+    screener: PatchScreener,
+    outputs: Outputs,
+    settings: Mapping[str, Any],
+    progress: Progress | None,
+) -> bool:
+    """Screen one, unless it is finished; whether it was screened."""
+    part, failed = out / f".{name}.part", out / f"{name}.error.txt"
+    try:
+        with FileLock(out / f".{name}.lock", timeout=0) as lock:
+            failed.unlink(missing_ok=True)
+            manifest = {
+                "input": source.identity,
+                "settings": {**settings, **asdict(outputs)},
+                "weights_id": screener.encoder.weights_id,
+                "calibration": screener.calibration.id,
+                "versions": {key: value for key, value in versions().items() if key != "python"},
+            }
+            if _is_finished(out / name, manifest):
+                return False
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            summary = _write(source, part, name, screener, outputs, progress)
+            files = {path.name: sha256_of(path) for path in sorted(part.iterdir()) if path.is_file()}
+            record = {"manifest": manifest, "summary": summary, "files": files}
+            (part / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
+            shutil.rmtree(out / name, ignore_errors=True)
+            part.rename(out / name)
+            Path(lock.lock_file).unlink()
+            return True
+    except Timeout:
+        return False  # another process is at work on it
+    except (RL2Error, OSError, RuntimeError, ValueError) as error:
+        # Whatever a slide does to its readers, the others go on.
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(out / name, ignore_errors=True)  # of other inputs
+        failed.write_text(f"{error}\n")
+        return False
+
+
+def _row(out: Path, name: str, source: ScreenSource) -> dict[str, Any]:
+    row: dict[str, Any] = {"slide": name, "path": str(source.path)}
+    failed = out / f"{name}.error.txt"
+    if failed.exists():
+        return {**row, "status": "failed", "error": failed.read_text().strip()}
+    try:
+        record = json.loads((out / name / RECORD).read_text())
+        return {**row, "status": "finished", "error": "", **record["summary"]}
+    except (OSError, ValueError, KeyError):
+        return {**row, "status": "unfinished", "error": ""}
+
+
+def _write(
+    source: ScreenSource,
+    folder: Path,
+    name: str,
+    screener: PatchScreener,
+    outputs: Outputs,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    export = folder / "patches" if outputs.export_patches else None
+    if export:
+        export.mkdir()
+    rows, summary = screen_one(source, screener, progress, export)
+    known = {"slide": name, **({"size": summary["size"], "mpp": summary["target_mpp"]} if summary["size"] else {})}
+    write_table([{**known, **row} for row in rows], folder / "patches")
+    threshold = screener.threshold.score if screener.threshold and summary["calibrated"] else None
+    plot_contact_sheet(rows, source.patch, folder / "contact_sheet.png", threshold)
+    if isinstance(source, PatchFolder):
+        kept = [row["path"] for row in rows if row["keep"]]
+        (folder / "kept.txt").write_text("".join(f"{Path(path).absolute()}\n" for path in dict.fromkeys(kept)))
+        return summary
+    plot_heatmap(source.slide, rows, summary["size"], folder / "heatmap.png", summary["calibrated"])
+    collection = geojson(rows, summary["size"], name, outputs.tiles)
+    (folder / "patches.geojson").write_text(json.dumps(collection, allow_nan=False))
+    write_coordinates(
+        rows, folder, name=name, px=source.px, size=summary["size"], mpp=source.target_mpp, slide=source.slide
+    )
+    return summary
+
+
+def _is_finished(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether it was screened from the same inputs, and all its files are as they were."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        same = record["manifest"] == json.loads(json.dumps(manifest))
+        return same and all(sha256_of(folder / name) == digest for name, digest in record["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _write_cohort(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """The table of slides, whole or not at all."""
+    columns = list(dict.fromkeys(key for row in rows for key in row if key != "new"))
+    write_table([{key: row.get(key) for key in columns} for row in rows], out / ".slides")
+    for ending in (".csv", ".parquet"):
+        (out / f".slides{ending}").replace(out / f"slides{ending}")
+
+
+def _names(sources: Sequence[ScreenSource]) -> list[str]:
+    """A name for each, of its file; where two share one, with that of its folder."""
+    stems = [source.path.name if isinstance(source, PatchFolder) else source.path.stem for source in sources]
+    names = []
+    for source, stem in zip(sources, stems, strict=True):
+        name = stem or "patches"
+        if stems.count(stem) > 1:
+            name = "__".join([*source.path.absolute().parent.parts[-2:], source.path.name])
+        names.append(name.replace("/", "_").replace("*", "_"))
+    if len(set(names)) < len(names):
+        raise RL2Error(f"Two slides would have the name {max(names, key=names.count)}. Screen them into two folders.")
+    return names

@@ -1,0 +1,98 @@
+"""Pictures of a screen: a heatmap over the thumbnail of a slide, and the worst, borderline and best patches."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchmetrics_rl2.screen_files import COLOURS, KEPT
+from torchmetrics_rl2.slides import Slide
+
+__all__ = ["plot_contact_sheet", "plot_heatmap"]
+
+EACH, COLUMNS = 24, 12
+
+Row = Mapping[str, Any]
+
+
+def plot_heatmap(slide: Slide, rows: Sequence[Row], size: float, path: Path, calibrated: bool) -> None:
+    """Draw percentiles over the thumbnail, and what was cut, by reason, beside it.
+
+    Args:
+        slide: The slide.
+        rows: Its patches, with ``x``, ``y``, ``percentile``, ``keep`` and ``reasons``.
+        size: Side of a patch on level 0.
+        path: The picture.
+        calibrated: Whether percentiles mean something; else ranks within the slide are drawn.
+
+    """
+    from matplotlib.collections import PatchCollection
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch, Rectangle
+
+    figure = Figure(figsize=(15, min(30, 6.3 * slide.extent[1] / slide.extent[0] + 0.8)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    (x, y), (width, height) = slide.origin, slide.extent
+    for panel in (left, right):
+        panel.imshow(slide.thumbnail, extent=(x, x + width, y + height, y))
+        panel.set_axis_off()
+    squares = [Rectangle((row["x"], row["y"]), size, size) for row in rows]
+    map_of = PatchCollection(squares, cmap="RdYlGn", alpha=0.55, linewidth=0)
+    map_of.set_array([row["percentile" if calibrated else "rank"] for row in rows])
+    map_of.set_clim(0, 100)
+    left.add_collection(map_of)
+    figure.colorbar(
+        map_of, ax=left, shrink=0.6, label="percentile among good patches" if calibrated else "rank within the slide, %"
+    )
+    kinds = [KEPT if row["keep"] else str(row["reasons"]).partition(";")[0] for row in rows]
+    colours = {kind: "#{:02x}{:02x}{:02x}".format(*colour) for kind, colour in COLOURS.items()}
+    right.add_collection(PatchCollection(squares, facecolors=[colours[kind] for kind in kinds], alpha=0.5, linewidth=0))
+    counted = {kind: kinds.count(kind) for kind in COLOURS if kind in kinds}
+    handles = [Patch(color=colours[kind], label=f"{kind}: {n}") for kind, n in counted.items()]
+    right.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.suptitle(f"{slide.path.name}: {sum(bool(row['keep']) for row in rows)} of {len(rows)} patches kept")
+    figure.savefig(path, dpi=110)
+
+
+def plot_contact_sheet(rows: Sequence[Row], read: Callable[[Row], Tensor], path: Path, threshold: float | None) -> None:
+    """Draw the 24 worst, 24 borderline and 24 best patches, with percentile and reason.
+
+    Args:
+        rows: Patches, with ``score``, ``percentile``, ``keep`` and ``reasons``.
+        read: Gives the pixels of one, uint8 ``(3, H, W)``.
+        path: The picture.
+        threshold: Score below which patches were cut; the borderline ones are nearest to it, or the middle ones.
+
+    """
+    from matplotlib.figure import Figure
+
+    chosen = _chosen(rows, threshold)
+    lines = sum(-(-len(part) // COLUMNS) for part in chosen.values())
+    if lines == 0:
+        return
+    figure = Figure(figsize=(1.35 * COLUMNS, 1.72 * lines), layout="constrained")
+    panels = figure.subplots(lines, COLUMNS, squeeze=False)
+    line = 0
+    for name, part in chosen.items():
+        for i, row in enumerate(part):
+            panel = panels[line + i // COLUMNS, i % COLUMNS]
+            panel.imshow(read(row).permute(1, 2, 0).numpy())
+            mark = "kept" if row["keep"] else str(row["reasons"]).replace("; ", ",\n")
+            panel.set_title(f"{name if i == 0 else ''} {row['percentile']:.0f} %\n{mark}".strip(), fontsize=6, pad=2)
+        line += -(-len(part) // COLUMNS)
+    for panel in panels.flatten():
+        panel.set_axis_off()
+    figure.savefig(path, dpi=110)
+
+
+def _chosen(rows: Sequence[Row], threshold: float | None) -> dict[str, list[Row]]:
+    """Worst, borderline and best of those with enough tissue, none twice."""
+    ranked = sorted((row for row in rows if row["reasons"] != "background"), key=lambda row: row["score"])
+    each = min(EACH, max(1, len(ranked) // 3)) if ranked else 0
+    worst, best = ranked[:each], ranked[len(ranked) - each :]
+    rest = ranked[each : len(ranked) - each]
+    middle = rest[len(rest) // 2]["score"] if rest else 0.0
+    near = middle if threshold is None else threshold
+    borderline = sorted(sorted(rest, key=lambda row: abs(row["score"] - near))[:each], key=lambda row: row["score"])
+    return {"worst": worst, "borderline": borderline, "best": best[::-1]}

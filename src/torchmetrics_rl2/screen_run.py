@@ -1,0 +1,265 @@
+"""Screens of slides and folders of patches: what ``rl2 screen`` does, from Python."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchmetrics_rl2.calibration import Calibration, Threshold
+from torchmetrics_rl2.cohort import Outputs, screen_cohort, screen_one
+from torchmetrics_rl2.encoder import LatentEncoder
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images import ImageReader, Progress
+from torchmetrics_rl2.scoring import default_device, default_workers, versions
+from torchmetrics_rl2.screen_files import check_libraries
+from torchmetrics_rl2.screen_pictures import plot_contact_sheet
+from torchmetrics_rl2.screen_sources import ScreenSource, find_screen_sources
+from torchmetrics_rl2.screening import MIN_TISSUE, PatchScreener, calibrate, calibration_beside
+
+__all__ = ["ScreenResult", "screen"]
+
+PX, MPP = 224, 0.5
+WARN_LOSS = 0.3
+
+
+@dataclass(frozen=True)
+class ScreenResult:
+    """What a screen found.
+
+    Args:
+        slides: A row for each slide or folder of patches, as in ``slides.csv``.
+        out: Where everything was written.
+        weights: Name with version, or path.
+        weights_id: Which latents these are.
+        calibration: What the good patches are of, how many of how many groups, and the sha256 of what depends on them.
+        threshold: The score that cuts, and the loss of good patches that it promises; ``None`` where nothing is cut.
+        warnings: Sentences on what a person has to look at before believing the rest.
+        settings: All that was asked for.
+        versions: Of Python, torch, torchvision and torchmetrics-rl2.
+
+    """
+
+    slides: list[dict[str, Any]]
+    out: str
+    weights: str
+    weights_id: str
+    calibration: dict[str, Any]
+    threshold: Threshold | None
+    warnings: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Rows of slides that could not be screened."""
+        return [row for row in self.slides if row["status"] == "failed"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``rl2 screen --json`` prints it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [_line(row) for row in self.slides]
+        good = "{patches} good patches of {source} ({groups} groups)".format(**self.calibration)
+        if self.threshold is None:
+            lines.append(f"Percentiles are among {good}; nothing was cut by its score")
+        else:
+            low, high = self.threshold.interval
+            lines.append(
+                f"Percentiles are among {good}; at most {100 * self.threshold.max_good_loss:g} % of such patches are "
+                f"lost, 95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+            )
+        return "\n".join([*lines, f"Weights {self.weights} ({self.weights_id[:12]}); written to {self.out}"])
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    if row["status"] != "finished":
+        return f"{row['slide']}: {row['status']}{', ' if row['error'] else ''}{row['error']}"
+    reasons = f" ({row['reasons']})" if row["reasons"] else ""
+    kept = f"{row['slide']}: {row['kept']} of {row['patches']} patches with tissue kept{reasons}"
+    spreads = "" if row["domain_spreads"] is None else f", {row['domain_spreads']:.2f} spreads from the good patches"
+    return f"{kept}; domain {row['domain']}{spreads}{'' if row['calibrated'] else '; UNCALIBRATED, ranked only'}"
+
+
+def screen(
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path = "rl2-screen",
+    *,
+    weights: str | Path | LatentEncoder = "lung-colon",
+    calibration: str | Path | Calibration | None = None,
+    good: str | Path | None = None,
+    good_groups: str | Path | None = None,
+    max_good_loss: float | None = 0.01,
+    min_tissue: float = MIN_TISSUE,
+    mpp: float | None = None,
+    mpps: Mapping[str, float] | None = None,
+    target_mpp: float | None = None,
+    tile: int | None = None,
+    scale: float | None = None,
+    warn_loss: float = WARN_LOSS,
+    outputs: Outputs = Outputs(),  # noqa: B008
+    preview: int | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    skip_unreadable: bool = False,
+    share: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
+) -> ScreenResult:
+    """Screen slides, folders of slides or folders of patches; nothing is deleted.
+
+    Args:
+        sources: Slides that OpenSlide reads, images of whole sections of more than 4,096 px a side, folders of these,
+            or folders, globs or lists of patches.
+        out: Folder to write to; what was finished there from the same inputs is left as it is.
+        weights: Name or path of weights, or an encoder that has them.
+        calibration: File of a calibration, or one; by default that of the domain of the weights.
+        good: Patches of yours that are good, to calibrate with, instead.
+        good_groups: Slides or patients that these are of: ``"parent"``, ``"file"`` or a CSV.
+        max_good_loss: Share of good patches that may be lost; ``None`` only ranks.
+        min_tissue: Share of a patch that has to be tissue.
+        mpp: Resolution of slides in um/px, in place of what they say.
+        mpps: The same for some, by name, stem or path.
+        target_mpp: Resolution to read slides at, in um/px; by default that of the calibration or of the weights, else
+            0.5.
+        tile: Side of a patch in pixels; by default that of the calibration. Patches from files are cut to it if given.
+        scale: Resize patches from files by this factor before, antialiased.
+        warn_loss: Warn of a slide that loses more than this share of its tissue.
+        outputs: What to write beside tables and pictures.
+        preview: Screen only so many patches of each, draw ``preview.png`` and write nothing else.
+        batch_size: Patches a batch.
+        workers: Processes that read; by default half of the cores, at most 8.
+        device: Where to compute; by default a GPU if there is one.
+        skip_unreadable: Leave out patches that cannot be read, and count them.
+        share: Which of how many processes this is; slides are dealt out among them.
+        progress: Called with what is being done, how much is done, how much there is, and images since the last call.
+
+    Raises:
+        RL2Error: If nothing is there, the calibration does not fit, or nothing can be written.
+
+    """
+    check_libraries()
+    device = default_device(device)
+    encoder = (weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)).to(device)
+    if good is not None and calibration is not None:
+        raise RL2Error("Give good patches to calibrate with, or the file of a calibration, not both.")
+    if good is not None:
+        calibration = calibrate(
+            good,
+            encoder if isinstance(weights, LatentEncoder) else weights,
+            groups=good_groups,
+            tile=tile,
+            scale=scale,
+            mpp=target_mpp,
+            workers=workers,
+            device=device,
+            skip_unreadable=skip_unreadable,
+            progress=progress if share[0] == 0 else None,
+        )
+    screener = PatchScreener(
+        encoder,
+        calibration=calibration_beside(weights) if calibration is None else calibration,
+        max_good_loss=max_good_loss,
+        min_tissue=min_tissue,
+        device=device,
+    )
+    made = encoder.features.preprocessing
+    px = _px(tile, screener.calibration.px, made.px)
+    at = target_mpp or screener.calibration.mpp or made.mpp or MPP
+    reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
+    found = find_screen_sources(
+        [sources] if isinstance(sources, str | Path) else sources,
+        px=px,
+        target_mpp=at,
+        mpp=mpp,
+        mpps=mpps or {},
+        min_tissue=min_tissue,
+        reader=reader,
+        workers=max(1, min(8, (os.cpu_count() or 2) // 2)) if workers is None else workers,
+    )
+    settings = {
+        **{"max_good_loss": max_good_loss, "min_tissue": min_tissue, "mpp": mpp, "mpps": dict(mpps or {})},
+        **{"px": px, "target_mpp": at, "tile": tile, "scale": scale},
+    }
+    if preview is not None:
+        rows = _preview(found, Path(out), screener, preview, progress)
+    else:
+        rows = screen_cohort(found, out, screener, outputs, settings=settings, share=share, progress=progress)
+    return ScreenResult(
+        slides=rows,
+        out=os.fspath(out),
+        weights=encoder.name,
+        weights_id=encoder.weights_id,
+        calibration={
+            "source": screener.calibration.source,
+            "patches": len(screener.calibration),
+            "groups": screener.calibration.group_count,
+            "of_weights": screener.calibration.of_weights,
+            "sha256": screener.calibration.id,
+        },
+        threshold=screener.threshold,
+        warnings=[sentence for row in rows for sentence in _warnings(row, warn_loss)],
+        settings={**settings, **asdict(outputs), "device": str(device)},
+        versions=versions(),
+    )
+
+
+def _px(tile: int | None, calibrated: int | None, made: int | None) -> int:
+    if tile and calibrated and tile != calibrated:
+        raise RL2Error(
+            f"The good patches have {calibrated} px and tiles would have {tile}; percentiles compare only patches of "
+            "one size. Calibrate with patches of that size, or leave out --tile."
+        )
+    return tile or calibrated or made or PX
+
+
+def _preview(
+    sources: Sequence[ScreenSource], out: Path, screener: PatchScreener, most: int, progress: Progress | None
+) -> list[dict[str, Any]]:
+    """Rows of a few patches of each, and their contact sheet."""
+    if most < 1:
+        raise RL2Error(f"A preview shows at least one patch, but got {most}.")
+    rows, patches = [], []
+    for source in sources:
+        source.limit(most)
+        found: dict[str, Any] = {"slide": source.path.name, "path": str(source.path), "error": ""}
+        try:
+            some, summary = screen_one(source, screener, progress)
+            patches += [{**row, "source": source} for row in some]
+            found |= {"status": "finished", **summary}
+        except (RL2Error, OSError, RuntimeError, ValueError) as error:
+            found |= {"status": "failed", "error": str(error)}
+        rows.append(found)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        threshold = screener.threshold.score if screener.threshold else None
+        plot_contact_sheet(patches, lambda row: row["source"].patch(row), out / "preview.png", threshold)
+    except OSError as error:
+        raise RL2Error(f"The preview cannot be written to {out}: {error.strerror}.") from error
+    return rows
+
+
+def _warnings(row: Mapping[str, Any], warn_loss: float) -> list[str]:
+    if row["status"] != "finished":
+        return []
+    found = []
+    if not row["calibrated"] and row["domain"] == "outside":
+        found.append(
+            f"{row['slide']} is outside of the domain of the weights, {row['domain_spreads']:.1f} spreads from it: it "
+            "is of another tissue or laboratory, or damaged as a whole. UNCALIBRATED: its patches are ranked, and cut "
+            "only for ink and background. Calibrate with good patches of its kind, --calibrate."
+        )
+    elif row["domain"] == "outside":
+        found.append(
+            f"{row['slide']} is {row['domain_spreads']:.1f} spreads from the good patches, in stain, scanner, tissue "
+            "or damage: the promised loss of good patches does not hold for it."
+        )
+    if row["patches"] and 1 - row["kept_share"] > warn_loss:
+        found.append(
+            f"{row['slide']} LOSES {100 * (1 - row['kept_share']):.0f} % of its patches with tissue "
+            f"({row['reasons']}). Look at its heatmap and contact sheet before you go on."
+        )
+    return found

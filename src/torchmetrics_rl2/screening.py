@@ -1,0 +1,340 @@
+"""Patches that are doubtful, and why: tissue or not, named reasons, and the score of a calibrated flow."""
+
+import copy
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torchmetrics_rl2.calibration import Calibration
+from torchmetrics_rl2.encoder import LatentEncoder, check_images, exact_arithmetic
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.flow import log_likelihood
+from torchmetrics_rl2.grouping import rows_of
+from torchmetrics_rl2.images import ImageReader, Progress, find_images
+from torchmetrics_rl2.patch_statistics import STATISTICS, ink_share, patch_statistics, tissue_share
+from torchmetrics_rl2.scoring import default_device, default_workers
+from torchmetrics_rl2.splitting import groups_of
+from torchmetrics_rl2.stain import Stain, restain, stain_of
+from torchmetrics_rl2.weights import fetch_weights, load_weights
+
+__all__ = ["REASONS", "PatchScreener", "Verdicts", "calibrate", "calibration_beside"]
+
+MIN_TISSUE = 0.2
+NO_WHITE = (0.0, 0.0, 0.0)
+INK = 0.01
+BATCH = 64
+MOST_PATCHES = 2000
+
+REASONS = {
+    "background": "less tissue than asked for",
+    "pen": "ink by its colour",
+    "out of focus": "less sharp than good patches, at one of three scales",
+    "near-blank": "less dense than good patches",
+    "over-exposed": "more white than good patches",
+    "under-exposed": "denser, or more black, than good patches",
+    "saturation": "colours paler or stronger than of good patches",
+    "noise": "rougher than good patches at the scale of a pixel",
+    "compression": "steps on an 8-px grid, as of JPEG",
+    "unusual": "unlike good patches, in no way that has a name",
+}
+"""What a patch can be cut for, and what that means."""
+
+# Which column of the statistics, in which direction out of the range of good patches, makes which reason.
+NAMED = (
+    ("out of focus", ("log-variance of the Laplacian at scale 1",), -1),
+    ("out of focus", ("log-variance of the Laplacian at scale 2",), -1),
+    ("out of focus", ("log-variance of the Laplacian at scale 4",), -1),
+    ("near-blank", ("mean density of red", "mean density of green", "mean density of blue"), -1),
+    ("over-exposed", ("log fraction of white",), 1),
+    ("under-exposed", ("mean density of red", "mean density of green", "mean density of blue"), 1),
+    ("under-exposed", ("log fraction of black",), 1),
+    ("saturation", ("mean saturation",), -1),
+    ("saturation", ("mean saturation",), 1),
+    ("noise", ("log-variance of the Laplacian at scale 1",), 1),
+    ("compression", ("blockiness",), 1),
+)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a screen says of patches, one entry a patch.
+
+    Args:
+        keep: Whether it is kept, bool.
+        reasons: Why not: keys of :data:`REASONS`; empty for what is kept.
+        percentile: Share of good patches that score lower, in %; 0 for background and ink.
+        score: See :class:`~torchmetrics_rl2.calibration.Calibration`; minus infinity for background and ink.
+        log_likelihood: Of Eq. 2 of the RL2 paper, under the flow as it was fitted, in nats.
+        tissue: Share of the patch that is tissue.
+        ink: Share of the patch that is ink.
+
+    """
+
+    keep: Tensor
+    reasons: list[tuple[str, ...]]
+    percentile: Tensor
+    score: Tensor
+    log_likelihood: Tensor
+    tissue: Tensor
+    ink: Tensor
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return len(self.keep)
+
+    @classmethod
+    def cat(cls, parts: Sequence["Verdicts"]) -> "Verdicts":
+        """Verdicts of several batches, one after the other."""
+        reasons = [reason for part in parts for reason in part.reasons]
+        columns = {
+            f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls) if f.name != "reasons"
+        }
+        return cls(reasons=reasons, **columns)
+
+
+class PatchScreener:
+    r"""Says of patches whether they are good, and if not, why.
+
+    A patch is cut if less than ``min_tissue`` of it is tissue, if it has ink, or if it scores as low as the threshold,
+    which cuts at most the share ``max_good_loss`` of good patches. Whatever is cut by its score is named by the simple
+    statistics that lie outside of those of good patches; where none does, it is ``unusual``.
+
+    As input the screener accepts
+
+    - ``images`` (:class:`~torch.Tensor`): ``(N, 3, H, W)``, uint8, or floating point in [0, 1]
+
+    As output it returns :class:`Verdicts`.
+
+    Args:
+        weights: Name or path of weights, or an encoder that has them.
+        calibration: Good patches to compare with, or the file of such; ``None`` for those of the domain of the weights.
+        max_good_loss: Share of good patches that may be lost; ``None`` cuts nothing by its score, and only ranks.
+        min_tissue: Share of a patch that has to be tissue.
+        device: Where to compute; by default a GPU if there is one.
+
+    Raises:
+        RL2Error: If there is no calibration, or it is too small for the threshold, or of other weights.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics_rl2 import PatchScreener
+        >>> screener = PatchScreener("lung-colon")
+        >>> verdicts = screener(torch.full((2, 3, 224, 224), 240, dtype=torch.uint8))
+        >>> verdicts.keep.tolist(), verdicts.reasons
+        ([False, False], [('background',), ('background',)])
+
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | LatentEncoder = "lung-colon",
+        *,
+        calibration: str | Path | Calibration | None = None,
+        max_good_loss: float | None = 0.01,
+        min_tissue: float = MIN_TISSUE,
+        device: str | torch.device | None = None,
+    ) -> None:
+        if not 0 <= min_tissue <= 1:
+            raise RL2Error(f"The least share of tissue is between 0 and 1, but got {min_tissue}.")
+        self.encoder = weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)
+        self.encoder.to(default_device(device))
+        if calibration is None:
+            calibration = calibration_beside(weights)
+        if not isinstance(calibration, Calibration):
+            calibration = Calibration.load(calibration)
+        self.calibration = calibration.of(self.encoder.weights_id)
+        self.threshold = None if max_good_loss is None else self.calibration.threshold(max_good_loss)
+        self.min_tissue = min_tissue
+
+    def __call__(self, images: Tensor, stain: Stain | None = None) -> Verdicts:
+        """Verdicts on a batch.
+
+        Args:
+            images: ``(N, 3, H, W)``, uint8, or floating point in [0, 1].
+            stain: That of their slide, by :func:`~torchmetrics_rl2.stain.stain_of`; patches are then judged as if of
+                the stain of the good ones. Without it they are judged as they are.
+
+        """
+        flagged, tissue, ink = self._named(images, stain)
+        z, log_det, statistics, likelihood = measure(self.encoder, images, stain, self.calibration.stain)
+        score = self.calibration.score(z, log_det, statistics)
+        # What cannot be scored, such as NaN pixels, is not good.
+        score = score.nan_to_num(nan=-torch.inf, posinf=-torch.inf)
+        reasons: list[tuple[str, ...]] = [(name,) if name else () for name in flagged]
+        score[[bool(name) for name in flagged]] = -torch.inf
+        if self.threshold is not None:
+            for i in torch.nonzero(score <= self.threshold.score).flatten().tolist():
+                reasons[i] = reasons[i] or self._name(statistics[i])
+        keep = torch.tensor([not reason for reason in reasons])
+        return Verdicts(keep, reasons, self.calibration.percentile(score), score, likelihood, tissue, ink)
+
+    def only_ranking(self) -> "PatchScreener":
+        """The same screener without a threshold: it cuts background and ink alone."""
+        twin = copy.copy(self)
+        twin.threshold = None
+        return twin
+
+    def _named(self, images: Tensor, stain: Stain | None) -> tuple[list[str], Tensor, Tensor]:
+        """Reason of each patch that colour alone finds, else an empty string; shares of tissue and of ink."""
+        tissue, ink = shares(images.to(self.encoder.device), stain.white if stain else NO_WHITE)
+        names = [
+            "pen" if inked > INK else "background" if there < self.min_tissue else ""
+            for there, inked in zip(tissue.tolist(), ink.tolist(), strict=True)
+        ]
+        return names, tissue, ink
+
+    def _name(self, statistics: Tensor) -> tuple[str, ...]:
+        low, high = self._range
+        found: dict[str, None] = {}
+        for name, columns, sign in NAMED:
+            rows = [STATISTICS.index(column) for column in columns]
+            value = statistics[rows].mean()
+            if value < low[rows].mean() if sign < 0 else value > high[rows].mean():
+                found[name] = None
+        return tuple(found) or ("unusual",)
+
+    @property
+    def _range(self) -> tuple[Tensor, Tensor]:
+        good = self.calibration.statistics[~self.calibration.flagged].sort(0).values
+        aside = len(good) // 100
+        return good[aside], good[-1 - aside]
+
+
+def shares(images: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:
+    """Shares of tissue and of ink of images on glass of a density, ``(N,)`` each, on the CPU."""
+    check_images(images)
+    pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return tissue_share(pixels, white).cpu(), ink_share(pixels).cpu()
+
+
+def measure(
+    encoder: LatentEncoder, images: Tensor, stain: Stain | None = None, target: Stain | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Latents, log-determinants, simple statistics and log-likelihoods of images brought to a stain, on the CPU."""
+    images = images.to(encoder.device)
+    check_images(images)
+    if images.dtype != torch.uint8:
+        images = (images * 255).round().clamp(0, 255).to(torch.uint8)
+    if stain is not None and target is not None:
+        images = restain(images, stain, target)
+    z, log_det = encoder.encode(images)
+    with exact_arithmetic(encoder.device):
+        statistics = patch_statistics(images.float() / 255)
+    return z.cpu(), log_det.cpu(), statistics.cpu(), log_likelihood(z, log_det).cpu()
+
+
+def calibrate(
+    patches: str | Path | Sequence[Path],
+    weights: str | Path | LatentEncoder = "lung-colon",
+    *,
+    groups: str | Path | None = None,
+    tile: int | None = None,
+    scale: float | None = None,
+    mpp: float | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Calibration of good patches, 64 to 128 of 20 slides or more, that neither trained nor fitted the weights.
+
+    Patches without tissue are left out. Of more than 2,000, so many are drawn.
+
+    Args:
+        patches: A folder, a glob, a text file of paths, or paths.
+        weights: Name or path of weights, or an encoder that has them.
+        groups: ``"parent"`` for the folders that patches are in, such as slides, ``"file"``, or a CSV with the columns
+            ``path`` and ``group``. ``None`` takes all files as independent, which patches of one slide are not.
+        tile: Cut images into tiles of this side, in pixels.
+        scale: Resize by this factor before, antialiased.
+        mpp: Resolution of the patches in um/px, to be kept on record.
+        seed: Of the draw.
+        workers: Processes that read ahead.
+        device: Where to compute; by default a GPU if there is one.
+        skip_unreadable: Leave out files that cannot be read.
+        progress: Called with ``"good patches"``, files read, files in all, and images since the last call.
+
+    Raises:
+        RL2Error: If there are fewer than 16 patches with tissue, they differ in size, or one cannot be read.
+
+    Example:
+        >>> from torchmetrics_rl2 import calibrate
+        >>> calibration = calibrate("examples/cmu/reference")
+        >>> len(calibration), calibration.group_count, calibration.px
+        (40, 40, 224)
+
+    """
+    device = default_device(device)
+    encoder = (weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)).to(device)
+    given = isinstance(patches, str | Path)
+    paths = find_images(patches) if isinstance(patches, str | Path) else list(patches)
+    source = os.fspath(patches) if isinstance(patches, str | Path) else f"{len(paths)} files"
+    base = Path(source) if given and os.path.isdir(source) else Path()
+    named = groups_of(groups or "file", paths, base)
+    drawn = sorted(random.Random(seed).sample(paths, min(MOST_PATCHES, len(paths))))
+    reader = ImageReader(tile, scale, BATCH, default_workers(workers, device), skip_unreadable)
+    kept: list[Tensor] = []
+    names: list[str] = []
+    flags: list[Tensor] = []
+    for batch in reader.read(drawn):
+        tissue, ink = shares(batch.images)
+        rows = torch.nonzero(tissue >= MIN_TISSUE).flatten().tolist()
+        kept.append(batch.images[rows])
+        flags.append(ink[rows] > INK)
+        names += [named[batch.paths[i]] for i in rows]
+        if progress:
+            progress("good patches", reader.files_read, len(drawn), len(batch.images))
+    sizes = {tuple(images.shape[2:]) for images in kept}
+    if len(sizes) > 1:
+        raise RL2Error(f"The good patches of {source} differ in size: {sorted(sizes)[:3]} px. Cut tiles, with --tile.")
+    if sum(map(len, kept)) == 0:
+        raise RL2Error(f"None of the patches of {source} has tissue on {MIN_TISSUE:.0%} of it; give good patches.")
+    stain = stain_of(kept)
+    measured = [measure(encoder, images) for images in kept if len(images)]
+    latents, log_det, statistics, _ = map(torch.cat, zip(*measured, strict=True))
+    px = max(sizes)[0]
+    return Calibration(
+        latents,
+        log_det,
+        statistics,
+        flagged=torch.cat(flags),
+        groups=rows_of(names)[1],
+        stain=stain,
+        weights=encoder.name,
+        weights_id=encoder.weights_id,
+        source=Path(source).name,
+        two_sided=_inverts(weights),
+        px=px,
+        mpp=mpp,
+    )
+
+
+def _inverts(weights: str | Path | LatentEncoder) -> bool:
+    """Whether the audit of weights found damage that scores better than none."""
+    if isinstance(weights, LatentEncoder):
+        return False
+    audit = load_weights(weights).card.get("audit") or {}
+    return bool(isinstance(audit, dict) and audit.get("verdicts", {}).get("inverts"))
+
+
+def calibration_beside(weights: str | Path | LatentEncoder) -> Path:
+    """The file with good patches of the domain of weights, ``NAME.calibration.safetensors`` beside them.
+
+    Raises:
+        RL2Error: If there is none.
+
+    """
+    hint = "Say what good patches are: --calibrate GOOD_PATCHES, 64 to 128 of 20 slides or more."
+    if isinstance(weights, LatentEncoder):
+        weights = weights.name
+    path = fetch_weights(weights)
+    beside = path.with_name(f"{path.name.removesuffix('.safetensors')}.calibration.safetensors")
+    if not beside.is_file():
+        raise RL2Error(f"The weights {weights} have no calibration beside them, {beside.name}. {hint}")
+    return beside
