@@ -1,7 +1,7 @@
 """How well a screen tells damaged from clean patches, what it loses of clean ones, and what it says of other stains.
 
     python benchmarks/screening.py CLEAN --good GOOD [--tile PX] [--good-groups parent|file|CSV] [--weights NAME]
-        [--seed 0] [--limit N] [--json FILE]
+        [--families NAME ...] [--seed 0] [--limit N] [--json FILE]
 
 GOOD calibrates, CLEAN is judged, and no slide, tile or patient is in both. Everything is damaged at the strength that a
 person clearly sees, see ``rl2 audit``. Families of damage: AUROC of the score as ``rl2 screen`` ranks, of fifteen
@@ -40,7 +40,7 @@ class Judge:
     """All scores of images."""
 
     def __init__(self, encoder: LatentEncoder, calibration: Calibration, stain: Stain) -> None:
-        self.screener = PatchScreener(encoder, calibration=calibration, max_good_loss=None)
+        self.screener = PatchScreener(encoder, calibration=calibration, max_good_loss=0.05)
         self.stain = stain
         good = calibration.statistics[:, :HANDMADE], calibration.latents
         self.handmade, self.latents = (Gaussian(numbers) for numbers in good)
@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--good-groups", default="file")
     parser.add_argument("--tile", type=int)
     parser.add_argument("--weights", default="lung-colon")
+    parser.add_argument("--families", nargs="*", help="only these, such as focus and compression")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -122,7 +123,7 @@ def main() -> None:
     units = torch.tensor([unit_of[names[path]] for path in files])
     stain = stain_of(images.split(64))
     judge = Judge(encoder, calibration, stain)
-    clean, verdicts = judge(images)
+    clean, _ = judge(images)
     print(
         f"{encoder.name} ({encoder.weights_id[:12]}); good: {len(calibration)} patches of {calibration.group_count} "
         f"groups, design effect {calibration.design_effect:.2f}; judged: {len(images)} of {len(unit_of)} units"
@@ -130,8 +131,9 @@ def main() -> None:
     kinds: dict[str, dict[str, Scores]] = {}
     named: dict[str, dict[str, int]] = {}
     domain = {"clean": domain_of(judge.screener, [images[torch.randperm(len(images), generator=generator)[:SET]]])}
-    cut = PatchScreener(encoder, calibration=calibration, max_good_loss=0.05)
     for ladder in LADDERS.values():
+        if arguments.families and ladder.family not in arguments.families:
+            continue
         for sign in (1, -1) if ladder.signed else (1,):
             name = f"{ladder.name} {'+' if sign > 0 else '-'}" if ladder.signed else ladder.name
             damaged = degrade(images, ladder.name, sign * ladder.visible, arguments.seed)
@@ -140,13 +142,12 @@ def main() -> None:
                 judge.stain = stain_of(damaged.split(64))
                 drawn = damaged[torch.randperm(len(damaged), generator=generator)[:SET]]
                 domain[name] = domain_of(judge.screener, [drawn])
-            scores, _ = judge(damaged)
+            scores, verdicts = judge(damaged)
             judge.stain = stain
             kinds.setdefault(ladder.family, {})[name] = scores
             if ladder.family in DAMAGE:
-                of = Verdicts.cat([cut(batch, stain) for batch in damaged.split(64)])
                 counts: dict[str, int] = defaultdict(int)
-                for reasons in of.reasons:
+                for reasons in verdicts.reasons:
                     counts[reasons[0] if reasons else "kept"] += 1
                 named[name] = dict(sorted(counts.items(), key=lambda item: -item[1]))
             areas = {way: round(auroc(clean[way], values), 3) for way, values in scores.items()}
@@ -161,13 +162,13 @@ def main() -> None:
                 fmean(auroc(clean[way], one) for one in damaged_scores),
                 *interval(clean[way], damaged_scores, units, generator),
             )
-        mean = fmean(row[family][0] for family in DAMAGE)
+        mean = fmean(row[family][0] for family in DAMAGE if family in row)
         table[way] = {**row, "mean": mean}
         print(f"{way:20}" + "".join(f"   {v[0]:.3f} ({v[1]:.2f}-{v[2]:.2f})" for v in row.values()) + f"   {mean:.3f}")
     lost = losses(calibration, clean["screen"], units, generator)
     print(f"\nloss of clean patches: {json.dumps(lost)}")
     stains = {}
-    for name, scores in kinds["colour"].items():
+    for name, scores in kinds.get("colour", {}).items():
         stains[name] = losses(calibration, scores["screen"], units, generator)
         print(f"loss of patches of another stain, {name}: {json.dumps(stains[name])}")
     print("\ndomain, sets of 50: verdict, RL2 with its interval, spreads")

@@ -102,7 +102,7 @@ class PatchScreener:
 
     A patch is cut if less than ``min_tissue`` of it is tissue, if it has ink, or if it scores as low as the threshold,
     which cuts at most the share ``max_good_loss`` of good patches. Whatever is cut by its score is named by the simple
-    statistics that lie outside of those of good patches; where none does, it is ``unusual``.
+    statistics that lie outside of those of 95 % of good patches; where none does, it is ``unusual``.
 
     As input the screener accepts
 
@@ -189,20 +189,16 @@ class PatchScreener:
         return names, tissue, ink
 
     def _name(self, statistics: Tensor) -> tuple[str, ...]:
-        low, high = self._range
-        found: dict[str, None] = {}
+        """The two strongest of the named reasons whose statistic lies outside of 95 % of good patches."""
+        found: dict[str, float] = {}
         for name, columns, sign in NAMED:
             rows = [STATISTICS.index(column) for column in columns]
-            value = statistics[rows].mean()
-            if value < low[rows].mean() if sign < 0 else value > high[rows].mean():
-                found[name] = None
-        return tuple(found) or ("unusual",)
-
-    @property
-    def _range(self) -> tuple[Tensor, Tensor]:
-        good = self.calibration.statistics[~self.calibration.flagged].sort(0).values
-        aside = len(good) // 100
-        return good[aside], good[-1 - aside]
+            good = sign * self.calibration.statistics[:, rows].double().mean(1)
+            median, end = good.quantile(torch.tensor([0.5, 0.975], dtype=torch.float64)).tolist()
+            strength = (sign * float(statistics[rows].double().mean()) - median) / max(end - median, 1e-6)
+            if strength > 1:
+                found[name] = max(strength, found.get(name, 0.0))
+        return tuple(sorted(found, key=lambda name: -found[name])[:2]) or ("unusual",)
 
 
 def shares(images: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:
