@@ -114,7 +114,7 @@ def main() -> None:
     )
     batches = list(ImageReader(arguments.tile).read(find_images(arguments.clean)))
     images, files = torch.cat([b.images for b in batches]), [path for b in batches for path in b.paths]
-    tissue = torch.nonzero(shares(images)[0] >= MIN_TISSUE).flatten()
+    tissue = torch.nonzero(shares(images, images)[0] >= MIN_TISSUE).flatten()
     if arguments.limit and len(tissue) > arguments.limit:
         tissue = tissue[torch.randperm(len(tissue), generator=generator)[: arguments.limit].sort().values]
     images, files = images[tissue], [files[i] for i in tissue.tolist()]

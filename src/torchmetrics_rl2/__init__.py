@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.scoring import compute_statistics, score
     from torchmetrics_rl2.screen_run import ScreenResult, screen
     from torchmetrics_rl2.screening import PatchScreener, Verdicts, calibrate
+    from torchmetrics_rl2.screening_metric import PatchQuality
     from torchmetrics_rl2.statistics import Statistics, compare
     from torchmetrics_rl2.weights import CatalogEntry, list_weights, register_weights
 
@@ -24,6 +25,7 @@ __all__ = [
     "Calibration",
     "CatalogEntry",
     "LatentEncoder",
+    "PatchQuality",
     "PatchScreener",
     "RL2Error",
     "RL2Result",
@@ -47,6 +49,7 @@ _MODULES = {
     "Calibration": "calibration",
     "CatalogEntry": "weights",
     "LatentEncoder": "encoder",
+    "PatchQuality": "screening_metric",
     "PatchScreener": "screening",
     "RL2Error": "errors",
     "RL2Result": "result",

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torchmetrics_rl2.images import ImageReader, Progress
 from torchmetrics_rl2.joint import train_joint
 from torchmetrics_rl2.runs import open_run, remove_run
 from torchmetrics_rl2.scoring import default_device, versions
+from torchmetrics_rl2.screening import beside, calibrate
 from torchmetrics_rl2.splitting import Split
 from torchmetrics_rl2.training import FitSettings, FlowTraining, JointSettings, train_flow
 from torchmetrics_rl2.weights import Weights, write_weights
@@ -80,7 +82,8 @@ def fit(
 
     The trunk stays as it is, unless ``joint`` has it trained first; its features are computed once and kept, with
     checkpoints, in a folder beside the output, so that an interrupted run goes on with ``resume=True``. The folder is
-    removed when the weights are written.
+    removed when the weights are written. The patches of the reference are written as a calibration of screens too,
+    beside the weights.
 
     Args:
         split: Patches that fit the flow, stop it, and become its reference, see
@@ -188,6 +191,11 @@ def fit(
     if getattr(rank_zero_only, "rank", 0) == 0:
         write_weights(weights, out)
         remove_run(run)
+        with suppress(RL2Error):  # of too few patches, or of several sizes; a screen then asks for good ones
+            good = calibrate(
+                split.reference, out, groups=groups, tile=reader.tile, scale=reader.scale, mpp=mpp, device=device
+            )
+            replace(good, of_weights=True, source=f"the reference of {out.name}").save(beside(out))
     return FitResult(
         out=str(out),
         weights_id=weights.weights_id,

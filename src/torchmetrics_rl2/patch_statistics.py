@@ -32,7 +32,8 @@ POOLED = 8
 LEAST_DENSITY = 0.12
 BLACK = 0.16
 # Degrees of hue from, to, and the least saturation that is ink there: haematoxylin and eosin lie between 250 and 355.
-INKS = ((60, 190, 0.2), (190, 240, 0.6), (345, 380, 0.72))
+INKS, BLUE = ((60.0, 190.0, 0.2), (345.0, 380.0, 0.72)), (190.0, 240.0, 0.6)
+LEAST_CHROMA = 0.08
 
 
 def optical_density(images: Tensor) -> Tensor:
@@ -76,11 +77,16 @@ def tissue_share(images: Tensor, white: Sequence[float] = (0.0, 0.0, 0.0)) -> Te
     return (density.mean(1) > LEAST_DENSITY).to(images.dtype).mean((1, 2))
 
 
-def ink_share(images: Tensor) -> Tensor:
+def ink_share(images: Tensor, restained: Tensor) -> Tensor:
     """Share of ``(N, 3, H, W)`` in [0, 1] that has the colour of a pen, and of no H&E stain, ``(N,)``.
 
-    Green, saturated blue and red by hue, and black, over 8 x 8 px: nuclei and red blood cells are smaller.
+    Green and red by hue, and black, over 8 x 8 px: nuclei and red blood cells are smaller. Some haematoxylins are as
+    blue as a pen, so blue is sought in the patches brought to the stain of good ones.
     """
+    return (_is_ink(images, INKS) | _is_ink(restained, (BLUE,))).to(images.dtype).mean((1, 2))
+
+
+def _is_ink(images: Tensor, inks: Sequence[tuple[float, float, float]]) -> Tensor:
     pooled = F.avg_pool2d(images, POOLED)
     red, green, blue = pooled.unbind(1)
     value, least = pooled.amax(1), pooled.amin(1)
@@ -94,9 +100,9 @@ def ink_share(images: Tensor) -> Tensor:
         torch.where(value == green, (blue - red) / step + 2, (red - green) / step + 4),
     )
     ink = value < BLACK
-    for low, high, enough in INKS:
-        ink |= ((60 * sector - low) % 360 < high - low) & (saturation > enough) & (chroma > 0.08)
-    return ink.to(images.dtype).mean((1, 2))
+    for low, high, enough in inks:
+        ink |= ((60 * sector - low) % 360 < high - low) & (saturation > enough) & (chroma > LEAST_CHROMA)
+    return ink
 
 
 def _blockiness(images: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 import copy
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -33,31 +34,50 @@ MOST_PATCHES = 2000
 REASONS = {
     "background": "less tissue than asked for",
     "pen": "ink by its colour",
-    "out of focus": "less sharp than good patches, at one of three scales",
+    "out of focus": "fine detail is missing, in all of it or in a part",
     "near-blank": "less dense than good patches",
     "over-exposed": "more white than good patches",
-    "under-exposed": "denser, or more black, than good patches",
+    "under-exposed": "denser than good patches",
+    "dark spots": "more black than good patches: dust, folds, dead pixels",
     "saturation": "colours paler or stronger than of good patches",
+    "colour of a part": "a cell of the patch has a hue of its own",
     "noise": "rougher than good patches at the scale of a pixel",
     "compression": "steps on an 8-px grid, as of JPEG",
     "unusual": "unlike good patches, in no way that has a name",
 }
 """What a patch can be cut for, and what that means."""
 
-# Which column of the statistics, in which direction out of the range of good patches, makes which reason.
-NAMED = (
-    ("out of focus", ("log-variance of the Laplacian at scale 1",), -1),
-    ("out of focus", ("log-variance of the Laplacian at scale 2",), -1),
-    ("out of focus", ("log-variance of the Laplacian at scale 4",), -1),
-    ("near-blank", ("mean density of red", "mean density of green", "mean density of blue"), -1),
-    ("over-exposed", ("log fraction of white",), 1),
-    ("under-exposed", ("mean density of red", "mean density of green", "mean density of blue"), 1),
-    ("under-exposed", ("log fraction of black",), 1),
-    ("saturation", ("mean saturation",), -1),
-    ("saturation", ("mean saturation",), 1),
-    ("noise", ("log-variance of the Laplacian at scale 1",), 1),
-    ("compression", ("blockiness",), 1),
+_SHARP_1, _SHARP_2, _SHARP_4 = (f"log-variance of the Laplacian at scale {size}" for size in (1, 2, 4))
+_DENSE = {f"mean density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
+_VARIED = {f"sd of the density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
+# Sums of statistics, with weights, that are larger than of good patches where there is such a reason. Blur and noise
+# show in how sharpness changes with scale, which depends less on the tissue than sharpness does.
+_SIGNS: tuple[tuple[str, Mapping[str, float]], ...] = (
+    ("out of focus", {_SHARP_2: 1, _SHARP_1: -1}),
+    ("out of focus", {_SHARP_4: 1, _SHARP_1: -1}),
+    ("out of focus", {_SHARP_4: 1, _SHARP_2: -1}),
+    ("out of focus", {_SHARP_1: -1}),
+    ("out of focus", {_SHARP_2: -1}),
+    ("out of focus", {"greatest sharpness of a cell": 1, "least sharpness of a cell": -1}),
+    ("noise", {_SHARP_1: 1, _SHARP_2: -1}),
+    ("noise", {_SHARP_1: 1, _SHARP_4: -1}),
+    ("noise", {_SHARP_1: 1}),
+    ("compression", {"blockiness": 1}),
+    ("near-blank", {name: -weight for name, weight in _DENSE.items()}),
+    ("near-blank", {name: -weight for name, weight in _VARIED.items()}),
+    ("over-exposed", {"log fraction of white": 1}),
+    ("under-exposed", _DENSE),
+    ("dark spots", {"log fraction of black": 1}),
+    ("saturation", {"mean saturation": 1}),
+    ("saturation", {"mean saturation": -1}),
+    ("colour of a part", {"strangest hue of a cell": 1}),
+    ("colour of a part", {"least share of blue": -1}),
+    ("colour of a part", {"greatest share of red": 1}),
 )
+SIGNS = torch.stack(
+    [torch.tensor([weights.get(name, 0.0) for name in STATISTICS], dtype=torch.float64) for _, weights in _SIGNS]
+)
+TYPICAL = 0.975
 
 
 @dataclass(frozen=True)
@@ -102,7 +122,8 @@ class PatchScreener:
 
     A patch is cut if less than ``min_tissue`` of it is tissue, if it has ink, or if it scores as low as the threshold,
     which cuts at most the share ``max_good_loss`` of good patches. Whatever is cut by its score is named by the simple
-    statistics that lie outside of those of 95 % of good patches; where none does, it is ``unusual``.
+    statistics, or differences of them, that are beyond those of 97.5 % of good patches; where none is, it is
+    ``unusual``.
 
     As input the screener accepts
 
@@ -160,13 +181,19 @@ class PatchScreener:
                 the stain of the good ones. Without it they are judged as they are.
 
         """
-        flagged, tissue, ink = self._named(images, stain)
-        z, log_det, statistics, likelihood = measure(self.encoder, images, stain, self.calibration.stain)
+        raw = images = to_uint8(images.to(self.encoder.device))
+        if stain is not None:
+            images = restain(raw, stain, self.calibration.stain)
+        tissue, ink = shares(raw, images, stain.white if stain else NO_WHITE)
+        z, log_det, statistics, likelihood = measure(self.encoder, images)
         score = self.calibration.score(z, log_det, statistics)
         # What cannot be scored, such as NaN pixels, is not good.
         score = score.nan_to_num(nan=-torch.inf, posinf=-torch.inf)
-        reasons: list[tuple[str, ...]] = [(name,) if name else () for name in flagged]
-        score[[bool(name) for name in flagged]] = -torch.inf
+        reasons: list[tuple[str, ...]] = [
+            ("pen",) if inked > INK else ("background",) if there < self.min_tissue else ()
+            for there, inked in zip(tissue.tolist(), ink.tolist(), strict=True)
+        ]
+        score[[bool(found) for found in reasons]] = -torch.inf
         if self.threshold is not None:
             for i in torch.nonzero(score <= self.threshold.score).flatten().tolist():
                 reasons[i] = reasons[i] or self._name(statistics[i])
@@ -179,56 +206,52 @@ class PatchScreener:
         twin.threshold = None
         return twin
 
-    def _named(self, images: Tensor, stain: Stain | None) -> tuple[list[str], Tensor, Tensor]:
-        """Reason of each patch that colour alone finds, else an empty string; shares of tissue and of ink."""
-        tissue, ink = shares(images.to(self.encoder.device), stain.white if stain else NO_WHITE)
-        names = [
-            "pen" if inked > INK else "background" if there < self.min_tissue else ""
-            for there, inked in zip(tissue.tolist(), ink.tolist(), strict=True)
-        ]
-        return names, tissue, ink
-
     def _name(self, statistics: Tensor) -> tuple[str, ...]:
-        """The two strongest of the named reasons whose statistic lies outside of 95 % of good patches."""
+        """The two strongest of the reasons by a statistic that is larger than of 97.5 % of good patches."""
+        median, end = self._typical
+        strength = (SIGNS @ statistics.double() - median) / (end - median).clamp(min=1e-6)
         found: dict[str, float] = {}
-        for name, columns, sign in NAMED:
-            rows = [STATISTICS.index(column) for column in columns]
-            good = sign * self.calibration.statistics[:, rows].double().mean(1)
-            median, end = good.quantile(torch.tensor([0.5, 0.975], dtype=torch.float64)).tolist()
-            strength = (sign * float(statistics[rows].double().mean()) - median) / max(end - median, 1e-6)
-            if strength > 1:
-                found[name] = max(strength, found.get(name, 0.0))
-        return tuple(sorted(found, key=lambda name: -found[name])[:2]) or ("unusual",)
+        for (reason, _), value in zip(_SIGNS, strength.tolist(), strict=True):
+            if value > max(1.0, found.get(reason, 0.0)):
+                found[reason] = value
+        return tuple(sorted(found, key=lambda reason: -found[reason])[:2]) or ("unusual",)
+
+    @cached_property
+    def _typical(self) -> tuple[Tensor, Tensor]:
+        """Median and upper end of each sum of statistics among good patches."""
+        good = self.calibration.statistics.double() @ SIGNS.T
+        median, end = good.quantile(good.new_tensor([0.5, TYPICAL]), 0)
+        return median, end
 
 
-def shares(images: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:
-    """Shares of tissue and of ink of images on glass of a density, ``(N,)`` each, on the CPU."""
-    check_images(images)
-    pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    return tissue_share(pixels, white).cpu(), ink_share(pixels).cpu()
+def shares(images: Tensor, restained: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:
+    """Shares of tissue and of ink of uint8 images on glass of a density, ``(N,)`` each, on the CPU."""
+    pixels = images.float() / 255
+    return tissue_share(pixels, white).cpu(), ink_share(pixels, restained.float() / 255).cpu()
 
 
-def measure(
-    encoder: LatentEncoder, images: Tensor, stain: Stain | None = None, target: Stain | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Latents, log-determinants, simple statistics and log-likelihoods of images brought to a stain, on the CPU."""
+def measure(encoder: LatentEncoder, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Latents, log-determinants, simple statistics and log-likelihoods of uint8 images, on the CPU."""
     images = images.to(encoder.device)
-    check_images(images)
-    if images.dtype != torch.uint8:
-        images = (images * 255).round().clamp(0, 255).to(torch.uint8)
-    if stain is not None and target is not None:
-        images = restain(images, stain, target)
     z, log_det = encoder.encode(images)
     with exact_arithmetic(encoder.device):
         statistics = patch_statistics(images.float() / 255)
     return z.cpu(), log_det.cpu(), statistics.cpu(), log_likelihood(z, log_det).cpu()
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """Images ``(N, 3, H, W)`` as 8 bits, if they are not; NaN becomes 0."""
+    check_images(images)
+    if images.dtype == torch.uint8:
+        return images
+    return (images.nan_to_num(0) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def calibrate(
     patches: str | Path | Sequence[Path],
     weights: str | Path | LatentEncoder = "lung-colon",
     *,
-    groups: str | Path | None = None,
+    groups: str | Path | Mapping[Path, str] | None = None,
     tile: int | None = None,
     scale: float | None = None,
     mpp: float | None = None,
@@ -246,7 +269,8 @@ def calibrate(
         patches: A folder, a glob, a text file of paths, or paths.
         weights: Name or path of weights, or an encoder that has them.
         groups: ``"parent"`` for the folders that patches are in, such as slides, ``"file"``, or a CSV with the columns
-            ``path`` and ``group``. ``None`` takes all files as independent, which patches of one slide are not.
+            ``path`` and ``group``, or the group of each path. ``None`` takes all files as independent, which patches of
+            one slide are not.
         tile: Cut images into tiles of this side, in pixels.
         scale: Resize by this factor before, antialiased.
         mpp: Resolution of the patches in um/px, to be kept on record.
@@ -272,14 +296,14 @@ def calibrate(
     paths = find_images(patches) if isinstance(patches, str | Path) else list(patches)
     source = os.fspath(patches) if isinstance(patches, str | Path) else f"{len(paths)} files"
     base = Path(source) if given and os.path.isdir(source) else Path()
-    named = groups_of(groups or "file", paths, base)
+    named = groups if isinstance(groups, Mapping) else groups_of(groups or "file", paths, base)
     drawn = sorted(random.Random(seed).sample(paths, min(MOST_PATCHES, len(paths))))
     reader = ImageReader(tile, scale, BATCH, default_workers(workers, device), skip_unreadable)
     kept: list[Tensor] = []
     names: list[str] = []
     flags: list[Tensor] = []
     for batch in reader.read(drawn):
-        tissue, ink = shares(batch.images)
+        tissue, ink = shares(batch.images, batch.images)
         rows = torch.nonzero(tissue >= MIN_TISSUE).flatten().tolist()
         kept.append(batch.images[rows])
         flags.append(ink[rows] > INK)
@@ -329,8 +353,12 @@ def calibration_beside(weights: str | Path | LatentEncoder) -> Path:
     hint = "Say what good patches are: --calibrate GOOD_PATCHES, 64 to 128 of 20 slides or more."
     if isinstance(weights, LatentEncoder):
         weights = weights.name
-    path = fetch_weights(weights)
-    beside = path.with_name(f"{path.name.removesuffix('.safetensors')}.calibration.safetensors")
-    if not beside.is_file():
-        raise RL2Error(f"The weights {weights} have no calibration beside them, {beside.name}. {hint}")
-    return beside
+    path = beside(fetch_weights(weights))
+    if not path.is_file():
+        raise RL2Error(f"The weights {weights} have no calibration beside them, {path.name}. {hint}")
+    return path
+
+
+def beside(weights: Path) -> Path:
+    """Where the calibration of a weights file is."""
+    return weights.with_name(f"{weights.name.removesuffix('.safetensors')}.calibration.safetensors")

@@ -1,0 +1,110 @@
+"""How good patches are, and how well a screen tells damaged ones, as a torchmetrics metric."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+from torchmetrics.utilities import dim_zero_cat
+
+from torchmetrics_rl2.calibration import Calibration
+from torchmetrics_rl2.encoder import LatentEncoder
+from torchmetrics_rl2.screening import PatchScreener
+from torchmetrics_rl2.stain import Stain
+
+__all__ = ["PatchQuality"]
+
+
+class PatchQuality(Metric):
+    r"""Mean percentile of patches among good ones, and with labels AUROC and AUPRC of damage.
+
+    As input to ``forward`` and ``update`` the metric accepts
+
+    - ``imgs`` (:class:`~torch.Tensor`): ``(N, 3, H, W)``, uint8, or floating point in [0, 1]
+    - ``target`` (:class:`~torch.Tensor`): ``(N,)``, 1 for a damaged patch and 0 for a good one; with every batch, or
+      with none
+
+    As output of ``forward`` and ``compute`` the metric returns a dictionary of scalars, as ``self.log_dict`` takes it
+
+    - ``percentile``: mean percentile among good patches, 50 for such patches themselves
+    - ``kept``: share of patches that the screen keeps
+    - ``auroc`` and ``auprc``: of telling damaged patches by a low score, where there are labels
+
+    Args:
+        weights: Name or path of weights, or an encoder that has them.
+        calibration: Good patches to compare with, or the file of such; ``None`` for those of the domain of the weights.
+        max_good_loss: Share of good patches that may be lost.
+        stain: Of the slide that the patches are of, if they are of one.
+        kwargs: Of :class:`torchmetrics.Metric`.
+
+    Raises:
+        RL2Error: If there is no calibration, or it does not fit.
+        ValueError: If some batches have labels and others none.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics_rl2 import PatchQuality
+        >>> quality = PatchQuality("lung-colon")
+        >>> quality.update(torch.full((2, 3, 224, 224), 240, dtype=torch.uint8))
+        >>> quality.compute()
+        {'percentile': tensor(0.), 'kept': tensor(0.)}
+
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    percentiles: list[Tensor]
+    scores: list[Tensor]
+    kept: list[Tensor]
+    targets: list[Tensor]
+
+    def __init__(
+        self,
+        weights: str | Path | LatentEncoder = "lung-colon",
+        *,
+        calibration: str | Path | Calibration | None = None,
+        max_good_loss: float = 0.01,
+        stain: Stain | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._screener = PatchScreener(
+            weights, calibration=calibration, max_good_loss=max_good_loss, device=torch.device("cpu")
+        )
+        self._stain = stain
+        for name in ("percentiles", "scores", "kept", "targets"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, imgs: Tensor, target: Tensor | None = None) -> None:
+        """Screen a batch.
+
+        Args:
+            imgs: ``(N, 3, H, W)``.
+            target: ``(N,)``, 1 for damaged.
+
+        """
+        if target is not None and target.shape != imgs.shape[:1]:
+            raise ValueError(f"Expected a label for each of {len(imgs)} images, but got {tuple(target.shape)}.")
+        if self.percentiles and (target is None) == bool(self.targets):
+            raise ValueError("Expected labels with every batch, or with none.")
+        self._screener.encoder.to(imgs.device)
+        verdicts = self._screener(imgs, self._stain)
+        self.percentiles.append(verdicts.percentile.float().to(self.device))
+        self.scores.append(verdicts.score.to(self.device))
+        self.kept.append(verdicts.keep.float().to(self.device))
+        if target is not None:
+            self.targets.append(target.long().to(self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Means, and with labels how well the score tells damage."""
+        found = {"percentile": dim_zero_cat(self.percentiles).mean(), "kept": dim_zero_cat(self.kept).mean()}
+        if isinstance(self.targets, Tensor) or self.targets:
+            target = dim_zero_cat(self.targets)
+            # Both go by order alone, and squash what is not in [0, 1] by a sigmoid, which would tie what is far out.
+            order = torch.unique(dim_zero_cat(self.scores), return_inverse=True)[1].double()
+            doubt = 1 - order / order.max().clamp(min=1)
+            found |= {"auroc": binary_auroc(doubt, target), "auprc": binary_average_precision(doubt, target)}
+        return found
