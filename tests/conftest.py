@@ -2,13 +2,17 @@ import os
 from dataclasses import replace
 
 import pytest
+import tifffile
 import torch
 from torch import Generator, nn
 from torchvision.models import resnet18
-from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.transforms.v2.functional import gaussian_blur, to_pil_image
 
+from torchmetrics_rl2.calibration import Calibration
 from torchmetrics_rl2.encoder import FeatureExtractor, LatentEncoder, reference_of
 from torchmetrics_rl2.flow import RealNVP
+from torchmetrics_rl2.screening import PatchScreener, measure
+from torchmetrics_rl2.stain import stain_of
 from torchmetrics_rl2.weights import Preprocessing, Weights, write_weights
 
 os.environ.setdefault("COLUMNS", "200")
@@ -16,6 +20,23 @@ os.environ.setdefault("COLUMNS", "200")
 
 def random_images(count, px=64, seed=0):
     return torch.randint(256, (count, 3, px, px), dtype=torch.uint8, generator=Generator().manual_seed(seed))
+
+
+def tissue(count, px=64, seed=0):
+    """Something like H&E: pink with purple nuclei and a lumen, uint8 ``(N, 3, px, px)``."""
+    generator = Generator().manual_seed(seed)
+    low = nn.functional.interpolate(torch.randn(count, 1, 8, 8, generator=generator), px, mode="bicubic")
+    fine = nn.functional.interpolate(torch.randn(count, 1, px // 2, px // 2, generator=generator), px, mode="bilinear")
+    nuclei = torch.sigmoid(6 * (low + 0.5 * fine - 0.8))
+    lumen = torch.sigmoid(6 * (-low - 1.2))
+    grain = 1 + 0.08 * torch.randn(count, 1, px, px, generator=generator)
+    eosin, haematoxylin = (torch.tensor(density).view(1, 3, 1, 1) for density in ((0.1, 0.5, 0.2), (0.8, 0.9, 0.35)))
+    # Patches of one slide differ a little in stain.
+    eosin, haematoxylin = (
+        stain * (1 + 0.15 * torch.randn(count, 3, 1, 1, generator=generator)) for stain in (eosin, haematoxylin)
+    )
+    density = (eosin * (1 - nuclei) + haematoxylin * nuclei) * (1 - 0.95 * lumen) * grain + 0.03
+    return ((-density).exp() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 class Moments(nn.Module):
@@ -96,6 +117,56 @@ def other_weights(weights) -> LatentEncoder:
 def bare_encoder(weights) -> LatentEncoder:
     """The same without a reference."""
     return LatentEncoder(replace(weights, reference=None))
+
+
+@pytest.fixture(scope="session")
+def calibration(encoder) -> Calibration:
+    """120 good patches of 40 groups of three."""
+    images = tissue(120, seed=5)
+    latents, log_det, statistics, _ = measure(encoder, images)
+    groups = torch.arange(120) // 3
+    stain = stain_of([images])
+    flagged = torch.zeros(120, dtype=torch.bool)
+    return Calibration(
+        latents, log_det, statistics, flagged, groups, stain, encoder.name, encoder.weights_id, "good", px=64, mpp=0.5
+    )
+
+
+@pytest.fixture(scope="session")
+def screener(encoder, calibration) -> PatchScreener:
+    return PatchScreener(encoder, calibration=calibration, max_good_loss=0.05)
+
+
+def write_slide(path, pixels, mpp=0.25, levels=2):
+    """An Aperio slide, as OpenSlide reads it, of ``(H, W, 3)`` uint8."""
+    says = f" |MPP = {mpp}" if mpp else ""
+    with tifffile.TiffWriter(path) as file:
+        for level in range(levels):
+            file.write(
+                pixels[:: 2**level, :: 2**level].copy(),
+                tile=(256, 256),
+                photometric="rgb",
+                compression="zlib",
+                description=f"Aperio made for a test\n|AppMag = 40{says}" if level == 0 else "Aperio",
+                metadata=None,
+                subfiletype=int(level > 0),
+            )
+    return path
+
+
+def slide_pixels(seed=0, px=1024):
+    """Glass with tissue on the left 640 columns, blurred in the lower half of these, and green ink upper right."""
+    pixels = torch.full((3, px, px), 242, dtype=torch.uint8)
+    pixels[:, 128:, :640] = tissue(1, 1280, seed)[0][:, : px - 128, :640]
+    half = pixels[:, px // 2 :, :640]
+    pixels[:, px // 2 :, :640] = gaussian_blur(half, [33, 33], [8.0])
+    pixels[:, 128:256, 768:896] = torch.tensor([30, 170, 110], dtype=torch.uint8).view(3, 1, 1)
+    return pixels.permute(1, 2, 0).numpy()
+
+
+@pytest.fixture(scope="session")
+def slide_file(tmp_path_factory):
+    return write_slide(tmp_path_factory.mktemp("slides") / "case-1.svs", slide_pixels())
 
 
 @pytest.fixture

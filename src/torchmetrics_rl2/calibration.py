@@ -59,7 +59,8 @@ class Calibration:
 
     The first is Eq. 2 of the RL2 paper with the base of the flow, N(0, I), replaced by a shrunk Gaussian of the latents
     of good patches; the second has a shrunk Gaussian of 25 simple statistics. Good patches are scored by Gaussians of
-    other groups than their own, in five folds. All are patches brought to one stain, that of the good patches.
+    other groups than their own, in five folds, and any other patch by the mean of the five, so that both are scored by
+    Gaussians of as many patches. All are brought to one stain, that of the good patches.
 
     Args:
         latents: ``(n, 512)``, of good patches.
@@ -129,7 +130,8 @@ class Calibration:
 
     def score(self, latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
         """Scores ``(N,)`` of patches: latents ``(N, 512)``, log-determinants ``(N,)``, statistics ``(N, 25)``."""
-        return self._standardise(self._parts(self._gaussians, latents, log_det, statistics))
+        parts = [_parts(gaussians, latents, log_det, statistics) for gaussians in self._gaussians]
+        return self._standardise(torch.stack(parts).mean(0))
 
     def percentile(self, scores: Tensor) -> Tensor:
         """Share of the good patches that score lower, in %, ``(N,)``; 0 for minus infinity."""
@@ -231,25 +233,22 @@ class Calibration:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     @cached_property
-    def _gaussians(self) -> tuple[Gaussian, Gaussian]:
-        return Gaussian(self.latents), Gaussian(self.statistics)
+    def _fold(self) -> Tensor:
+        return _folds(self.groups.tolist() if self.group_count >= FOLDS else list(range(len(self))))
 
-    def _parts(
-        self, gaussians: tuple[Gaussian, Gaussian], latents: Tensor, log_det: Tensor, statistics: Tensor
-    ) -> Tensor:
-        of_latents, of_statistics = gaussians
-        parts = of_latents.log_prob(latents) + log_det, of_statistics.log_prob(statistics)
-        return torch.stack([part.double() for part in parts], 1)
+    @cached_property
+    def _gaussians(self) -> list[tuple[Gaussian, Gaussian]]:
+        """Of latents and of statistics, for each fold of the other folds."""
+        others = [self._fold != k for k in range(FOLDS)]
+        return [(Gaussian(self.latents[rows]), Gaussian(self.statistics[rows])) for rows in others]
 
     @cached_property
     def _parts_of_good(self) -> Tensor:
         """Both log-likelihoods of the good patches, by Gaussians of other folds, ``(n, 2)``."""
-        fold = _folds(self.groups.tolist() if self.group_count >= FOLDS else list(range(len(self))))
         parts = torch.empty(len(self), 2, dtype=torch.float64)
-        for k in range(FOLDS):
-            rows, others = fold == k, fold != k
-            gaussians = Gaussian(self.latents[others]), Gaussian(self.statistics[others])
-            parts[rows] = self._parts(gaussians, self.latents[rows], self.log_det[rows], self.statistics[rows])
+        for k, gaussians in enumerate(self._gaussians):
+            rows = self._fold == k
+            parts[rows] = _parts(gaussians, self.latents[rows], self.log_det[rows], self.statistics[rows])
         return parts
 
     def _standardise(self, parts: Tensor) -> Tensor:
@@ -261,6 +260,12 @@ class Calibration:
 
 
 DESCRIBED = ("weights", "weights_id", "source", "two_sided", "px", "mpp", "of_weights")
+
+
+def _parts(gaussians: tuple[Gaussian, Gaussian], latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
+    of_latents, of_statistics = gaussians
+    parts = of_latents.log_prob(latents) + log_det, of_statistics.log_prob(statistics)
+    return torch.stack([part.double() for part in parts], 1)
 
 
 def _folds(groups: Sequence[int]) -> Tensor:

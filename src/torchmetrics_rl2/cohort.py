@@ -238,37 +238,39 @@ def _screen_to_folder(
     progress: Progress | None,
 ) -> bool:
     """Screen one, unless it is finished; whether it was screened."""
-    part, failed = out / f".{name}.part", out / f"{name}.error.txt"
+    part, failed, lock = (out / name for name in (f".{name}.part", f"{name}.error.txt", f".{name}.lock"))
     try:
-        with FileLock(out / f".{name}.lock", timeout=0) as lock:
-            failed.unlink(missing_ok=True)
-            manifest = {
-                "input": source.identity,
-                "settings": {**settings, **asdict(outputs)},
-                "weights_id": screener.encoder.weights_id,
-                "calibration": screener.calibration.id,
-                "versions": {key: value for key, value in versions().items() if key != "python"},
-            }
-            if _is_finished(out / name, manifest):
+        with FileLock(lock, timeout=0):
+            try:
+                failed.unlink(missing_ok=True)
+                manifest = {
+                    "input": source.identity,
+                    "settings": {**settings, **asdict(outputs)},
+                    "weights_id": screener.encoder.weights_id,
+                    "calibration": screener.calibration.id,
+                    "versions": {key: value for key, value in versions().items() if key != "python"},
+                }
+                if _is_finished(out / name, manifest):
+                    return False
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                summary = _write(source, part, name, screener, outputs, progress)
+                files = {path.name: sha256_of(path) for path in sorted(part.iterdir()) if path.is_file()}
+                record = {"manifest": manifest, "summary": summary, "files": files}
+                (part / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
+                shutil.rmtree(out / name, ignore_errors=True)
+                part.rename(out / name)
+                return True
+            except (RL2Error, OSError, RuntimeError, ValueError) as error:
+                # Whatever a slide does to its readers, the others go on.
+                shutil.rmtree(part, ignore_errors=True)
+                shutil.rmtree(out / name, ignore_errors=True)  # of other inputs
+                failed.write_text(f"{error}\n")
                 return False
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
-            summary = _write(source, part, name, screener, outputs, progress)
-            files = {path.name: sha256_of(path) for path in sorted(part.iterdir()) if path.is_file()}
-            record = {"manifest": manifest, "summary": summary, "files": files}
-            (part / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
-            shutil.rmtree(out / name, ignore_errors=True)
-            part.rename(out / name)
-            Path(lock.lock_file).unlink()
-            return True
+            finally:
+                lock.unlink(missing_ok=True)
     except Timeout:
         return False  # another process is at work on it
-    except (RL2Error, OSError, RuntimeError, ValueError) as error:
-        # Whatever a slide does to its readers, the others go on.
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(out / name, ignore_errors=True)  # of other inputs
-        failed.write_text(f"{error}\n")
-        return False
 
 
 def _row(out: Path, name: str, source: ScreenSource) -> dict[str, Any]:

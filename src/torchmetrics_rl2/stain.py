@@ -44,7 +44,8 @@ def stain_of(batches: Iterable[Tensor], white: tuple[float, float, float] | None
         stride = max(1, flat.shape[2] // SAMPLE)
         pixels.append(flat[:, :, ::stride].movedim(1, 0).flatten(1).cpu())
     density = optical_density(torch.cat(pixels, 1).double() / 255).clamp(min=0)
-    glass = torch.tensor([_quantile(channel, WHITE) for channel in density] if white is None else white).double()
+    lightest = [_quantile(channel, WHITE) for channel in density]
+    glass = torch.tensor(lightest if white is None else white, dtype=torch.float64)
     tissue = density[:, (density - glass[:, None]).mean(0) > LEAST_DENSITY]
     mean = tissue.mean(1) if tissue.shape[1] else glass
     return Stain(three(glass.tolist()), three(mean.tolist()))

@@ -1,0 +1,164 @@
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from tests.conftest import slide_pixels, tissue, write_slide
+from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.cohort import Outputs, domain_of, screen_cohort
+from torchmetrics_rl2.degradations import degrade
+from torchmetrics_rl2.images import ImageReader
+from torchmetrics_rl2.screen_sources import find_screen_sources
+
+HOW = {"px": 64, "target_mpp": 0.5, "mpp": None, "mpps": {}, "min_tissue": 0.2, "workers": 0, "reader": ImageReader()}
+SAME = ("patches.csv", "patches.parquet", "patches.geojson", "heatmap.png", "contact_sheet.png")
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    """Two slides, one that is no slide, and one of glass."""
+    folder = tmp_path_factory.mktemp("cohort")
+    for i in (1, 2):
+        write_slide(folder / f"case-{i}.svs", slide_pixels(seed=i))
+    (folder / "broken.svs").write_text("no slide")
+    write_slide(folder / "glass.svs", slide_pixels() * 0 + 240)
+    return folder
+
+
+def run(slides, out, screener, **changes):
+    settings = {"settings": {"px": 64}, **changes}
+    return screen_cohort(find_screen_sources([slides], **HOW), out, screener, **settings)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.name in SAME}
+
+
+@pytest.fixture(scope="module")
+def screened(slides, screener, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    return out, run(slides, out, screener)
+
+
+def test_failing_slides_say_why_and_the_others_go_on(screened):
+    out, rows = screened
+    by_name = {row["slide"]: row for row in rows}
+    assert {name: row["status"] for name, row in by_name.items()} == {
+        "broken": "failed",
+        "case-1": "finished",
+        "case-2": "finished",
+        "glass": "failed",
+    }
+    assert "no slide that OpenSlide can read" in by_name["broken"]["error"]
+    assert "has no tissue" in (out / "glass.error.txt").read_text()
+    assert not (out / "broken").exists()
+    table = pyarrow.parquet.read_table(out / "slides.parquet").to_pylist()
+    assert [row["slide"] for row in table] == ["broken", "case-1", "case-2", "glass"]
+    assert table[1]["kept"] == by_name["case-1"]["kept"]
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_blur_and_ink_are_found_where_they_are(screened):
+    rows = pyarrow.parquet.read_table(screened[0] / "case-1" / "patches.parquet").to_pylist()
+    ink = [row for row in rows if row["reasons"] == "pen"]
+    assert [(row["x"], row["y"]) for row in ink] == [(768, 128)]
+    sharp = [row for row in rows if row["y"] < 512 and row["x"] < 640]
+    soft = [row for row in rows if row["y"] >= 512 and row["x"] < 640]
+    assert sum(row["keep"] for row in soft) == 0
+    assert sum("out of focus" in row["reasons"] for row in soft) > 0.8 * len(soft)
+    assert max(row["score"] for row in soft) < sorted(row["score"] for row in sharp)[len(sharp) // 2]
+
+
+def test_what_is_finished_is_left_and_what_changed_is_done_again(slides, screener, screened, tmp_path):
+    out = tmp_path / "out"
+    first = run(slides, out, screener)
+    assert [row["new"] for row in first] == [False, True, True, False]
+    again = run(slides, out, screener)
+    assert not any(row["new"] for row in again)
+    assert [row.get("kept") for row in again] == [row.get("kept") for row in first]
+    assert contents(out) == contents(screened[0])  # the same command twice
+    (out / "case-2" / "patches.csv").write_text("cut off")
+    assert [row["slide"] for row in run(slides, out, screener) if row["new"]] == ["case-2"]
+    assert contents(out) == contents(screened[0])
+    other = run(slides, out, screener, settings={"px": 64, "max_good_loss": 0.01})
+    assert [row["slide"] for row in other if row["new"]] == ["case-1", "case-2"]
+    half = run(slides, out, screener, outputs=Outputs(tiles=True, export_patches=True), share=(1, 4))
+    assert [row["slide"] for row in half if row["new"]] == ["case-1"]
+    kept = len(list((out / "case-1" / "patches").glob("*.png")))
+    assert kept == next(row["kept"] for row in half if row["slide"] == "case-1")
+
+
+def test_processes_share_the_slides_out(slides, screener, screened, tmp_path):
+    for rank in (1, 0):
+        rows = run(slides, tmp_path, screener, share=(rank, 2))
+        if rank:
+            assert {row["status"] for row in rows} == {"unfinished", "finished", "failed"}
+    assert [row["status"] for row in rows] == ["failed", "finished", "finished", "failed"]
+    assert contents(tmp_path) == contents(screened[0])
+
+
+def test_no_folder_to_write_to_is_said_at_once(slides, screener, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RL2Error, match="cannot be written to"):
+        run(slides, tmp_path / "file", screener)
+
+
+def test_two_slides_of_one_name_keep_apart(slides, screener, tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "case-1.svs").write_bytes((slides / "case-1.svs").read_bytes())
+    sources = find_screen_sources([slides / "case-1.svs", tmp_path / "b"], **HOW)
+    rows = screen_cohort(sources, tmp_path / "out", screener, settings={})
+    assert len({row["slide"] for row in rows}) == 2
+    assert all(row["slide"].endswith("case-1.svs") for row in rows)
+
+
+def test_domain_tells_same_from_shifted_and_damage_from_neither(screener):
+    same = tissue(50, seed=21)
+    assert domain_of(screener, same.split(20)).verdict == "same"
+    other = domain_of(screener, [degrade(same, "haematoxylin", 0.8)])
+    assert other.verdict in ("shifted", "outside")
+    assert other.low > 0
+    assert domain_of(screener, [same[:2]]).verdict == "unknown"
+
+
+SCRIPT = """
+import sys, pickle, time
+sys.path.insert(0, {root!r})
+from tests.test_cohort import HOW
+from torchmetrics_rl2.cohort import screen_cohort
+from torchmetrics_rl2.screen_sources import find_screen_sources
+screener = pickle.load(open({screener!r}, "rb"))
+slow = lambda *a: time.sleep(0.5)
+screen_cohort(find_screen_sources([{slides!r}], **HOW), {out!r}, screener, settings={{"px": 64}}, progress=slow)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_end(slides, screener, screened, tmp_path):
+    (tmp_path / "screener.pkl").write_bytes(pickle.dumps(screener))
+    out = tmp_path / "out"
+    script = SCRIPT.format(
+        root=str(Path.cwd()), screener=str(tmp_path / "screener.pkl"), slides=str(slides), out=str(out)
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 120
+    while not (out / ".case-1.part").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "case-1").exists()
+    assert (out / ".case-1.part").exists()
+    rows = run(slides, out, screener)
+    assert [row["status"] for row in rows] == ["failed", "finished", "finished", "failed"]
+    assert contents(out) == contents(screened[0])
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    assert (
+        json.loads((out / "case-1" / "screen.json").read_text())["manifest"]["calibration"] == screener.calibration.id
+    )
