@@ -167,6 +167,10 @@ def main() -> None:
         print(f"{way:20}" + "".join(f"   {v[0]:.3f} ({v[1]:.2f}-{v[2]:.2f})" for v in row.values()) + f"   {mean:.3f}")
     lost = losses(calibration, clean["screen"], units, generator)
     print(f"\nloss of clean patches: {json.dumps(lost)}")
+    for folder in sorted({path.parent.name for path in files}):
+        rows = torch.tensor([path.parent.name == folder for path in files])
+        cut = {f"{a:g}": int((clean["screen"][rows] <= calibration.threshold(a).score).sum()) for a in (0.01, 0.05)}
+        print(f"of {folder}: {cut} of {int(rows.sum())}")
     stains = {}
     for name, scores in kinds.get("colour", {}).items():
         stains[name] = losses(calibration, scores["screen"], units, generator)
