@@ -22,12 +22,12 @@ from torch import Generator, Tensor
 from torchmetrics_rl2 import LatentEncoder, PatchScreener, RL2Error
 from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.calibration import Calibration
-from torchmetrics_rl2.cohort import domain_of
 from torchmetrics_rl2.degradations import LADDERS, degrade
 from torchmetrics_rl2.gaussian import Gaussian
 from torchmetrics_rl2.handmade import HANDMADE
 from torchmetrics_rl2.images import ImageReader, find_images
 from torchmetrics_rl2.screening import MIN_TISSUE, Verdicts, calibrate, measure, shares
+from torchmetrics_rl2.slide_domain import domain_of
 from torchmetrics_rl2.splitting import groups_of
 from torchmetrics_rl2.stain import Stain, stain_of
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from tests.conftest import slide_pixels, tissue, write_slide
+from tests.conftest import slide_pixels, write_slide
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.cohort import Outputs, domain_of, screen_cohort
-from torchmetrics_rl2.degradations import degrade
+from torchmetrics_rl2.cohort import Outputs, screen_cohort
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.screen_sources import find_screen_sources
 
@@ -116,15 +115,6 @@ def test_two_slides_of_one_name_keep_apart(slides, screener, tmp_path):
     rows = screen_cohort(sources, tmp_path / "out", screener, settings={})
     assert len({row["slide"] for row in rows}) == 2
     assert all(row["slide"].endswith("case-1.svs") for row in rows)
-
-
-def test_domain_tells_same_from_shifted_and_damage_from_neither(screener):
-    same = tissue(50, seed=21)
-    assert domain_of(screener, same.split(20)).verdict == "same"
-    other = domain_of(screener, [degrade(same, "haematoxylin", 0.8)])
-    assert other.verdict in ("shifted", "outside")
-    assert other.low > 0
-    assert domain_of(screener, [same[:2]]).verdict == "unknown"
 
 
 SCRIPT = """

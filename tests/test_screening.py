@@ -8,7 +8,8 @@ from tests.conftest import tissue
 from torchmetrics_rl2 import Calibration, PatchScreener, RL2Error, calibrate
 from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.degradations import degrade
-from torchmetrics_rl2.screening import REASONS, beside, measure
+from torchmetrics_rl2.reasons import REASONS
+from torchmetrics_rl2.screening import beside, measure
 from torchmetrics_rl2.stain import stain_of
 
 GOOD = tissue(60, seed=9)

@@ -1,10 +1,9 @@
 """Screens of many slides or folders of patches: resumed, isolated from each other's failures, shared out."""
 
 import json
-import math
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,44 +12,21 @@ import torch
 from filelock import FileLock, Timeout
 from torchvision.io import write_png
 
-from torchmetrics_rl2.comparability import spreads_apart
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images import Progress
-from torchmetrics_rl2.result import FOREIGN_SPREADS, if_finite
 from torchmetrics_rl2.scoring import versions
 from torchmetrics_rl2.screen_files import count_reasons, geojson, write_coordinates, write_table
 from torchmetrics_rl2.screen_pictures import plot_contact_sheet, plot_heatmap
 from torchmetrics_rl2.screen_sources import PatchFolder, ScreenSource, SlideSource
 from torchmetrics_rl2.screening import PatchScreener
+from torchmetrics_rl2.slide_domain import Domain, domain_of
 from torchmetrics_rl2.stain import Stain
-from torchmetrics_rl2.statistics import Statistics, compare
 from torchmetrics_rl2.weights.download import sha256_of
 
-__all__ = ["Domain", "Outputs", "domain_of", "screen_cohort", "screen_one"]
+__all__ = ["Outputs", "screen_cohort", "screen_one"]
 
 RECORD = "screen.json"
 CALIBRATION = "calibration.safetensors"
-
-
-@dataclass(frozen=True)
-class Domain:
-    """How far a slide, as it is stained and scanned, is from the good patches.
-
-    Args:
-        verdict: ``same`` if the interval of the distance includes 0; ``outside`` if the slide is further than half the
-            spread of good patches; ``shifted`` between; ``unknown`` of too few patches.
-        rl2: Debiased RL2 between up to 200 patches of the slide and the good ones.
-        low: Lower end of its 95 % interval, of patches as independent of each other.
-        high: Upper end.
-        spreads: The distance in spreads of the good patches, root total variance.
-
-    """
-
-    verdict: str
-    rl2: float | None
-    low: float | None
-    high: float | None
-    spreads: float | None
 
 
 @dataclass(frozen=True)
@@ -65,26 +41,6 @@ class Outputs:
 
     tiles: bool = False
     export_patches: bool = False
-
-
-def domain_of(screener: PatchScreener, batches: Iterable[torch.Tensor]) -> Domain:
-    """Domain verdict on patches as they are.
-
-    Args:
-        screener: Knows the good patches.
-        batches: uint8 ``(N, 3, H, W)`` each.
-
-    """
-    good = screener.calibration
-    groups = [str(group) for group in good.groups.tolist()]
-    reference = Statistics.of_latents(good.latents, groups if good.group_count < len(good) else None)
-    latents = torch.cat([screener.encoder(images.to(screener.encoder.device)).cpu() for images in batches])
-    slide = Statistics.of_latents(latents)
-    result = compare(reference, slide)
-    spreads = spreads_apart(reference, slide)
-    low, high = map(if_finite, result.interval or (math.nan, math.nan))
-    verdict = "outside" if (spreads or 0) > FOREIGN_SPREADS else "shifted" if low and low > 0 else "same"
-    return Domain("unknown" if low is None else verdict, if_finite(result.debiased), low, high, spreads)
 
 
 def screen_one(

@@ -17,67 +17,20 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import log_likelihood
 from torchmetrics_rl2.grouping import rows_of
 from torchmetrics_rl2.images import ImageReader, Progress, find_images
-from torchmetrics_rl2.patch_statistics import STATISTICS, ink_share, patch_statistics, tissue_share
+from torchmetrics_rl2.patch_statistics import ink_share, patch_statistics, tissue_share
+from torchmetrics_rl2.reasons import Names
 from torchmetrics_rl2.scoring import default_device, default_workers
 from torchmetrics_rl2.splitting import groups_of
 from torchmetrics_rl2.stain import Stain, restain, stain_of
 from torchmetrics_rl2.weights import fetch_weights, load_weights
 
-__all__ = ["REASONS", "PatchScreener", "Verdicts", "calibrate", "calibration_beside"]
+__all__ = ["PatchScreener", "Verdicts", "calibrate", "calibration_beside"]
 
 MIN_TISSUE = 0.2
 NO_WHITE = (0.0, 0.0, 0.0)
 INK = 0.01
 BATCH = 64
 MOST_PATCHES = 2000
-
-REASONS = {
-    "background": "less tissue than asked for",
-    "pen": "ink by its colour",
-    "out of focus": "fine detail is missing, in all of it or in a part",
-    "near-blank": "less dense than good patches",
-    "over-exposed": "more white than good patches",
-    "under-exposed": "denser than good patches",
-    "dark spots": "more black than good patches: dust, folds, dead pixels",
-    "saturation": "colours paler or stronger than of good patches",
-    "colour of a part": "a cell of the patch has a hue of its own",
-    "noise": "rougher than good patches at the scale of a pixel",
-    "compression": "steps on an 8-px grid, as of JPEG",
-    "unusual": "unlike good patches, in no way that has a name",
-}
-"""What a patch can be cut for, and what that means."""
-
-_SHARP_1, _SHARP_2, _SHARP_4 = (f"log-variance of the Laplacian at scale {size}" for size in (1, 2, 4))
-_DENSE = {f"mean density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
-_VARIED = {f"sd of the density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
-# Sums of statistics, with weights, that are larger than of good patches where there is such a reason. Blur and noise
-# show in how sharpness changes with scale, which depends less on the tissue than sharpness does.
-_SIGNS: tuple[tuple[str, Mapping[str, float]], ...] = (
-    ("out of focus", {_SHARP_2: 1, _SHARP_1: -1}),
-    ("out of focus", {_SHARP_4: 1, _SHARP_1: -1}),
-    ("out of focus", {_SHARP_4: 1, _SHARP_2: -1}),
-    ("out of focus", {_SHARP_1: -1}),
-    ("out of focus", {_SHARP_2: -1}),
-    ("out of focus", {"greatest sharpness of a cell": 1, "least sharpness of a cell": -1}),
-    ("noise", {_SHARP_1: 1, _SHARP_2: -1}),
-    ("noise", {_SHARP_1: 1, _SHARP_4: -1}),
-    ("noise", {_SHARP_1: 1}),
-    ("compression", {"blockiness": 1}),
-    ("near-blank", {name: -weight for name, weight in _DENSE.items()}),
-    ("near-blank", {name: -weight for name, weight in _VARIED.items()}),
-    ("over-exposed", {"log fraction of white": 1}),
-    ("under-exposed", _DENSE),
-    ("dark spots", {"log fraction of black": 1}),
-    ("saturation", {"mean saturation": 1}),
-    ("saturation", {"mean saturation": -1}),
-    ("colour of a part", {"strangest hue of a cell": 1}),
-    ("colour of a part", {"least share of blue": -1}),
-    ("colour of a part", {"greatest share of red": 1}),
-)
-SIGNS = torch.stack(
-    [torch.tensor([weights.get(name, 0.0) for name in STATISTICS], dtype=torch.float64) for _, weights in _SIGNS]
-)
-TYPICAL = 0.975
 
 
 @dataclass(frozen=True)
@@ -86,7 +39,7 @@ class Verdicts:
 
     Args:
         keep: Whether it is kept, bool.
-        reasons: Why not: keys of :data:`REASONS`; empty for what is kept.
+        reasons: Why not: keys of :data:`~torchmetrics_rl2.reasons.REASONS`; empty for what is kept.
         percentile: Share of good patches that score lower, in %; 0 for background and ink.
         score: See :class:`~torchmetrics_rl2.calibration.Calibration`; minus infinity for background and ink.
         log_likelihood: Of Eq. 2 of the RL2 paper, under the flow as it was fitted, in nats.
@@ -196,7 +149,7 @@ class PatchScreener:
         score[[bool(found) for found in reasons]] = -torch.inf
         if self.threshold is not None:
             for i in torch.nonzero(score <= self.threshold.score).flatten().tolist():
-                reasons[i] = reasons[i] or self._name(statistics[i])
+                reasons[i] = reasons[i] or self._names(statistics[i])
         keep = torch.tensor([not reason for reason in reasons])
         return Verdicts(keep, reasons, self.calibration.percentile(score), score, likelihood, tissue, ink)
 
@@ -206,22 +159,9 @@ class PatchScreener:
         twin.threshold = None
         return twin
 
-    def _name(self, statistics: Tensor) -> tuple[str, ...]:
-        """The two strongest of the reasons by a statistic that is larger than of 97.5 % of good patches."""
-        median, end = self._typical
-        strength = (SIGNS @ statistics.double() - median) / (end - median).clamp(min=1e-6)
-        found: dict[str, float] = {}
-        for (reason, _), value in zip(_SIGNS, strength.tolist(), strict=True):
-            if value > max(1.0, found.get(reason, 0.0)):
-                found[reason] = value
-        return tuple(sorted(found, key=lambda reason: -found[reason])[:2]) or ("unusual",)
-
     @cached_property
-    def _typical(self) -> tuple[Tensor, Tensor]:
-        """Median and upper end of each sum of statistics among good patches."""
-        good = self.calibration.statistics.double() @ SIGNS.T
-        median, end = good.quantile(good.new_tensor([0.5, TYPICAL]), 0)
-        return median, end
+    def _names(self) -> Names:
+        return Names(self.calibration.statistics)
 
 
 def shares(images: Tensor, restained: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,80 @@
+"""Names for what is wrong with a patch, by the simple statistics that are beyond those of good patches."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from torchmetrics_rl2.patch_statistics import STATISTICS
+
+__all__ = ["REASONS", "Names"]
+
+TYPICAL = 0.975
+
+REASONS = {
+    "background": "less tissue than asked for",
+    "pen": "ink by its colour",
+    "out of focus": "fine detail is missing, in all of it or in a part",
+    "near-blank": "less dense than good patches",
+    "over-exposed": "more white than good patches",
+    "under-exposed": "denser than good patches",
+    "dark spots": "more black than good patches: dust, folds, dead pixels",
+    "saturation": "colours paler or stronger than of good patches",
+    "colour of a part": "a cell of the patch has a hue of its own",
+    "noise": "rougher than good patches at the scale of a pixel",
+    "compression": "steps on an 8-px grid, as of JPEG",
+    "unusual": "unlike good patches, in no way that has a name",
+}
+"""What a patch can be cut for, and what that means."""
+
+_SHARP_1, _SHARP_2, _SHARP_4 = (f"log-variance of the Laplacian at scale {size}" for size in (1, 2, 4))
+_DENSE = {f"mean density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
+_VARIED = {f"sd of the density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
+# Sums of statistics, with weights, that are larger than of good patches where there is such a reason. Blur and noise
+# show in how sharpness changes with scale, which depends less on the tissue than sharpness does.
+SIGNS: tuple[tuple[str, Mapping[str, float]], ...] = (
+    ("out of focus", {_SHARP_2: 1, _SHARP_1: -1}),
+    ("out of focus", {_SHARP_4: 1, _SHARP_1: -1}),
+    ("out of focus", {_SHARP_4: 1, _SHARP_2: -1}),
+    ("out of focus", {_SHARP_1: -1}),
+    ("out of focus", {_SHARP_2: -1}),
+    ("out of focus", {"greatest sharpness of a cell": 1, "least sharpness of a cell": -1}),
+    ("noise", {_SHARP_1: 1, _SHARP_2: -1}),
+    ("noise", {_SHARP_1: 1, _SHARP_4: -1}),
+    ("noise", {_SHARP_1: 1}),
+    ("compression", {"blockiness": 1}),
+    ("near-blank", {name: -weight for name, weight in _DENSE.items()}),
+    ("near-blank", {name: -weight for name, weight in _VARIED.items()}),
+    ("over-exposed", {"log fraction of white": 1}),
+    ("under-exposed", _DENSE),
+    ("dark spots", {"log fraction of black": 1}),
+    ("saturation", {"mean saturation": 1}),
+    ("saturation", {"mean saturation": -1}),
+    ("colour of a part", {"strangest hue of a cell": 1}),
+    ("colour of a part", {"least share of blue": -1}),
+    ("colour of a part", {"greatest share of red": 1}),
+)
+
+
+class Names:
+    """Names patches by good ones.
+
+    Args:
+        good: Statistics of good patches, ``(n, 25)``.
+
+    """
+
+    def __init__(self, good: Tensor) -> None:
+        rows = [[weights.get(name, 0.0) for name in STATISTICS] for _, weights in SIGNS]
+        self._signs = torch.tensor(rows, dtype=torch.float64)
+        sums = good.double() @ self._signs.T
+        self._median, self._end = sums.quantile(sums.new_tensor([0.5, TYPICAL]), 0)
+
+    def __call__(self, statistics: Tensor) -> tuple[str, ...]:
+        """The two strongest reasons whose sum of statistics, ``(25,)``, is larger than of 97.5 % of good patches."""
+        strength = (self._signs @ statistics.double() - self._median) / (self._end - self._median).clamp(min=1e-6)
+        found: dict[str, float] = {}
+        for (reason, _), value in zip(SIGNS, strength.tolist(), strict=True):
+            if value > max(1.0, found.get(reason, 0.0)):
+                found[reason] = value
+        return tuple(sorted(found, key=lambda reason: -found[reason])[:2]) or ("unusual",)
