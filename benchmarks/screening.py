@@ -142,6 +142,8 @@ def main() -> None:
                 judge.stain = stain_of(damaged.split(64))
                 drawn = damaged[torch.randperm(len(damaged), generator=generator)[:SET]]
                 domain[name] = domain_of(judge.screener, [drawn])
+            if damaged.shape != images.shape:  # a larger field in fewer pixels, which is for the domain alone
+                continue
             scores, verdicts = judge(damaged)
             judge.stain = stain
             kinds.setdefault(ladder.family, {})[name] = scores

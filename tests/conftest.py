@@ -155,11 +155,14 @@ def write_slide(path, pixels, mpp=0.25, levels=2):
 
 
 def slide_pixels(seed=0, px=1024):
-    """Glass with tissue on the left 640 columns, blurred in the lower half of these, and green ink upper right."""
+    """Glass with 5 x 7 good patches on the left, blurred from the fourth row on, and green ink on the upper right.
+
+    The patches have 64 px at 0.5 um/px, each pixel twice as large on level 0.
+    """
     pixels = torch.full((3, px, px), 242, dtype=torch.uint8)
-    pixels[:, 128:, :640] = tissue(1, 1280, seed)[0][:, : px - 128, :640]
-    half = pixels[:, px // 2 :, :640]
-    pixels[:, px // 2 :, :640] = gaussian_blur(half, [33, 33], [8.0])
+    patches = tissue(35, 64, seed + 40).unflatten(0, (7, 5)).permute(2, 0, 3, 1, 4).reshape(3, 448, 320)
+    pixels[:, 128:, :640] = patches.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    pixels[:, px // 2 :, :640] = gaussian_blur(pixels[:, px // 2 :, :640], [33, 33], [8.0])
     pixels[:, 128:256, 768:896] = torch.tensor([30, 170, 110], dtype=torch.uint8).view(3, 1, 1)
     return pixels.permute(1, 2, 0).numpy()
 

@@ -85,7 +85,21 @@ def test_flagged_patches_are_the_first_to_go():
     with_flags = replace(good, flagged=flagged)
     assert with_flags.good[:4].tolist() == [-math.inf] * 4
     assert with_flags.threshold(0.05).score < good.threshold(0.05).score
-    assert with_flags.threshold(0.01).loss == 4 / 200  # their names alone lose more than was asked for
+    assert with_flags.threshold(0.05).loss == 10 / 200
+    with pytest.raises(RL2Error, match="4 of the 200 good patches of good have ink, more than the 1 %"):
+        with_flags.threshold(0.01)
+
+
+def test_ties_do_not_break_the_promise():
+    good = simulated(200)
+    worst = int(good._standardise(good._parts_of_good).argmin())
+    rows = torch.arange(200)
+    rows[torch.arange(200)[good._standardise(good._parts_of_good).argsort()[:30]]] = worst
+    # Thirty copies of one patch score the same, each in its fold.
+    tied = replace(good, latents=good.latents[rows], statistics=good.statistics[rows], log_det=good.log_det[rows])
+    for asked in (0.01, 0.05, 0.1):
+        assert tied.threshold(asked).loss <= asked
+        assert math.isfinite(tied.threshold(asked).score)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,25 @@
 import json
+import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from torchvision.transforms.v2.functional import to_pil_image
 
-from tests.conftest import slide_pixels, write_slide
-from torchmetrics_rl2 import RL2Error
+from tests.conftest import slide_pixels, tissue, write_slide
+from torchmetrics_rl2 import PatchScreener, RL2Error
 from torchmetrics_rl2.cohort import Outputs, screen_cohort
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.screen_sources import find_screen_sources
 
-HOW = {"px": 64, "target_mpp": 0.5, "mpp": None, "mpps": {}, "min_tissue": 0.2, "workers": 0, "reader": ImageReader()}
+HOW = {"px": 64, "target_mpp": 0.5, "mpp": None, "mpps": {}, "min_tissue": 0.2, "workers": 0}
+HOW |= {"reader": ImageReader(), "out": Path("nowhere")}
 SAME = ("patches.csv", "patches.parquet", "patches.geojson", "heatmap.png", "contact_sheet.png")
 
 
@@ -37,6 +41,12 @@ def run(slides, out, screener, **changes):
 
 def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.name in SAME}
+
+
+@pytest.fixture
+def other_calibration(screener, calibration):
+    fewer = replace(calibration, mpp=0.25)
+    return PatchScreener(screener.encoder, calibration=fewer, max_good_loss=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +93,84 @@ def test_what_is_finished_is_left_and_what_changed_is_done_again(slides, screene
     assert [row.get("kept") for row in again] == [row.get("kept") for row in first]
     assert contents(out) == contents(screened[0])  # the same command twice
     (out / "case-2" / "patches.csv").write_text("cut off")
-    assert [row["slide"] for row in run(slides, out, screener) if row["new"]] == ["case-2"]
+    refused = {row["slide"]: row for row in run(slides, out, screener)}
+    assert (
+        "patches.csv. It was left as it is. Choose another --out, or replace it with --overwrite"
+        in (refused["case-2"]["error"])
+    )
+    assert (out / "case-2" / "patches.csv").read_text() == "cut off"
+    assert [row["slide"] for row in run(slides, out, screener, overwrite=True) if row["new"]] == ["case-2"]
     assert contents(out) == contents(screened[0])
-    other = run(slides, out, screener, settings={"px": 64, "max_good_loss": 0.01})
-    assert [row["slide"] for row in other if row["new"]] == ["case-1", "case-2"]
-    half = run(slides, out, screener, outputs=Outputs(tiles=True, export_patches=True), share=(1, 4))
+
+
+def test_other_settings_replace_nothing_unless_asked_to(slides, screener, other_calibration, tmp_path):
+    out = tmp_path / "out"
+    run(slides, out, screener)
+    (out / "case-1" / "notes.txt").write_text("mine")
+    before = contents(out)
+    other = {"settings": {"px": 64, "max_good_loss": 0.01}}
+    rows = {row["slide"]: row for row in run(slides, out, screener, **other)}
+    assert "not the same: max_good_loss." in rows["case-1"]["error"]
+    assert contents(out) == before
+    assert (out / "case-1" / "notes.txt").exists()
+    outputs = Outputs(tiles=True, export_patches=True)
+    half = run(slides, out, screener, outputs=outputs, share=(1, 4), overwrite=True)
     assert [row["slide"] for row in half if row["new"]] == ["case-1"]
-    kept = len(list((out / "case-1" / "patches").glob("*.png")))
-    assert kept == next(row["kept"] for row in half if row["slide"] == "case-1")
+    exported = list((out / "case-1" / "patches").glob("case-1_*.png"))
+    assert len(exported) == next(row["kept"] for row in half if row["slide"] == "case-1")
+    exported[0].unlink()
+    again = run(slides, out, screener, outputs=outputs, share=(1, 4))
+    assert exported[0].name in next(row["error"] for row in again if row["slide"] == "case-1")
+    with pytest.raises(RL2Error, match="holds a screen with another calibration"):
+        run(slides, out, other_calibration)
+
+
+def test_folders_that_are_not_ours_are_never_touched(slides, screener, tmp_path):
+    patches = tmp_path / "patches"
+    patches.mkdir()
+    for i, image in enumerate(tissue(4)):
+        to_pil_image(image).save(patches / f"{i}.png")
+    for overwrite in (False, True):
+        sources = find_screen_sources([patches], **HOW)
+        rows = screen_cohort(sources, tmp_path, screener, settings={}, overwrite=overwrite)
+        assert "is there already, and is not of a screen" in rows[0]["error"]
+        assert len(list(patches.iterdir())) == 4
+
+
+def test_a_screen_beside_its_sources_is_no_source(screener, tmp_path):
+    for i, image in enumerate(tissue(20)):
+        to_pil_image(image).save(tmp_path / f"{i}.png")
+    how = {**HOW, "out": tmp_path / "rl2-screen"}
+    counts = []
+    for _ in range(2):
+        rows = screen_cohort(find_screen_sources([tmp_path], **how), how["out"], screener, settings={})
+        counts.append(rows[0]["patches"] + rows[0]["background"])
+    assert counts == [20, 20]
+    assert rows[0]["slide"] == tmp_path.name
+    with pytest.raises(RL2Error, match="where the screen is written to"):
+        find_screen_sources([how["out"]], **how)
+
+
+def test_a_slide_of_next_month_leaves_those_of_this_one(slides, screener, tmp_path):
+    (tmp_path / "next").mkdir()
+    write_slide(tmp_path / "next" / "case-9.svs", slide_pixels(seed=9))
+    write_slide(tmp_path / "next" / "case-1.svs", slide_pixels(seed=8))
+    run(slides, tmp_path / "out", screener)
+    rows = {row["slide"]: row["status"] for row in run(tmp_path / "next", tmp_path / "out", screener)}
+    assert rows == {"case-1": "failed", "case-9": "finished"}  # another slide of that name is there
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "slides.parquet").to_pylist()
+    assert {row["slide"] for row in table if row["status"] == "finished"} == {"case-2", "case-9"}
+    assert (tmp_path / "out" / "case-1" / "screen.json").exists()
+
+
+def test_names_that_no_table_can_hold_are_mended(slides, screener, tmp_path):
+    names = [b"na\xff me.svs", b"x" * 245 + b".svs"]
+    for name in names:
+        copy = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        copy.write_bytes((slides / "case-1.svs").read_bytes())
+    rows = run(tmp_path, tmp_path / "out", screener)
+    assert [row["status"] for row in rows] == ["finished", "finished"]
+    assert (tmp_path / "out" / "slides.csv").read_text()
 
 
 def test_processes_share_the_slides_out(slides, screener, screened, tmp_path):
@@ -104,7 +184,7 @@ def test_processes_share_the_slides_out(slides, screener, screened, tmp_path):
 
 def test_no_folder_to_write_to_is_said_at_once(slides, screener, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RL2Error, match="cannot be written to"):
+    with pytest.raises(RL2Error, match="is a file; expected a folder"):
         run(slides, tmp_path / "file", screener)
 
 

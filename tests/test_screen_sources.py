@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
@@ -8,7 +10,7 @@ from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.images import ImageReader, read_image
 from torchmetrics_rl2.screen_sources import PatchFolder, SlideSource, find_screen_sources
 
-HOW = {"px": 64, "target_mpp": 0.5, "mpp": None, "mpps": {}, "min_tissue": 0.2, "workers": 0}
+HOW = {"px": 64, "target_mpp": 0.5, "mpp": None, "mpps": {}, "min_tissue": 0.2, "workers": 0, "out": Path("nowhere")}
 
 
 def find(*sources, reader=None, **changes):
@@ -33,10 +35,13 @@ def test_slides_and_patches_are_told_apart(slide_file, folder, tmp_path):
         find(folder)
 
 
-def test_resolutions_are_found_by_name_stem_or_path(slide_file):
+def test_resolutions_are_found_by_name_stem_or_path(slide_file, tmp_path):
     for key in ("case-1", "case-1.svs", str(slide_file)):
         assert find(slide_file, mpps={key: 0.3}, mpp=0.4)[0].mpp == 0.3
-    assert find(slide_file, mpps={"other": 0.3}, mpp=0.4)[0].mpp == 0.4
+    other = write_slide(tmp_path / "other.svs", slide_pixels())
+    assert [one.mpp for one in find(slide_file, other, mpps={"other": 0.3}, mpp=0.4)] == [0.4, 0.3]
+    with pytest.raises(RL2Error, match="has none, and none of the slides, case-1.svs for one"):
+        find(slide_file, mpps={"none": 0.3})
 
 
 def test_what_is_not_there_is_said(tmp_path):

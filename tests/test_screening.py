@@ -116,6 +116,8 @@ def test_what_does_not_fit_is_refused(encoder, calibration, other_weights):
         PatchScreener(encoder, calibration=calibration, min_tissue=2)
     with pytest.raises(RL2Error, match="too few"):
         PatchScreener(encoder, calibration=calibration, max_good_loss=0.001)
+    with pytest.raises(RL2Error, match="The good patches have 64 x 64 px, and these 96 x 80; only patches of one size"):
+        PatchScreener(encoder, calibration=calibration, max_good_loss=0.05)(torch.zeros(2, 3, 80, 96))
     with pytest.raises(ValueError, match="colour images"):
         PatchScreener(encoder, calibration=calibration, max_good_loss=0.05)(torch.zeros(2, 64, 64))
 

@@ -36,6 +36,8 @@ def test_better_patches_are_drawn_more_often_and_cut_ones_never(dataset, screene
 
 
 def test_nothing_good_is_said(screener):
+    with pytest.raises(ValueError, match="There is nothing to screen"):
+        screen_dataset(TensorDataset(torch.zeros(0, 3, 64, 64)), screener)
     glass = TensorDataset(torch.full((2, 3, 64, 64), 240, dtype=torch.uint8))
     with pytest.raises(ValueError, match="None of 2 patches"):
         sample_by_quality(screen_dataset(glass, screener))

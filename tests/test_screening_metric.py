@@ -6,6 +6,7 @@ import torchmetrics
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import distributed
 from torch.multiprocessing import spawn
+from torchmetrics import MetricCollection
 
 from tests.conftest import tissue
 from torchmetrics_rl2 import PatchQuality
@@ -42,6 +43,25 @@ def test_without_labels_there_are_means_alone(quality):
         quality.update(GOOD)
     with pytest.raises(ValueError, match="a label for each"):
         quality.update(GOOD, torch.zeros(3))
+
+
+def test_labels_that_forward_could_not_miss_are_missed_at_the_end(quality):
+    quality(GOOD, torch.zeros(24))
+    quality(GOOD)
+    with pytest.raises(ValueError, match="with every batch, or with none"):
+        quality.compute()
+
+
+def test_a_collection_tells_metrics_apart_that_agree_at_first(encoder, calibration):
+    loose, strict = (PatchQuality(encoder, calibration=calibration, max_good_loss=loss) for loss in (0.02, 0.5))
+    together = MetricCollection({"loose": loose, "strict": strict}, prefix="q/")
+    alone = PatchQuality(encoder, calibration=calibration, max_good_loss=0.5)
+    for images in (torch.full((4, 3, 64, 64), 240, dtype=torch.uint8), GOOD):
+        together.update(images)
+        alone.update(images)
+    found = together.compute()
+    kept = sorted(float(value) for name, value in found.items() if "kept" in name)
+    assert kept[0] == float(alone.compute()["kept"]) < kept[1]
 
 
 def test_it_is_pickled_and_leaves_checkpoints_alone(quality):

@@ -59,8 +59,8 @@ class Calibration:
 
     The first is Eq. 2 of the RL2 paper with the base of the flow, N(0, I), replaced by a shrunk Gaussian of the latents
     of good patches; the second has a shrunk Gaussian of 25 simple statistics. Good patches are scored by Gaussians of
-    other groups than their own, in five folds, and any other patch by the mean of the five, so that both are scored by
-    Gaussians of as many patches. All are brought to one stain, that of the good patches.
+    other groups than their own, in five folds, and any other patch by the median of the five, so that both are scored
+    by Gaussians of as many patches. All are brought to one stain, that of the good patches.
 
     Args:
         latents: ``(n, 512)``, of good patches.
@@ -131,7 +131,7 @@ class Calibration:
     def score(self, latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
         """Scores ``(N,)`` of patches: latents ``(N, 512)``, log-determinants ``(N,)``, statistics ``(N, 25)``."""
         parts = [_parts(gaussians, latents, log_det, statistics) for gaussians in self._gaussians]
-        return self._standardise(torch.stack(parts).mean(0))
+        return self._standardise(torch.stack(parts).median(0).values)
 
     def percentile(self, scores: Tensor) -> Tensor:
         """Share of the good patches that score lower, in %, ``(N,)``; 0 for minus infinity."""
@@ -160,10 +160,19 @@ class Calibration:
                 f"loses {100 * max_good_loss:g} % of good ones: that needs {needed} of {LEAST_TO_CUT} groups.{least}"
             )
         rank = max(1, math.floor(max_good_loss * (n + 1) + 1e-9))
+        flagged = int(self.flagged.sum())
+        if flagged > rank:
+            raise RL2Error(
+                f"{flagged} of the {n} good patches of {self.source} have ink, more than the {100 * max_good_loss:g} % "
+                "that may be lost. Leave them out, if they are not good."
+            )
         score = float(self.good[rank - 1])
+        if int((self.good <= score).sum()) > rank:  # patches that score the same are all kept
+            score = math.nextafter(float(self.good[rank]), -math.inf)
         cut = int((self.good <= score).sum())
         n_effective, k = n / self.design_effect, cut / self.design_effect
-        interval = (float(beta.ppf(0.025, k, n_effective + 1 - k)), float(beta.ppf(0.975, k, n_effective + 1 - k)))
+        low = float(beta.ppf(0.025, k, n_effective + 1 - k)) if cut else 0.0
+        interval = (low, float(beta.ppf(0.975, max(k, 1), n_effective + 1 - k)))
         return Threshold(score, max_good_loss, cut / n, interval)
 
     @cached_property

@@ -1,6 +1,7 @@
 """Screens of many slides or folders of patches: resumed, isolated from each other's failures, shared out."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from torchvision.io import write_png
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images import Progress
 from torchmetrics_rl2.scoring import versions
-from torchmetrics_rl2.screen_files import count_reasons, geojson, write_coordinates, write_table
+from torchmetrics_rl2.screen_files import count_reasons, geojson, text_of, write_coordinates, write_table
+from torchmetrics_rl2.screen_manifest import RECORD, freeze, is_finished, names_of, put_in_place, row_of
 from torchmetrics_rl2.screen_pictures import plot_contact_sheet, plot_heatmap
 from torchmetrics_rl2.screen_sources import PatchFolder, ScreenSource, SlideSource
 from torchmetrics_rl2.screening import PatchScreener
@@ -25,7 +27,6 @@ from torchmetrics_rl2.weights.download import sha256_of
 
 __all__ = ["Outputs", "screen_cohort", "screen_one"]
 
-RECORD = "screen.json"
 CALIBRATION = "calibration.safetensors"
 
 
@@ -84,8 +85,7 @@ def screen_one(
                 }
             )
             if export and verdicts.keep[i]:
-                stem = f"{place['x']}_{place['y']}" if "x" in place else f"{Path(place['path']).stem}_{len(rows)}"
-                write_png(images[i], str(export / f"{stem}.png"))
+                write_png(images[i], str(export / _png_name(source.path.stem, place)))
         if progress:
             progress(f"patches, {source.path.name}", source.done, total, len(images))
     if isinstance(source, PatchFolder) and not rows:
@@ -96,6 +96,13 @@ def screen_one(
     for row, below in zip(rows, torch.searchsorted(scores.sort().values, scores).tolist(), strict=True):
         row["rank"] = round(100 * below / len(rows), 2)
     return rows, _summary(source, rows, stain, domain, calibrated, time.monotonic() - started)
+
+
+def _png_name(slide: str, place: Mapping[str, Any]) -> str:
+    if "x" in place:
+        return f"{slide}_{place['x']}_{place['y']}.png"
+    path = Path(place["path"])
+    return f"{path.parent.name}_{path.stem}_{place['tile']}.png"
 
 
 def _summary(
@@ -136,14 +143,15 @@ def screen_cohort(
     outputs: Outputs = Outputs(),
     *,
     settings: Mapping[str, Any],
+    overwrite: bool = False,
     share: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Screen slides and folders of patches, and write what is found; what is finished is not done again.
 
     Each has a folder of its own below ``out``, which appears when it is finished, with a manifest of its inputs. If
-    these are the same again, versions and calibration included, it is left as it is. A slide that fails leaves a row
-    that says why, and the others go on.
+    these are the same again, versions and calibration included, it is left as it is; if not, it fails, unless
+    ``overwrite`` is asked for. A slide that fails leaves a row that says why, and the others go on.
 
     Args:
         sources: What to screen.
@@ -151,8 +159,12 @@ def screen_cohort(
         screener: With what.
         outputs: What to write.
         settings: What else the result depends on, for the manifest.
+        overwrite: Replace what was screened from other inputs.
         share: Which of how many processes this is; slides are dealt out among them.
         progress: Whom to tell.
+
+    Raises:
+        RL2Error: If nothing can be written there, or it holds a screen with another calibration.
 
     Returns:
         The rows of all slides: ``status`` is ``finished``, ``failed`` with an ``error``, or ``unfinished`` where
@@ -161,11 +173,11 @@ def screen_cohort(
     """
     out = Path(out)
     rank, processes = share
-    named = dict(zip(_names(sources), sources, strict=True))
+    named = dict(zip(names_of(sources), sources, strict=True))
     try:
-        out.mkdir(parents=True, exist_ok=True)
         if rank == 0:
-            screener.calibration.save(out / CALIBRATION)
+            freeze(screener.calibration, out / CALIBRATION, overwrite)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RL2Error(f"The screen cannot be written to {out}: {error.strerror}.") from error
     mine = list(named.items())[rank::processes]
@@ -173,13 +185,14 @@ def screen_cohort(
     for done, (name, source) in enumerate(mine):
         if progress and len(mine) > 1:
             progress("slides", done, len(mine), 0)
-        if _screen_to_folder(source, out, name, screener, outputs, settings, progress):
+        if _screen_to_folder(source, out, name, screener, outputs, settings, overwrite, progress):
             new.add(name)
     if progress and len(mine) > 1:
         progress("slides", len(mine), len(mine), 0)
     with FileLock(out / ".slides.lock"):
-        rows = [{**_row(out, name, source), "new": name in new} for name, source in named.items()]
-        _write_cohort(rows, out)
+        rows = [{**row_of(out, name, text_of(source.path)), "new": name in new} for name, source in named.items()]
+        others = sorted({record.parent.name for record in out.glob(f"*/{RECORD}")} - named.keys())
+        _write_cohort([*rows, *(row_of(out, name) for name in others)], out)
     (out / ".slides.lock").unlink(missing_ok=True)
     return rows
 
@@ -191,6 +204,7 @@ def _screen_to_folder(
     screener: PatchScreener,
     outputs: Outputs,
     settings: Mapping[str, Any],
+    overwrite: bool,
     progress: Progress | None,
 ) -> bool:
     """Screen one, unless it is finished; whether it was screened."""
@@ -201,44 +215,31 @@ def _screen_to_folder(
                 failed.unlink(missing_ok=True)
                 manifest = {
                     "input": source.identity,
-                    "settings": {**settings, **asdict(outputs)},
+                    "settings": {**settings, **asdict(outputs), "mpp": source.mpp},
                     "weights_id": screener.encoder.weights_id,
                     "calibration": screener.calibration.id,
                     "versions": {key: value for key, value in versions().items() if key != "python"},
                 }
-                if _is_finished(out / name, manifest):
+                if is_finished(out / name, manifest, overwrite):
                     return False
                 shutil.rmtree(part, ignore_errors=True)
                 part.mkdir()
                 summary = _write(source, part, name, screener, outputs, progress)
-                files = {path.name: sha256_of(path) for path in sorted(part.iterdir()) if path.is_file()}
-                record = {"manifest": manifest, "summary": summary, "files": files}
+                written = sorted(path for path in part.rglob("*") if path.is_file())
+                files = {str(path.relative_to(part)): sha256_of(path) for path in written}
+                record = {"path": text_of(source.path), "manifest": manifest, "summary": summary, "files": files}
                 (part / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
-                shutil.rmtree(out / name, ignore_errors=True)
-                part.rename(out / name)
+                put_in_place(part, out / name)
                 return True
             except (RL2Error, OSError, RuntimeError, ValueError) as error:
                 # Whatever a slide does to its readers, the others go on.
                 shutil.rmtree(part, ignore_errors=True)
-                shutil.rmtree(out / name, ignore_errors=True)  # of other inputs
-                failed.write_text(f"{error}\n")
+                failed.write_text(text_of(f"{error}\n"))
                 return False
             finally:
                 lock.unlink(missing_ok=True)
     except Timeout:
         return False  # another process is at work on it
-
-
-def _row(out: Path, name: str, source: ScreenSource) -> dict[str, Any]:
-    row: dict[str, Any] = {"slide": name, "path": str(source.path)}
-    failed = out / f"{name}.error.txt"
-    if failed.exists():
-        return {**row, "status": "failed", "error": failed.read_text().strip()}
-    try:
-        record = json.loads((out / name / RECORD).read_text())
-        return {**row, "status": "finished", "error": "", **record["summary"]}
-    except (OSError, ValueError, KeyError):
-        return {**row, "status": "unfinished", "error": ""}
 
 
 def _write(
@@ -254,12 +255,16 @@ def _write(
         export.mkdir()
     rows, summary = screen_one(source, screener, progress, export)
     known = {"slide": name, **({"size": summary["size"], "mpp": summary["target_mpp"]} if summary["size"] else {})}
-    write_table([{**known, **row} for row in rows], folder / "patches")
+    # Background and ink have no score, whatever it would be.
+    written = [{**known, **row, "score": row["score"] if math.isfinite(row["score"]) else None} for row in rows]
+    write_table(written, folder / "patches")
     threshold = screener.threshold.score if screener.threshold and summary["calibrated"] else None
-    plot_contact_sheet(rows, source.patch, folder / "contact_sheet.png", threshold)
+    measure = "percentile" if summary["calibrated"] else "rank"
+    plot_contact_sheet(rows, source.patch, folder / "contact_sheet.png", threshold, measure)
     if isinstance(source, PatchFolder):
-        kept = [row["path"] for row in rows if row["keep"]]
-        (folder / "kept.txt").write_text("".join(f"{Path(path).absolute()}\n" for path in dict.fromkeys(kept)))
+        if source.reader.tile is None:  # a list of files cannot say which tile of one
+            kept = [text_of(Path(row["path"]).absolute()) for row in rows if row["keep"]]
+            (folder / "kept.txt").write_text("".join(f"{path}\n" for path in kept))
         return summary
     plot_heatmap(source.slide, rows, summary["size"], folder / "heatmap.png", summary["calibrated"])
     collection = geojson(rows, summary["size"], name, outputs.tiles)
@@ -270,33 +275,9 @@ def _write(
     return summary
 
 
-def _is_finished(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether it was screened from the same inputs, and all its files are as they were."""
-    try:
-        record = json.loads((folder / RECORD).read_text())
-        same = record["manifest"] == json.loads(json.dumps(manifest))
-        return same and all(sha256_of(folder / name) == digest for name, digest in record["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
 def _write_cohort(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """The table of slides, whole or not at all."""
     columns = list(dict.fromkeys(key for row in rows for key in row if key != "new"))
     write_table([{key: row.get(key) for key in columns} for row in rows], out / ".slides")
     for ending in (".csv", ".parquet"):
         (out / f".slides{ending}").replace(out / f"slides{ending}")
-
-
-def _names(sources: Sequence[ScreenSource]) -> list[str]:
-    """A name for each, of its file; where two share one, with that of its folder."""
-    stems = [source.path.name if isinstance(source, PatchFolder) else source.path.stem for source in sources]
-    names = []
-    for source, stem in zip(sources, stems, strict=True):
-        name = stem or "patches"
-        if stems.count(stem) > 1:
-            name = "__".join([*source.path.absolute().parent.parts[-2:], source.path.name])
-        names.append(name.replace("/", "_").replace("*", "_"))
-    if len(set(names)) < len(names):
-        raise RL2Error(f"Two slides would have the name {max(names, key=names.count)}. Screen them into two folders.")
-    return names

@@ -81,13 +81,15 @@ def ink_share(images: Tensor, restained: Tensor) -> Tensor:
     """Share of ``(N, 3, H, W)`` in [0, 1] that has the colour of a pen, and of no H&E stain, ``(N,)``.
 
     Green and red by hue, and black, over 8 x 8 px: nuclei and red blood cells are smaller. Some haematoxylins are as
-    blue as a pen, so blue is sought in the patches brought to the stain of good ones.
+    blue as a pen, so blue has to stay blue in the patches brought to the stain of good ones.
     """
-    return (_is_ink(images, INKS) | _is_ink(restained, (BLUE,))).to(images.dtype).mean((1, 2))
+    pooled, others = F.avg_pool2d(images, POOLED), F.avg_pool2d(restained, POOLED)
+    ink = pooled.amax(1) < BLACK
+    ink |= _is_ink(pooled, INKS) | (_is_ink(pooled, (BLUE,)) & _is_ink(others, (BLUE,)))
+    return ink.to(images.dtype).mean((1, 2))
 
 
-def _is_ink(images: Tensor, inks: Sequence[tuple[float, float, float]]) -> Tensor:
-    pooled = F.avg_pool2d(images, POOLED)
+def _is_ink(pooled: Tensor, inks: Sequence[tuple[float, float, float]]) -> Tensor:
     red, green, blue = pooled.unbind(1)
     value, least = pooled.amax(1), pooled.amin(1)
     chroma = value - least
@@ -99,7 +101,7 @@ def _is_ink(images: Tensor, inks: Sequence[tuple[float, float, float]]) -> Tenso
         (green - blue) / step % 6,
         torch.where(value == green, (blue - red) / step + 2, (red - green) / step + 4),
     )
-    ink = value < BLACK
+    ink = torch.zeros_like(value, dtype=torch.bool)
     for low, high, enough in inks:
         ink |= ((60 * sector - low) % 360 < high - low) & (saturation > enough) & (chroma > LEAST_CHROMA)
     return ink

@@ -1,5 +1,7 @@
 """What a screen leaves behind: tables, GeoJSON for QuPath, coordinates for CLAM and TRIDENT."""
 
+import math
+import os
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,9 +10,19 @@ from typing import Any
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["COLOURS", "KEPT", "check_libraries", "count_reasons", "geojson", "write_coordinates", "write_table"]
+__all__ = [
+    "COLOURS",
+    "KEPT",
+    "check_libraries",
+    "count_reasons",
+    "geojson",
+    "text_of",
+    "write_coordinates",
+    "write_table",
+]
 
 KEPT = "kept"
+MEASURED = ("percentile", "rank", "score", "tissue", "ink")
 COLOURS = {
     KEPT: (76, 175, 80),
     "background": (158, 158, 158),
@@ -66,7 +78,7 @@ def geojson(rows: Sequence[Mapping[str, Any]], size: float, name: str, tiles: bo
     """Patches of a slide as QuPath's GeoJSON: closed polygons in pixels of level 0, with class, colour, measurements.
 
     Args:
-        rows: Patches with ``x``, ``y``, ``keep``, ``reasons``, ``percentile`` and ``score``.
+        rows: Patches with ``x``, ``y``, ``keep``, ``reasons``, and :data:`MEASURED`.
         size: Side of a patch on level 0.
         name: Of the slide, of which the ids of the objects are made.
         tiles: A detection for each patch instead of an annotation for each region of one class.
@@ -83,9 +95,7 @@ def geojson(rows: Sequence[Mapping[str, Any]], size: float, name: str, tiles: bo
     for kind, members in sorted(by_class.items()):
         squares = [box(row["x"], row["y"], round(row["x"] + size), round(row["y"] + size)) for row in members]
         if tiles:
-            measured = [
-                {"percentile": float(row["percentile"]), "score": max(float(row["score"]), -1e9)} for row in members
-            ]
+            measured = [{name: float(row[name]) for name in MEASURED if math.isfinite(row[name])} for row in members]
             shapes = list(zip(squares, measured, strict=True))
         else:
             # Neighbours of a grid of fractional size may be a pixel apart, so they meet first.
@@ -173,5 +183,10 @@ def write_coordinates(
 
 
 def count_reasons(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many patches each reason cut; a patch with several counts for each."""
-    return dict(Counter(reason for row in rows for reason in str(row["reasons"]).split("; ") if reason).most_common())
+    """How many patches were cut for each reason, their first."""
+    return dict(Counter(str(row["reasons"]).partition("; ")[0] for row in rows if row["reasons"]).most_common())
+
+
+def text_of(path: str | Path) -> str:
+    """A path as text that can be written, whatever bytes are in it."""
+    return os.fsencode(path).decode(errors="replace")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torchmetrics_rl2.screen_files import COLOURS, KEPT
+from torchmetrics_rl2.screen_files import COLOURS, KEPT, text_of
 from torchmetrics_rl2.slides import Slide
 
 __all__ = ["plot_contact_sheet", "plot_heatmap"]
@@ -51,18 +51,24 @@ def plot_heatmap(slide: Slide, rows: Sequence[Row], size: float, path: Path, cal
     counted = {kind: kinds.count(kind) for kind in COLOURS if kind in kinds}
     handles = [Patch(color=colours[kind], label=f"{kind}: {n}") for kind, n in counted.items()]
     right.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    figure.suptitle(f"{slide.path.name}: {sum(bool(row['keep']) for row in rows)} of {len(rows)} patches kept")
+    figure.suptitle(
+        f"{text_of(slide.path.name)}: {len([row for row in rows if row['keep']])} of "
+        f"{len([row for row in rows if row['reasons'] != 'background'])} patches with tissue kept"
+    )
     figure.savefig(path, dpi=110)
 
 
-def plot_contact_sheet(rows: Sequence[Row], read: Callable[[Row], Tensor], path: Path, threshold: float | None) -> None:
-    """Draw the 24 worst, 24 borderline and 24 best patches, with percentile and reason.
+def plot_contact_sheet(
+    rows: Sequence[Row], read: Callable[[Row], Tensor], path: Path, threshold: float | None, measure: str = "percentile"
+) -> None:
+    """Draw the 24 worst, 24 borderline and 24 best patches, with percentile or rank, and reason.
 
     Args:
         rows: Patches, with ``score``, ``percentile``, ``keep`` and ``reasons``.
         read: Gives the pixels of one, uint8 ``(3, H, W)``.
         path: The picture.
         threshold: Score below which patches were cut; the borderline ones are nearest to it, or the middle ones.
+        measure: ``percentile``, or ``rank`` where percentiles mean nothing.
 
     """
     from matplotlib.figure import Figure
@@ -79,7 +85,7 @@ def plot_contact_sheet(rows: Sequence[Row], read: Callable[[Row], Tensor], path:
             panel = panels[line + i // COLUMNS, i % COLUMNS]
             panel.imshow(read(row).permute(1, 2, 0).numpy())
             mark = "kept" if row["keep"] else str(row["reasons"]).replace("; ", ",\n")
-            panel.set_title(f"{name if i == 0 else ''} {row['percentile']:.0f} %\n{mark}".strip(), fontsize=6, pad=2)
+            panel.set_title(f"{name if i == 0 else ''} {row[measure]:.1f} %\n{mark}".strip(), fontsize=6, pad=2)
         line += -(-len(part) // COLUMNS)
     for panel in panels.flatten():
         panel.set_axis_off()

@@ -1,5 +1,6 @@
 """Screens of slides and folders of patches: what ``rl2 screen`` does, from Python."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,10 @@ __all__ = ["ScreenResult", "screen"]
 
 PX, MPP = 224, 0.5
 WARN_LOSS = 0.3
+INDEPENDENT = (
+    "Every file of good patches counts as a slide of its own. Patches of one slide are alike, and the promised loss is "
+    "then too sure: say which belong together, with --calibrate-groups."
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class ScreenResult:
 
     @property
     def failed(self) -> list[dict[str, Any]]:
-        """Rows of slides that could not be screened."""
-        return [row for row in self.slides if row["status"] == "failed"]
+        """Rows of slides that could not be screened, or are not finished."""
+        return [row for row in self.slides if row["status"] != "finished"]
 
     def to_dict(self) -> dict[str, Any]:
         """As ``rl2 screen --json`` prints it."""
@@ -64,7 +69,7 @@ class ScreenResult:
     def __str__(self) -> str:
         lines = [_line(row) for row in self.slides]
         good = "{patches} good patches of {source} ({groups} groups)".format(**self.calibration)
-        if self.threshold is None:
+        if self.threshold is None or not any(row.get("calibrated") for row in self.slides):
             lines.append(f"Percentiles are among {good}; nothing was cut by its score")
         else:
             low, high = self.threshold.interval
@@ -77,11 +82,14 @@ class ScreenResult:
 
 def _line(row: Mapping[str, Any]) -> str:
     if row["status"] != "finished":
-        return f"{row['slide']}: {row['status']}{', ' if row['error'] else ''}{row['error']}"
+        return f"{row['slide']}: {row['status']}, {row['error']}"
     reasons = f" ({row['reasons']})" if row["reasons"] else ""
+    before = "" if row.get("new", True) else ", finished before"
     kept = f"{row['slide']}: {row['kept']} of {row['patches']} patches with tissue kept{reasons}"
     spreads = "" if row["domain_spreads"] is None else f", {row['domain_spreads']:.2f} spreads from the good patches"
-    return f"{kept}; domain {row['domain']}{spreads}{'' if row['calibrated'] else '; UNCALIBRATED, ranked only'}"
+    return (
+        f"{kept}; domain {row['domain']}{spreads}{'' if row['calibrated'] else '; UNCALIBRATED, ranked only'}{before}"
+    )
 
 
 def screen(
@@ -101,6 +109,7 @@ def screen(
     scale: float | None = None,
     warn_loss: float = WARN_LOSS,
     outputs: Outputs = Outputs(),  # noqa: B008
+    overwrite: bool = False,
     preview: int | None = None,
     batch_size: int = 64,
     workers: int | None = None,
@@ -129,6 +138,7 @@ def screen(
         scale: Resize patches from files by this factor before, antialiased.
         warn_loss: Warn of a slide that loses more than this share of its tissue.
         outputs: What to write beside tables and pictures.
+        overwrite: Replace what was screened there from other inputs, or with another calibration.
         preview: Screen only so many patches of each, draw ``preview.png`` and write nothing else.
         batch_size: Patches a batch.
         workers: Processes that read; by default half of the cores, at most 8.
@@ -142,6 +152,9 @@ def screen(
 
     """
     check_libraries()
+    for name, value in (("mpp", mpp), ("target_mpp", target_mpp)):
+        if value is not None and not 0 < value < math.inf:
+            raise RL2Error(f"The {name} is a resolution above 0 um/px, but got {value}.")
     device = default_device(device)
     encoder = (weights if isinstance(weights, LatentEncoder) else LatentEncoder.load(weights)).to(device)
     if good is not None and calibration is not None:
@@ -179,15 +192,18 @@ def screen(
         min_tissue=min_tissue,
         reader=reader,
         workers=max(1, min(8, (os.cpu_count() or 2) // 2)) if workers is None else workers,
+        out=Path(out),
     )
     settings = {
-        **{"max_good_loss": max_good_loss, "min_tissue": min_tissue, "mpp": mpp, "mpps": dict(mpps or {})},
-        **{"px": px, "target_mpp": at, "tile": tile, "scale": scale},
+        **{"max_good_loss": max_good_loss, "min_tissue": min_tissue, "px": px, "target_mpp": at},
+        **{"tile": tile, "scale": scale, "skip_unreadable": skip_unreadable},
     }
     if preview is not None:
         rows = _preview(found, Path(out), screener, preview, progress)
     else:
-        rows = screen_cohort(found, out, screener, outputs, settings=settings, share=share, progress=progress)
+        rows = screen_cohort(
+            found, out, screener, outputs, settings=settings, overwrite=overwrite, share=share, progress=progress
+        )
     return ScreenResult(
         slides=rows,
         out=os.fspath(out),
@@ -201,7 +217,10 @@ def screen(
             "sha256": screener.calibration.id,
         },
         threshold=screener.threshold,
-        warnings=[sentence for row in rows for sentence in _warnings(row, warn_loss)],
+        warnings=[
+            *([INDEPENDENT] if good is not None and good_groups is None else []),
+            *(sentence for row in rows for sentence in _warnings(row, warn_loss)),
+        ],
         settings={**settings, **asdict(outputs), "device": str(device)},
         versions=versions(),
     )
@@ -260,6 +279,6 @@ def _warnings(row: Mapping[str, Any], warn_loss: float) -> list[str]:
     if row["patches"] and 1 - row["kept_share"] > warn_loss:
         found.append(
             f"{row['slide']} LOSES {100 * (1 - row['kept_share']):.0f} % of its patches with tissue "
-            f"({row['reasons']}). Look at its heatmap and contact sheet before you go on."
+            f"({row['reasons']}). Look at its pictures before you go on."
         )
     return found

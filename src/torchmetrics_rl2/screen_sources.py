@@ -18,7 +18,7 @@ from torchmetrics_rl2.weights.download import sha256_of
 
 __all__ = ["PatchFolder", "ScreenSource", "SlideSource", "find_screen_sources"]
 
-SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".dcm")
+SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi")
 SAMPLE = 200
 
 Row = dict[str, Any]
@@ -56,12 +56,25 @@ class PatchFolder:
         return len(self.paths)
 
     def sample(self) -> tuple[Stain, Iterator[Tensor]]:
-        """Stain of up to 200 files, spread evenly, and their patches."""
-        images = [images for images, _ in self._read(_spread(self.paths))]
+        """Stain of up to 200 patches, spread evenly, and these patches."""
+        kept: list[Tensor] = []
+        stride, seen = 1, 0
+        for images, _ in self._read(_spread(self.paths)):
+            for image in images:
+                kept += [image.clone()] if seen % stride == 0 else []
+                seen += 1
+            while len(kept) > SAMPLE:
+                kept, stride = kept[::2], 2 * stride
         self.reader.unreadable.clear()
-        if not images:
-            raise RL2Error(f"None of the {len(self.paths)} files of {self.path} could be read.")
-        return stain_of(images), iter(images)
+        if not kept:
+            raise RL2Error(f"None of {len(_spread(self.paths))} files of {self.path} could be read.")
+        by_size: dict[tuple[int, ...], list[Tensor]] = {}
+        for image in kept:
+            by_size.setdefault(tuple(image.shape), []).append(image)
+        batches = [
+            part for images in by_size.values() for part in torch.split(torch.stack(images), self.reader.batch_size)
+        ]
+        return stain_of(batches), iter(batches)
 
     def batches(self) -> Iterator[tuple[Tensor, list[Row]]]:
         """All patches, and which each is."""
@@ -70,7 +83,7 @@ class PatchFolder:
             rows = []
             for path in paths:
                 counted[path] = counted.get(path, -1) + 1
-                rows.append({"path": str(path), "tile": counted[path]})
+                rows.append({"path": os.fspath(path), "tile": counted[path]})
             yield images, rows
 
     @property
@@ -181,6 +194,7 @@ def find_screen_sources(
     min_tissue: float,
     reader: ImageReader,
     workers: int,
+    out: Path,
 ) -> list[ScreenSource]:
     """Slides and folders of patches among what was given.
 
@@ -193,6 +207,7 @@ def find_screen_sources(
         min_tissue: Share of a tile that has to be tissue.
         reader: How patches are read.
         workers: Processes that read slides.
+        out: Where the screen is written to, which is no source.
 
     Raises:
         RL2Error: If something is not there, or a folder mixes slides and patches.
@@ -201,18 +216,23 @@ def find_screen_sources(
     found: dict[str, ScreenSource] = {}
 
     def add_slide(path: Path) -> None:
-        own = next((mpps[key] for key in (str(path), path.name, path.stem) if key in mpps), mpp)
+        own = next((mpps[key] for key in _keys(path) if key in mpps), mpp)
         slide = SlideSource(path, px, target_mpp, own, min_tissue, reader.batch_size, workers)
         found.setdefault(os.path.realpath(path), slide)
 
     for source in sources:
         path = Path(source)
+        if path.suffix.lower() in SLIDES and not path.exists():
+            raise RL2Error(f"There is no slide {path}.")
+        if path.is_dir() and path.resolve().is_relative_to(out.resolve()):
+            raise RL2Error(f"{path} is in {out}, where the screen is written to. Choose another --out.")
         if path.is_file() and (path.suffix.lower() in SLIDES or is_slide(path)):
             add_slide(path)
             continue
-        slides = _slides_in(path) if path.is_dir() else []
-        images = [] if slides and path.is_dir() and not _has_images(path) else find_images(source)
-        flat = [image for image in images if is_slide(image)] if len(images) <= len(slides) + SAMPLE else []
+        slides = [slide for slide in _slides_in(path) if not _within(slide, out)] if path.is_dir() else []
+        images = [] if slides and not _has_images(path, out) else find_images(source)
+        images = [image for image in images if not _within(image, out)]
+        flat = [image for image in images if is_slide(image)]
         slides = sorted({*slides, *flat})
         patches = [image for image in images if image not in slides]
         if slides and patches:
@@ -227,19 +247,36 @@ def find_screen_sources(
                 reader.tile, reader.scale, reader.batch_size, reader.workers, skip_unreadable=reader.skip_unreadable
             )
             found.setdefault(os.path.realpath(path), PatchFolder(path, patches, own, mpp))
+    known = [one for one in found.values() if isinstance(one, SlideSource)]
+    if mpps and known and not any(key in mpps for one in known for key in _keys(one.path)):
+        raise RL2Error(
+            f"The table of resolutions has {', '.join(list(mpps)[:3])}, and none of the slides, {known[0].path.name} "
+            "for one. Expected their names, stems or paths."
+        )
     return list(found.values())
+
+
+def _keys(path: Path) -> tuple[str, ...]:
+    return str(path), path.name, path.stem
 
 
 def _slides_in(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SLIDES and path.is_file() and not any(part.startswith(".") for part in path.parts)
+        if path.suffix.lower() in SLIDES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 
-def _has_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in EXTENSIONS for path in folder.rglob("*"))
+def _has_images(folder: Path, out: Path) -> bool:
+    return any(path.suffix.lower() in EXTENSIONS and not _within(path, out) for path in folder.rglob("*"))
+
+
+def _within(path: Path, out: Path) -> bool:
+    """Whether it is of an earlier screen, written below what is screened."""
+    return path.absolute().is_relative_to(out.resolve()) or path.resolve().is_relative_to(out.resolve())
 
 
 def _spread(items: Any, most: int = SAMPLE) -> Any:

@@ -92,7 +92,8 @@ class PatchScreener:
         device: Where to compute; by default a GPU if there is one.
 
     Raises:
-        RL2Error: If there is no calibration, or it is too small for the threshold, or of other weights.
+        RL2Error: If there is no calibration, or it is too small for the threshold, or of other weights, or patches have
+            another size than the good ones.
 
     Example:
         >>> import torch
@@ -135,6 +136,12 @@ class PatchScreener:
 
         """
         raw = images = to_uint8(images.to(self.encoder.device))
+        px = self.calibration.px
+        if px is not None and tuple(images.shape[2:]) != (px, px):
+            raise RL2Error(
+                f"The good patches have {px} x {px} px, and these {images.shape[3]} x {images.shape[2]}; only patches "
+                "of one size compare. Cut tiles, with --tile, or calibrate with patches of this size."
+            )
         if stain is not None:
             images = restain(raw, stain, self.calibration.stain)
         tissue, ink = shares(raw, images, stain.white if stain else NO_WHITE)
@@ -180,11 +187,11 @@ def measure(encoder: LatentEncoder, images: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images ``(N, 3, H, W)`` as 8 bits, if they are not; NaN becomes 0."""
+    """Images ``(N, 3, H, W)`` as 8 bits, if they are not; NaN becomes grey."""
     check_images(images)
     if images.dtype == torch.uint8:
         return images
-    return (images.nan_to_num(0) * 255).round().clamp(0, 255).to(torch.uint8)
+    return (images.nan_to_num(0.5) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def calibrate(
@@ -268,7 +275,7 @@ def calibrate(
         stain=stain,
         weights=encoder.name,
         weights_id=encoder.weights_id,
-        source=Path(source).name,
+        source=Path(source).resolve().name,
         two_sided=_inverts(weights),
         px=px,
         mpp=mpp,

@@ -43,6 +43,8 @@ def screen_dataset(
         0
 
     """
+    if len(dataset) == 0:  # type: ignore[arg-type]
+        raise ValueError("There is nothing to screen: the dataset is empty.")
     loader = DataLoader(_Images(dataset, image), batch_size=batch_size, num_workers=workers)
     return Verdicts.cat([screener(batch, stain) for batch in loader])
 

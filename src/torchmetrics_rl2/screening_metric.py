@@ -1,5 +1,6 @@
 """How good patches are, and how well a screen tells damaged ones, as a torchmetrics metric."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class PatchQuality(Metric):
     scores: list[Tensor]
     kept: list[Tensor]
     targets: list[Tensor]
+    mark: Tensor
 
     def __init__(
         self,
@@ -75,6 +77,10 @@ class PatchQuality(Metric):
             weights, calibration=calibration, max_good_loss=max_good_loss, device=torch.device("cpu")
         )
         self._stain = stain
+        # Metrics of a collection that differ in it alone would be taken for one where their first batches agree.
+        told_apart = f"{self._screener.calibration.id} {self._screener.threshold} {stain}".encode()
+        mark = int(hashlib.sha256(told_apart).hexdigest()[:12], 16)
+        self.add_state("mark", torch.tensor(mark), dist_reduce_fx="max")
         for name in ("percentiles", "scores", "kept", "targets"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
@@ -103,6 +109,8 @@ class PatchQuality(Metric):
         found = {"percentile": dim_zero_cat(self.percentiles).mean(), "kept": dim_zero_cat(self.kept).mean()}
         if isinstance(self.targets, Tensor) or self.targets:
             target = dim_zero_cat(self.targets)
+            if len(target) != len(dim_zero_cat(self.scores)):
+                raise ValueError("Expected labels with every batch, or with none.")
             # Both go by order alone, and squash what is not in [0, 1] by a sigmoid, which would tie what is far out.
             order = torch.unique(dim_zero_cat(self.scores), return_inverse=True)[1].double()
             doubt = 1 - order / order.max().clamp(min=1)

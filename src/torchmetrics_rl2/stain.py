@@ -43,7 +43,7 @@ def stain_of(batches: Iterable[Tensor], white: tuple[float, float, float] | None
         flat = images.flatten(2)
         stride = max(1, flat.shape[2] // SAMPLE)
         pixels.append(flat[:, :, ::stride].movedim(1, 0).flatten(1).cpu())
-    density = optical_density(torch.cat(pixels, 1).double() / 255).clamp(min=0)
+    density = optical_density(torch.cat(pixels, 1).double() / 255) + 0.0
     lightest = [_quantile(channel, WHITE) for channel in density]
     glass = torch.tensor(lightest if white is None else white, dtype=torch.float64)
     tissue = density[:, (density - glass[:, None]).mean(0) > LEAST_DENSITY]

@@ -57,8 +57,11 @@ def test_a_failing_slide_makes_the_exit_code_one(rl2, setting, tmp_path):
         (["--weights", "lung-colon"], "these are others"),
         (["--calibration", "none.safetensors"], "There is no file none.safetensors"),
         (["--tile", "96"], "Calibrate with patches of that size"),
+        (["--devices", "0"], "at least one device and one node, but got 0 and 1"),
+        (["--nodes", "2"], "set NODE_RANK to 0, 1"),
+        (["--target-mpp", "nan"], "a resolution above 0 um/px, but got nan"),
         (["--mpps", "none.csv"], "is no CSV with the columns slide and mpp"),
-        (["-o", os.devnull], "cannot be written to"),
+        (["-o", os.devnull], "is a file; expected a folder"),
     ],
 )
 def test_wrong_input_ends_in_a_sentence(rl2, setting, tmp_path, more, sentence):
@@ -104,13 +107,14 @@ def test_zero_loss_only_ranks(rl2, setting, tmp_path):
 def test_devices_share_the_slides_out(setting, tmp_path):
     folder, arguments = setting
     command = ["from torchmetrics_rl2.cli import main; main()", "screen", folder / "slides", "-o", tmp_path / "out"]
-    run = [sys.executable, "-c", *command, *arguments, "--devices", "2", "--device", "cpu"]
+    run = [sys.executable, "-c", *command, *arguments, "--devices", "2", "--device", "cpu", "--json"]
     done = subprocess.run(list(map(str, run)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for i in (1, 2):
         assert (tmp_path / "out" / f"case-{i}" / "screen.json").exists()
     assert "case-1" in (tmp_path / "out" / "slides.csv").read_text()
     assert "unfinished" not in (tmp_path / "out" / "slides.csv").read_text()
+    assert [row["status"] for row in json.loads(done.stdout)["slides"]] == ["finished", "finished"]
 
 
 def test_a_folder_of_patches_with_good_ones(rl2, weights_file, tmp_path):

@@ -1,6 +1,7 @@
 """``rl2 screen``."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer import Argument, Option
 
 from torchmetrics_rl2.cli.options import BatchSize, Device, Scale, SkipUnreadable, WeightsName, Workers
 from torchmetrics_rl2.cli.output import errors, print_json, progress_bars
+from torchmetrics_rl2.errors import RL2Error
 
 SHARE = "RL2_SCREEN_SHARE"
 
@@ -58,6 +60,9 @@ def screen(
     ] = None,
     tiles: Annotated[bool, Option("--tiles", help="A polygon for each patch in GeoJSON, not for each region.")] = False,
     export_patches: Annotated[bool, Option("--export-patches", help="Write kept patches as PNG files.")] = False,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Replace what was screened there with other settings or another calibration.")
+    ] = False,
     warn_loss: Annotated[float, Option(help="Warn of a slide that loses more than this share of its tissue.")] = 0.3,
     devices: Annotated[int, Option(help="Processes of this machine that share out the slides, one a GPU.")] = 1,
     nodes: Annotated[int, Option(help="Machines that do; each runs this command, and knows its NODE_RANK.")] = 1,
@@ -77,13 +82,15 @@ def screen(
 
     rl2 screen slide.svs
 
-    rl2 screen slides/ --calibrate good_patches/ --calibrate-groups parent -o screened/
+    rl2 screen slides/ --calibrate good_patches/ --calibrate-groups parent --max-good-loss 0.02 -o screened/
 
-    rl2 screen next_month/ --calibration screened/calibration.safetensors -o screened/
+    rl2 screen next_month/ --calibration screened/calibration.safetensors --max-good-loss 0.02 -o screened/
     """
     share = _share(devices, nodes)
     if share is None:
-        sys.exit(_launch(devices, nodes))
+        # They share out the slides; what is left, and the result, is this process's.
+        _launch(devices, nodes)
+        share = 0, 1
     from torchmetrics_rl2.cohort import Outputs
     from torchmetrics_rl2.screen_run import screen as run
     from torchmetrics_rl2.slides import read_mpps
@@ -106,6 +113,7 @@ def screen(
                 scale=scale,
                 warn_loss=warn_loss,
                 outputs=Outputs(tiles, export_patches),
+                overwrite=overwrite,
                 preview=preview,
                 batch_size=batch_size,
                 workers=workers,
@@ -117,7 +125,7 @@ def screen(
     except KeyboardInterrupt:
         errors.print("Interrupted. The same command goes on with the slides that are not finished.")
         sys.exit(130)
-    if share == (0, 1) or all(row["status"] != "unfinished" for row in result.slides):
+    if share[0] == 0 and SHARE not in os.environ:
         if json:
             print_json(result.to_dict())
         else:
@@ -129,6 +137,8 @@ def screen(
 
 def _share(devices: int, nodes: int) -> tuple[int, int] | None:
     """Which of how many processes this is; ``None`` for the one that starts them."""
+    if devices < 1 or nodes < 1:
+        raise RL2Error(f"A screen needs at least one device and one node, but got {devices} and {nodes}.")
     if devices * nodes == 1:
         return 0, 1
     if SHARE in os.environ:
@@ -140,21 +150,25 @@ def _share(devices: int, nodes: int) -> tuple[int, int] | None:
     return None
 
 
-def _launch(devices: int, nodes: int) -> int:
-    """Run this command once for each device of this machine; the worst of their exit codes."""
-    node = int(os.environ.get("NODE_RANK", os.environ.get("SLURM_NODEID", 0)))
-    ranks = range(node * devices, (node + 1) * devices)
+def _launch(devices: int, nodes: int) -> None:
+    """Run this command once for each device of this machine, and wait."""
+    named = os.environ.get("NODE_RANK", os.environ.get("SLURM_NODEID"))
+    if nodes > 1 and named is None:
+        raise RL2Error("Each of several machines has to know which it is: set NODE_RANK to 0, 1, ... on them.")
+    ranks = range(int(named or 0) * devices, (int(named or 0) + 1) * devices)
+    command = [sys.executable, "-c", "from torchmetrics_rl2.cli import main; main()", *sys.argv[1:]]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", "from torchmetrics_rl2.cli import main; main()", *sys.argv[1:]],
-            env={**os.environ, SHARE: f"{rank}/{devices * nodes}"},
-        )
+        subprocess.Popen(command, env={**os.environ, SHARE: f"{rank}/{devices * nodes}"}, stdout=subprocess.DEVNULL)
         for rank in ranks
     ]
     try:
-        return max(process.wait() for process in started)
-    except KeyboardInterrupt:
-        return max(process.wait() for process in started)
+        for process in started:
+            process.wait()
+    finally:
+        for process in started:
+            process.terminate()
+            process.wait()
 
 
 def _own_device(devices: int) -> str | None:
