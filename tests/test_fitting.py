@@ -10,6 +10,7 @@ from PIL import Image
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, fitting
 from torchmetrics_rl2.fitting import fit
 from torchmetrics_rl2.images import ImageReader, find_images, read_image
+from torchmetrics_rl2.screening import beside
 from torchmetrics_rl2.splitting import split_images
 from torchmetrics_rl2.training import FitSettings
 from torchmetrics_rl2.weights import read_weights
@@ -102,6 +103,10 @@ def test_no_couplings_is_one_gaussian(split, weights_file, tmp_path):
     assert LatentEncoder.load(tmp_path / "g.safetensors").flow.config["linear"] == "whitening"
 
 
+def too_few():
+    raise RL2Error("Too few good patches.")
+
+
 def test_features_are_computed_once(split, weights_file, tmp_path, monkeypatch):
     out = tmp_path / "ours.safetensors"
     monkeypatch.setattr(fitting, "train_flow", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -113,9 +118,11 @@ def test_features_are_computed_once(split, weights_file, tmp_path, monkeypatch):
     with pytest.raises(RL2Error, match="other settings"):
         fit(split, out, backbone=weights_file, settings=replace(QUICK, hidden=9), resume=True)
     monkeypatch.undo()
+    monkeypatch.setattr(fitting, "calibrate", lambda *args, **settings: too_few())
     monkeypatch.setattr(ImageReader, "read", lambda *args: pytest.fail("read the images again"))
     resumed = fit(split, out, backbone=weights_file, settings=QUICK, resume=True)
     assert resumed.n_fit == len(split.fit)
+    assert not beside(out).exists()
 
 
 def test_a_folder_of_the_user_is_left_alone(split, weights_file, tmp_path):

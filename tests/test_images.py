@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.images import ImageReader, find_images, read_image
+from torchmetrics_rl2.images import EvenSample, ImageReader, find_images, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
@@ -203,3 +203,12 @@ def test_batches_hold_one_size_and_all_images(tmp_path):
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(RL2Error, match="got"):
         ImageReader(**wrong)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 6, 11, 100])
+def test_a_sample_of_a_stream_is_even_and_bounded(n):
+    sample = EvenSample[int](5)
+    for i in range(n):
+        sample.add(i)
+    assert min(n, 5) / 2 <= len(sample.items) <= 5
+    assert sample.items == list(range(0, n, sample.items[1] if n > 1 else 1))

@@ -37,6 +37,13 @@ def test_the_two_strongest_are_given_strongest_first():
     assert Names(GOOD)(strange) == ("saturation", "dark spots")
 
 
+def test_glass_in_a_patch_is_neither_blurred_nor_unsaturated():
+    part = {"greatest sharpness of a cell": 4, "least sharpness of a cell": -4, "mean saturation": -5}
+    pale = {f"mean density of {colour}": -3 for colour in ("red", "green", "blue")}
+    assert set(Names(GOOD)(typical(**part))) == {"out of focus", "saturation"}
+    assert Names(GOOD)(typical(**part, **pale)) == ("near-blank",)
+
+
 def test_blur_and_noise_go_by_how_sharpness_changes_with_scale():
     sharp = [f"log-variance of the Laplacian at scale {size}" for size in (1, 2, 4)]
     # Soft tissue is soft at all scales; blur takes the finest away.

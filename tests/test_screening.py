@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import tissue
-from torchmetrics_rl2 import Calibration, PatchScreener, RL2Error, calibrate
+from torchmetrics_rl2 import Calibration, PatchScreener, RL2Error, calibrate, screening
 from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.degradations import degrade
 from torchmetrics_rl2.reasons import REASONS
@@ -91,6 +91,16 @@ def test_a_calibration_of_a_folder_is_that_of_its_patches(encoder, weights_file,
         calibrate(next((tmp_path / "s3").iterdir()), weights_file)
     with pytest.raises(RL2Error, match="None of the patches"):
         calibrate(tmp_path / "s0" / "glass.png", weights_file)
+
+
+def test_of_many_tiles_an_even_sample_is_taken(weights_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(screening, "MOST_PATCHES", 40)
+    for i in range(4):
+        pixels = tissue(35, 64, seed=i).unflatten(0, (7, 5)).permute(2, 0, 3, 1, 4).reshape(3, 448, 320)
+        to_pil_image(pixels).save(tmp_path / f"{i}.png")
+    found = calibrate(tmp_path, weights_file, groups="file", tile=64)
+    assert len(found) == 35  # of 140, every fourth
+    assert set(torch.bincount(found.groups).tolist()) == {8, 9}
 
 
 def test_the_calibration_of_the_weights_lies_beside_them(weights_file, calibration, tmp_path):

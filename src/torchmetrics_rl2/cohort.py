@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torchvision.io import write_png
+from torchvision.transforms.v2.functional import to_pil_image
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images import Progress
@@ -85,7 +85,7 @@ def screen_one(
                 }
             )
             if export and verdicts.keep[i]:
-                write_png(images[i], str(export / _png_name(source.path.stem, place)))
+                to_pil_image(images[i]).save(export / _png_name(source.path.stem, place))
         if progress:
             progress(f"patches, {source.path.name}", source.done, total, len(images))
     if isinstance(source, PatchFolder) and not rows:

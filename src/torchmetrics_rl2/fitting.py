@@ -193,7 +193,16 @@ def fit(
         remove_run(run)
         with suppress(RL2Error):  # of too few patches, or of several sizes; a screen then asks for good ones
             good = calibrate(
-                split.reference, out, groups=groups, tile=reader.tile, scale=reader.scale, mpp=mpp, device=device
+                split.reference,
+                out,
+                groups=groups,
+                tile=reader.tile,
+                scale=reader.scale,
+                mpp=mpp,
+                workers=reader.workers,
+                device=device,
+                skip_unreadable=reader.skip_unreadable,
+                progress=progress,
             )
             replace(good, of_weights=True, source=f"the reference of {out.name}").save(beside(out))
     return FitResult(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from PIL import Image
@@ -16,10 +17,12 @@ from torchvision.transforms.v2.functional import pil_to_tensor, resize
 from torchmetrics_rl2.encoder import LEAST_PX
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["ImageBatch", "ImageReader", "Progress", "find_images", "read_image"]
+__all__ = ["EvenSample", "ImageBatch", "ImageReader", "Progress", "find_images", "read_image"]
 
 Progress = Callable[[str, int, int, int], None]
 """Told what is being done, how much of it is done, how much there is, and images read since the last call."""
+
+T = TypeVar("T")
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 GREATEST_SCALE = 16
@@ -145,6 +148,22 @@ class ImageBatch:
 
     images: Tensor
     paths: Sequence[Path]
+
+
+class EvenSample(Generic[T]):
+    """At most so many items of a stream, evenly spread: all, then every second, every fourth, as it goes on."""
+
+    def __init__(self, most: int) -> None:
+        self.items: list[T] = []
+        self._most, self._stride, self._seen = most, 1, 0
+
+    def add(self, item: T) -> None:
+        """Offer the next item."""
+        if self._seen % self._stride == 0:
+            self.items.append(item)
+        self._seen += 1
+        if len(self.items) > self._most:
+            self.items, self._stride = self.items[::2], 2 * self._stride
 
 
 @dataclass

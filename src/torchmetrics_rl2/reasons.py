@@ -27,29 +27,34 @@ REASONS = {
 }
 """What a patch can be cut for, and what that means."""
 
+Sign = tuple[str, Mapping[str, float]]
+
 _SHARP_1, _SHARP_2, _SHARP_4 = (f"log-variance of the Laplacian at scale {size}" for size in (1, 2, 4))
 _DENSE = {f"mean density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
 _VARIED = {f"sd of the density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
+PALE: Sign = ("near-blank", {name: -weight for name, weight in _DENSE.items()})
+BLURRED_PART: Sign = ("out of focus", {"greatest sharpness of a cell": 1, "least sharpness of a cell": -1})
+UNSATURATED: Sign = ("saturation", {"mean saturation": -1})
 # Sums of statistics, with weights, that are larger than of good patches where there is such a reason. Blur and noise
 # show in how sharpness changes with scale, which depends less on the tissue than sharpness does.
-SIGNS: tuple[tuple[str, Mapping[str, float]], ...] = (
+SIGNS: tuple[Sign, ...] = (
     ("out of focus", {_SHARP_2: 1, _SHARP_1: -1}),
     ("out of focus", {_SHARP_4: 1, _SHARP_1: -1}),
     ("out of focus", {_SHARP_4: 1, _SHARP_2: -1}),
     ("out of focus", {_SHARP_1: -1}),
     ("out of focus", {_SHARP_2: -1}),
-    ("out of focus", {"greatest sharpness of a cell": 1, "least sharpness of a cell": -1}),
+    BLURRED_PART,
     ("noise", {_SHARP_1: 1, _SHARP_2: -1}),
     ("noise", {_SHARP_1: 1, _SHARP_4: -1}),
     ("noise", {_SHARP_1: 1}),
     ("compression", {"blockiness": 1}),
-    ("near-blank", {name: -weight for name, weight in _DENSE.items()}),
+    PALE,
     ("near-blank", {name: -weight for name, weight in _VARIED.items()}),
     ("over-exposed", {"log fraction of white": 1}),
     ("under-exposed", _DENSE),
     ("dark spots", {"log fraction of black": 1}),
     ("saturation", {"mean saturation": 1}),
-    ("saturation", {"mean saturation": -1}),
+    UNSATURATED,
     ("colour of a part", {"strangest hue of a cell": 1}),
     ("colour of a part", {"least share of blue": -1}),
     ("colour of a part", {"greatest share of red": 1}),
@@ -71,8 +76,13 @@ class Names:
         self._median, self._end = sums.quantile(sums.new_tensor([0.5, TYPICAL]), 0)
 
     def __call__(self, statistics: Tensor) -> tuple[str, ...]:
-        """The two strongest reasons whose sum of statistics, ``(25,)``, is larger than of 97.5 % of good patches."""
+        """The two strongest reasons whose sum of statistics, ``(25,)``, is larger than of 97.5 % of good patches.
+
+        Glass has no detail and no colour, so a pale patch has neither a blurred part nor too little saturation.
+        """
         strength = (self._signs @ statistics.double() - self._median) / (self._end - self._median).clamp(min=1e-6)
+        if strength[SIGNS.index(PALE)] > 1:
+            strength[[SIGNS.index(sign) for sign in (BLURRED_PART, UNSATURATED)]] = 0
         found: dict[str, float] = {}
         for (reason, _), value in zip(SIGNS, strength.tolist(), strict=True):
             if value > max(1.0, found.get(reason, 0.0)):

@@ -35,7 +35,8 @@ def is_finished(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> b
         record = json.loads((folder / RECORD).read_text())
         now, before = _flat(json.loads(json.dumps(manifest))), _flat(record["manifest"])
         changed += [key for key in {**now, **before} if now.get(key) != before.get(key)]
-        changed += [name for name, digest in record["files"].items() if sha256_of(folder / name) != digest]
+        for name, digest in record["files"].items():
+            changed += [] if (folder / name).is_file() and sha256_of(folder / name) == digest else [name]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         changed.append(RECORD)
     if changed and not overwrite:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images import EXTENSIONS, ImageReader, find_images
+from torchmetrics_rl2.images import EXTENSIONS, EvenSample, ImageReader, find_images
 from torchmetrics_rl2.slides import Slide, is_slide
 from torchmetrics_rl2.stain import Stain, stain_of
 from torchmetrics_rl2.weights.download import sha256_of
@@ -57,19 +57,15 @@ class PatchFolder:
 
     def sample(self) -> tuple[Stain, Iterator[Tensor]]:
         """Stain of up to 200 patches, spread evenly, and these patches."""
-        kept: list[Tensor] = []
-        stride, seen = 1, 0
+        kept = EvenSample[Tensor](SAMPLE)
         for images, _ in self._read(_spread(self.paths)):
             for image in images:
-                kept += [image.clone()] if seen % stride == 0 else []
-                seen += 1
-            while len(kept) > SAMPLE:
-                kept, stride = kept[::2], 2 * stride
+                kept.add(image.clone())
         self.reader.unreadable.clear()
-        if not kept:
+        if not kept.items:
             raise RL2Error(f"None of {len(_spread(self.paths))} files of {self.path} could be read.")
         by_size: dict[tuple[int, ...], list[Tensor]] = {}
-        for image in kept:
+        for image in kept.items:
             by_size.setdefault(tuple(image.shape), []).append(image)
         batches = [
             part for images in by_size.values() for part in torch.split(torch.stack(images), self.reader.batch_size)

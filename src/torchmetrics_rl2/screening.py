@@ -16,7 +16,7 @@ from torchmetrics_rl2.encoder import LatentEncoder, check_images, exact_arithmet
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.flow import log_likelihood
 from torchmetrics_rl2.grouping import rows_of
-from torchmetrics_rl2.images import ImageReader, Progress, find_images
+from torchmetrics_rl2.images import EvenSample, ImageReader, Progress, find_images
 from torchmetrics_rl2.patch_statistics import ink_share, patch_statistics, tissue_share
 from torchmetrics_rl2.reasons import Names
 from torchmetrics_rl2.scoring import default_device, default_workers
@@ -210,7 +210,8 @@ def calibrate(
 ) -> Calibration:
     """Calibration of good patches, 64 to 128 of 20 slides or more, that neither trained nor fitted the weights.
 
-    Patches without tissue are left out. Of more than 2,000, so many are drawn.
+    Patches without tissue are left out. Of more than 2,000 files, so many are drawn; of more tiles, every second,
+    fourth and so on is taken, until there are no more than that.
 
     Args:
         patches: A folder, a glob, a text file of paths, or paths.
@@ -246,33 +247,29 @@ def calibrate(
     named = groups if isinstance(groups, Mapping) else groups_of(groups or "file", paths, base)
     drawn = sorted(random.Random(seed).sample(paths, min(MOST_PATCHES, len(paths))))
     reader = ImageReader(tile, scale, BATCH, default_workers(workers, device), skip_unreadable)
-    kept: list[Tensor] = []
-    names: list[str] = []
-    flags: list[Tensor] = []
+    kept = EvenSample[tuple[Tensor, bool, str]](MOST_PATCHES)
     for batch in reader.read(drawn):
         tissue, ink = shares(batch.images, batch.images)
-        rows = torch.nonzero(tissue >= MIN_TISSUE).flatten().tolist()
-        kept.append(batch.images[rows])
-        flags.append(ink[rows] > INK)
-        names += [named[batch.paths[i]] for i in rows]
+        for i in torch.nonzero(tissue >= MIN_TISSUE).flatten().tolist():
+            kept.add((batch.images[i].clone(), bool(ink[i] > INK), named[batch.paths[i]]))
         if progress:
             progress("good patches", reader.files_read, len(drawn), len(batch.images))
-    sizes = {tuple(images.shape[2:]) for images in kept}
+    if not kept.items:
+        raise RL2Error(f"None of the patches of {source} has tissue on {MIN_TISSUE:.0%} of it; give good patches.")
+    images, flags, names = zip(*kept.items, strict=True)
+    sizes = {tuple(image.shape[1:]) for image in images}
     if len(sizes) > 1:
         raise RL2Error(f"The good patches of {source} differ in size: {sorted(sizes)[:3]} px. Cut tiles, with --tile.")
-    if sum(map(len, kept)) == 0:
-        raise RL2Error(f"None of the patches of {source} has tissue on {MIN_TISSUE:.0%} of it; give good patches.")
-    stain = stain_of(kept)
-    measured = [measure(encoder, images) for images in kept if len(images)]
-    latents, log_det, statistics, _ = map(torch.cat, zip(*measured, strict=True))
+    batches = [torch.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    latents, log_det, statistics, _ = map(torch.cat, zip(*(measure(encoder, part) for part in batches), strict=True))
     px = max(sizes)[0]
     return Calibration(
         latents,
         log_det,
         statistics,
-        flagged=torch.cat(flags),
+        flagged=torch.tensor(flags),
         groups=rows_of(names)[1],
-        stain=stain,
+        stain=stain_of(batches),
         weights=encoder.name,
         weights_id=encoder.weights_id,
         source=Path(source).resolve().name,
