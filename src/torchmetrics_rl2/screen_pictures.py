@@ -95,7 +95,8 @@ def plot_contact_sheet(
 def _chosen(rows: Sequence[Row], threshold: float | None) -> dict[str, list[Row]]:
     """Worst, borderline and best of those with enough tissue, none twice."""
     ranked = sorted((row for row in rows if row["reasons"] != "background"), key=lambda row: row["score"])
-    each = min(EACH, max(1, len(ranked) // 3)) if ranked else 0
+    third = len(ranked) // 3
+    each = min(EACH, third - third % COLUMNS if third > COLUMNS else max(1, third), len(ranked))
     worst, best = ranked[:each], ranked[len(ranked) - each :]
     rest = ranked[each : len(ranked) - each]
     middle = rest[len(rest) // 2]["score"] if rest else 0.0
