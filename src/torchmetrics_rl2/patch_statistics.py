@@ -30,7 +30,8 @@ CELLS = 7
 JPEG_BLOCK = 8
 POOLED = 8
 LEAST_DENSITY = 0.12
-BLACK = 0.16
+# Black ink is neutral; crowded nuclei get as dark, and stay bluer than that.
+BLACK, NEUTRAL = 0.16, 0.04
 # Degrees of hue from, to, and the least saturation that is ink there: haematoxylin and eosin lie between 250 and 355.
 INKS, BLUE = ((60.0, 190.0, 0.2), (345.0, 380.0, 0.72)), (190.0, 240.0, 0.6)
 LEAST_CHROMA = 0.08
@@ -80,11 +81,11 @@ def tissue_share(images: Tensor, white: Sequence[float] = (0.0, 0.0, 0.0)) -> Te
 def ink_share(images: Tensor, restained: Tensor) -> Tensor:
     """Share of ``(N, 3, H, W)`` in [0, 1] that has the colour of a pen, and of no H&E stain, ``(N,)``.
 
-    Green and red by hue, and black, over 8 x 8 px: nuclei and red blood cells are smaller. Some haematoxylins are as
-    blue as a pen, so blue has to stay blue in the patches brought to the stain of good ones.
+    Green and red by hue, and neutral black, over 8 x 8 px: nuclei and red blood cells are smaller. Some haematoxylins
+    are as blue as a pen, so blue has to stay blue in the patches brought to the stain of good ones.
     """
     pooled, others = F.avg_pool2d(images, POOLED), F.avg_pool2d(restained, POOLED)
-    ink = pooled.amax(1) < BLACK
+    ink = (pooled.amax(1) < BLACK) & (pooled.amax(1) - pooled.amin(1) < NEUTRAL)
     ink |= _is_ink(pooled, INKS) | (_is_ink(pooled, (BLUE,)) & _is_ink(others, (BLUE,)))
     return ink.to(images.dtype).mean((1, 2))
 
