@@ -137,15 +137,15 @@ def main() -> None:
         for sign in (1, -1) if ladder.signed else (1,):
             name = f"{ladder.name} {'+' if sign > 0 else '-'}" if ladder.signed else ladder.name
             damaged = degrade(images, ladder.name, sign * ladder.visible, arguments.seed)
-            if ladder.family in ("colour", "scale"):
-                # The stain of a whole slide is another question, and is set aside before patches are judged.
-                judge.stain = stain_of(damaged.split(64))
+            # The stain of a whole slide is another question, and is set aside before patches are judged.
+            of_slide = ladder.family in ("colour", "scale")
+            judge.stain = stain_of(damaged.split(64)) if of_slide else stain
+            if of_slide:
                 drawn = damaged[torch.randperm(len(damaged), generator=generator)[:SET]]
                 domain[name] = domain_of(judge.screener, [drawn])
             if damaged.shape != images.shape:  # a larger field in fewer pixels, which is for the domain alone
                 continue
             scores, verdicts = judge(damaged)
-            judge.stain = stain
             kinds.setdefault(ladder.family, {})[name] = scores
             if ladder.family in DAMAGE:
                 counts: dict[str, int] = defaultdict(int)
