@@ -20,7 +20,8 @@ def typical(**changes):
     [
         ("blockiness", 4, "compression"),
         ("log fraction of black", 4, "dark spots"),
-        ("log fraction of white", 4, "over-exposed"),
+        ("log fraction of white", 4, "near-blank"),
+        ("greatest density of a cell", -4, "over-exposed"),
         ("mean saturation", 4, "saturation"),
         ("mean saturation", -4, "saturation"),
         ("strangest hue of a cell", 4, "colour of a part"),
@@ -42,6 +43,8 @@ def test_glass_in_a_patch_is_neither_blurred_nor_unsaturated():
     pale = {f"mean density of {colour}": -3 for colour in ("red", "green", "blue")}
     assert set(Names(GOOD)(typical(**part))) == {"out of focus", "saturation"}
     assert Names(GOOD)(typical(**part, **pale)) == ("near-blank",)
+    white = {"log fraction of white": 2.5, "blockiness": 6}
+    assert Names(GOOD)(typical(**part, **white)) == ("near-blank", "compression")
 
 
 def test_blur_and_noise_go_by_how_sharpness_changes_with_scale():

@@ -15,8 +15,8 @@ REASONS = {
     "background": "less tissue than asked for",
     "pen": "ink by its colour",
     "out of focus": "fine detail is missing, in all of it or in a part",
-    "near-blank": "less dense than good patches",
-    "over-exposed": "more white than good patches",
+    "near-blank": "more white or paler than good patches",
+    "over-exposed": "its densest part is paler than of good patches",
     "under-exposed": "denser than good patches",
     "dark spots": "more black than good patches: dust, folds, dead pixels",
     "saturation": "colours paler or stronger than of good patches",
@@ -32,6 +32,7 @@ Sign = tuple[str, Mapping[str, float]]
 _SHARP_1, _SHARP_2, _SHARP_4 = (f"log-variance of the Laplacian at scale {size}" for size in (1, 2, 4))
 _DENSE = {f"mean density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
 _VARIED = {f"sd of the density of {colour}": 1 / 3 for colour in ("red", "green", "blue")}
+GLASS: Sign = ("near-blank", {"log fraction of white": 1})
 PALE: Sign = ("near-blank", {name: -weight for name, weight in _DENSE.items()})
 BLURRED_PART: Sign = ("out of focus", {"greatest sharpness of a cell": 1, "least sharpness of a cell": -1})
 UNSATURATED: Sign = ("saturation", {"mean saturation": -1})
@@ -50,7 +51,8 @@ SIGNS: tuple[Sign, ...] = (
     ("compression", {"blockiness": 1}),
     PALE,
     ("near-blank", {name: -weight for name, weight in _VARIED.items()}),
-    ("over-exposed", {"log fraction of white": 1}),
+    GLASS,
+    ("over-exposed", {"greatest density of a cell": -1}),
     ("under-exposed", _DENSE),
     ("dark spots", {"log fraction of black": 1}),
     ("saturation", {"mean saturation": 1}),
@@ -78,13 +80,17 @@ class Names:
     def __call__(self, statistics: Tensor) -> tuple[str, ...]:
         """The two strongest reasons whose sum of statistics, ``(25,)``, is larger than of 97.5 % of good patches.
 
-        Glass has no detail and no colour, so a pale patch has neither a blurred part nor too little saturation.
+        Glass has no detail and no colour, so a pale patch has neither a blurred part nor too little saturation. The
+        logarithm of white hardly grows where there is much, so that what it names goes first.
         """
         strength = (self._signs @ statistics.double() - self._median) / (self._end - self._median).clamp(min=1e-6)
-        if strength[SIGNS.index(PALE)] > 1:
+        glass = strength[SIGNS.index(GLASS)] > 1
+        if glass or strength[SIGNS.index(PALE)] > 1:
             strength[[SIGNS.index(sign) for sign in (BLURRED_PART, UNSATURATED)]] = 0
         found: dict[str, float] = {}
         for (reason, _), value in zip(SIGNS, strength.tolist(), strict=True):
             if value > max(1.0, found.get(reason, 0.0)):
                 found[reason] = value
+        if glass:
+            found["near-blank"] = float("inf")
         return tuple(sorted(found, key=lambda reason: -found[reason])[:2]) or ("unusual",)
