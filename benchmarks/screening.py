@@ -1,13 +1,14 @@
 """How well a screen tells damaged from clean patches, what it loses of clean ones, and what it says of other stains.
 
     python benchmarks/screening.py CLEAN --good GOOD [--tile PX] [--good-groups parent|file|CSV] [--weights NAME]
-        [--families NAME ...] [--seed 0] [--limit N] [--json FILE]
+        [--families NAME ...] [--other PATH[@SCALE] ...] [--seed 0] [--limit N] [--json FILE]
 
 GOOD calibrates, CLEAN is judged, and no slide, tile or patient is in both. Everything is damaged at the strength that a
 person clearly sees, see ``rl2 audit``. Families of damage: AUROC of the score as ``rl2 screen`` ranks, of fifteen
 hand-made statistics (one Gaussian fitted to GOOD), of the flow's likelihood as it was fitted, and of one Gaussian of
 its latents (fitted to GOOD). Intervals are 95 %, from 500 draws of units. Loss of clean patches is by named reason or
-score. Domain: RL2 of 50 patches, drawn by the seed, against GOOD.
+score. Domain: RL2 of 50 patches, drawn by the seed, against GOOD; --other has more of them, of another scanner or, with
+@0.5, at twice the mpp.
 """
 
 import argparse
@@ -94,6 +95,11 @@ def losses(calibration: Calibration, score: Tensor, units: Tensor, generator: Ge
     return found
 
 
+def drawn_from(images: Tensor, generator: Generator) -> Tensor:
+    """Fifty of them, or all."""
+    return images[torch.randperm(len(images), generator=generator)[:SET]]
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,6 +109,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int)
     parser.add_argument("--weights", default="lung-colon")
     parser.add_argument("--families", nargs="*", help="only these, such as focus and compression")
+    parser.add_argument("--other", nargs="*", default=[], help="images for the table of domains, @SCALE to resize them")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -130,7 +137,7 @@ def main() -> None:
     )
     kinds: dict[str, dict[str, Scores]] = {}
     named: dict[str, dict[str, int]] = {}
-    domain = {"clean": domain_of(judge.screener, [images[torch.randperm(len(images), generator=generator)[:SET]]])}
+    domain = {"clean": domain_of(judge.screener, [drawn_from(images, generator)])}
     for ladder in LADDERS.values():
         if arguments.families and ladder.family not in arguments.families:
             continue
@@ -141,8 +148,7 @@ def main() -> None:
             of_slide = ladder.family in ("colour", "scale")
             judge.stain = stain_of(damaged.split(64)) if of_slide else stain
             if of_slide:
-                drawn = damaged[torch.randperm(len(damaged), generator=generator)[:SET]]
-                domain[name] = domain_of(judge.screener, [drawn])
+                domain[name] = domain_of(judge.screener, [drawn_from(damaged, generator)])
             if damaged.shape != images.shape:  # a larger field in fewer pixels, which is for the domain alone
                 continue
             scores, verdicts = judge(damaged)
@@ -177,9 +183,21 @@ def main() -> None:
     for name, scores in kinds.get("colour", {}).items():
         stains[name] = losses(calibration, scores["screen"], units, generator)
         print(f"loss of patches of another stain, {name}: {json.dumps(stains[name])}")
+    if not arguments.families:
+        for octaves in (1.0, -1.0):
+            twice = degrade(images, "magnification", octaves, arguments.seed)
+            domain[f"mpp x {2**-octaves:g}"] = domain_of(judge.screener, [drawn_from(twice, generator)])
+    for other in arguments.other:
+        path, _, scale = other.partition("@")
+        read = ImageReader(arguments.tile, float(scale) if scale else None).read(find_images(path))
+        foreign = torch.cat([batch.images for batch in read])
+        foreign = foreign[shares(foreign, foreign)[0] >= MIN_TISSUE]
+        domain[f"{Path(path).name}{' @' * bool(scale)}{scale}"] = domain_of(
+            judge.screener, [drawn_from(foreign, generator)]
+        )
     print("\ndomain, sets of 50: verdict, RL2 with its interval, spreads")
     for name, found in domain.items():
-        print(f"{name:18}{found.verdict:9}{found.rl2:8.1f} ({found.low:.1f} to {found.high:.1f}) {found.spreads:.2f}")
+        print(f"{name:26}{found.verdict:9}{found.rl2:8.1f} ({found.low:.1f} to {found.high:.1f}) {found.spreads:.2f}")
     if arguments.json:
         record = {"auroc": table, "loss": lost, "loss_of_stains": stains, "named": named}
         record["domain"] = {name: vars(found) for name, found in domain.items()}

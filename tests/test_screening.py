@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import tissue
-from torchmetrics_rl2 import Calibration, PatchScreener, RL2Error, calibrate, screening
+from torchmetrics_rl2 import Calibration, PatchScreener, RL2Error, calibrate, list_weights, screening
 from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.degradations import degrade
 from torchmetrics_rl2.reasons import REASONS
@@ -147,3 +147,9 @@ def test_every_reason_has_a_meaning_and_a_colour(screener):
 
     assert set(COLOURS) == {KEPT, *REASONS}
     assert isinstance(screener.calibration, Calibration)
+
+
+def test_weights_that_ship_have_good_patches_beside_them_for_one_size_of_patch():
+    for entry in list_weights():
+        good = PatchScreener(entry.name, max_good_loss=0.02, device="cpu").calibration
+        assert (good.of_weights, good.px) == (True, 224)
