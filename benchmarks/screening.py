@@ -121,7 +121,7 @@ def main() -> None:
     )
     batches = list(ImageReader(arguments.tile).read(find_images(arguments.clean)))
     images, files = torch.cat([b.images for b in batches]), [path for b in batches for path in b.paths]
-    tissue = torch.nonzero(shares(images, images)[0] >= MIN_TISSUE).flatten()
+    tissue = torch.nonzero(shares(images)[0] >= MIN_TISSUE).flatten()
     if arguments.limit and len(tissue) > arguments.limit:
         tissue = tissue[torch.randperm(len(tissue), generator=generator)[: arguments.limit].sort().values]
     images, files = images[tissue], [files[i] for i in tissue.tolist()]
@@ -191,7 +191,7 @@ def main() -> None:
         path, _, scale = other.partition("@")
         read = ImageReader(arguments.tile, float(scale) if scale else None).read(find_images(path))
         foreign = torch.cat([batch.images for batch in read])
-        foreign = foreign[shares(foreign, foreign)[0] >= MIN_TISSUE]
+        foreign = foreign[shares(foreign)[0] >= MIN_TISSUE]
         domain[f"{Path(path).name}{' @' * bool(scale)}{scale}"] = domain_of(
             judge.screener, [drawn_from(foreign, generator)]
         )

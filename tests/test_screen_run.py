@@ -91,6 +91,9 @@ def test_outside_of_the_domain_of_the_weights_nothing_is_cut_by_its_score(own, c
     mine = run(tmp_path / "foreign", tmp_path / "mine", own, None, calibration=calibration)
     assert mine.slides[0]["calibrated"]
     assert mine.slides[0]["kept"] == 0
+    ranked = run(tmp_path / "foreign", tmp_path / "ranked", own, None, calibration=calibration, max_good_loss=None)
+    assert (ranked.slides[0]["calibrated"], ranked.slides[0]["kept"]) == (True, 10)
+    assert "nothing was cut by its score" in str(ranked)
     assert "the promised loss of good patches does not hold" in mine.warnings[0]
 
 

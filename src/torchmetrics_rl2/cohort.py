@@ -64,9 +64,7 @@ def screen_one(
         progress(f"patches, {source.path.name}", 0, total, 0)
     stain, sample = source.sample()
     domain = domain_of(screener, sample)
-    calibrated = screener.threshold is not None and not (
-        screener.calibration.of_weights and domain.verdict == "outside"
-    )
+    calibrated = not (screener.calibration.of_weights and domain.verdict == "outside")
     judge = screener if calibrated else screener.only_ranking()
     rows: list[dict[str, Any]] = []
     started = time.monotonic()

@@ -144,7 +144,7 @@ class PatchScreener:
             )
         if stain is not None:
             images = restain(raw, stain, self.calibration.stain)
-        tissue, ink = shares(raw, images, stain.white if stain else NO_WHITE)
+        tissue, ink = shares(raw, stain.white if stain else NO_WHITE)
         z, log_det, statistics, likelihood = measure(self.encoder, images)
         score = self.calibration.score(z, log_det, statistics)
         # What cannot be scored, such as NaN pixels, is not good.
@@ -171,10 +171,10 @@ class PatchScreener:
         return Names(self.calibration.statistics)
 
 
-def shares(images: Tensor, restained: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:
+def shares(images: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:
     """Shares of tissue and of ink of uint8 images on glass of a density, ``(N,)`` each, on the CPU."""
     pixels = images.float() / 255
-    return tissue_share(pixels, white).cpu(), ink_share(pixels, restained.float() / 255).cpu()
+    return tissue_share(pixels, white).cpu(), ink_share(pixels).cpu()
 
 
 def measure(encoder: LatentEncoder, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -249,7 +249,7 @@ def calibrate(
     reader = ImageReader(tile, scale, BATCH, default_workers(workers, device), skip_unreadable)
     kept = EvenSample[tuple[Tensor, bool, str]](MOST_PATCHES)
     for batch in reader.read(drawn):
-        tissue, ink = shares(batch.images, batch.images)
+        tissue, ink = shares(batch.images)
         for i in torch.nonzero(tissue >= MIN_TISSUE).flatten().tolist():
             kept.add((batch.images[i].clone(), bool(ink[i] > INK), named[batch.paths[i]]))
         if progress:

@@ -20,7 +20,7 @@ class Domain:
 
     Args:
         verdict: ``same`` if the interval of the distance includes 0; ``outside`` if the slide is further than half the
-            spread of good patches; ``shifted`` between; ``unknown`` of too few patches.
+            spread of good patches; ``shifted`` between; ``unknown`` of too few patches or groups.
         rl2: Debiased RL2 between up to 200 patches of the slide and the good ones.
         low: Lower end of its 95 % interval, of patches as independent of each other.
         high: Upper end.
