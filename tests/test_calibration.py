@@ -86,8 +86,9 @@ def test_flagged_patches_are_the_first_to_go():
     assert with_flags.good[:4].tolist() == [-math.inf] * 4
     assert with_flags.threshold(0.05).score < good.threshold(0.05).score
     assert with_flags.threshold(0.05).loss == 10 / 200
-    with pytest.raises(RL2Error, match="4 of the 200 good patches of good have ink, more than the 1 %"):
-        with_flags.threshold(0.01)
+    for loss in (0.01, 0.02):  # two and four may be lost
+        with pytest.raises(RL2Error, match=f"4 of the 200 good patches of good have ink, as many .* {100 * loss:g} %"):
+            with_flags.threshold(loss)
 
 
 def test_ties_do_not_break_the_promise():

@@ -70,6 +70,7 @@ def test_failing_slides_say_why_and_the_others_go_on(screened):
     table = pyarrow.parquet.read_table(out / "slides.parquet").to_pylist()
     assert [row["slide"] for row in table] == ["broken", "case-1", "case-2", "glass"]
     assert table[1]["kept"] == by_name["case-1"]["kept"]
+    assert table[1]["calibration"] == table[2]["calibration"]
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
@@ -114,6 +115,10 @@ def test_other_settings_replace_nothing_unless_asked_to(slides, screener, other_
     assert contents(out) == before
     assert (out / "case-1" / "notes.txt").exists()
     outputs = Outputs(tiles=True, export_patches=True)
+    kept = {row["slide"]: row for row in run(slides, out, screener, outputs=outputs, overwrite=True, share=(1, 4))}
+    assert "holds what is not of a screen, notes.txt for one" in kept["case-1"]["error"]
+    assert (out / "case-1" / "notes.txt").read_text() == "mine"
+    (out / "case-1" / "notes.txt").unlink()
     half = run(slides, out, screener, outputs=outputs, share=(1, 4), overwrite=True)
     assert [row["slide"] for row in half if row["new"]] == ["case-1"]
     exported = list((out / "case-1" / "patches").glob("case-1_*.png"))
@@ -123,6 +128,31 @@ def test_other_settings_replace_nothing_unless_asked_to(slides, screener, other_
     assert exported[0].name in next(row["error"] for row in again if row["slide"] == "case-1")
     with pytest.raises(RL2Error, match="holds a screen with another calibration"):
         run(slides, out, other_calibration)
+    with pytest.raises(RL2Error, match="another calibration.* or leave case-2 out of it"):
+        run(slides / "case-1.svs", out, other_calibration, overwrite=True)
+
+
+def test_tables_and_records_of_others_are_left(slides, screener, tmp_path):
+    (tmp_path / "slides.csv").write_text("slide,mpp\ncase-1,0.25\n")
+    for overwrite in (False, True):
+        with pytest.raises(RL2Error, match="slides.csv is there already, and is not of a screen"):
+            run(slides, tmp_path, screener, overwrite=overwrite)
+    assert (tmp_path / "slides.csv").read_text() == "slide,mpp\ncase-1,0.25\n"
+    (tmp_path / "out" / "other").mkdir(parents=True)
+    (tmp_path / "out" / "other" / "screen.json").write_text("[]")
+    rows = run(slides, tmp_path / "out", screener)
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "slides.parquet").to_pylist()
+    assert [row["slide"] for row in table] == [row["slide"] for row in rows]
+
+
+def test_kept_patches_of_one_name_are_all_exported(screener, tmp_path):
+    for folder, image in zip(("a/x", "b/x", "c/x"), tissue(3, seed=9), strict=True):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        to_pil_image(image).save(tmp_path / "in" / folder / "1.png")
+    sources = find_screen_sources([tmp_path / "in"], **HOW)
+    ranking = screener.only_ranking()
+    rows = screen_cohort(sources, tmp_path / "out", ranking, Outputs(export_patches=True), settings={})
+    assert rows[0]["kept"] == len(list((tmp_path / "out" / "in" / "patches").iterdir())) == 3
 
 
 def test_folders_that_are_not_ours_are_never_touched(slides, screener, tmp_path):

@@ -47,6 +47,13 @@ def test_glass_in_a_patch_is_neither_blurred_nor_unsaturated():
     assert Names(GOOD)(typical(**part, **white)) == ("near-blank", "compression")
 
 
+def test_no_patch_is_too_smooth_and_too_rough():
+    rough = {"log-variance of the Laplacian at scale 1": 9, "greatest sharpness of a cell": 6}
+    assert Names(GOOD)(typical(**rough)) == ("noise",)
+    rough["greatest sharpness of a cell"] = 30
+    assert Names(GOOD)(typical(**rough)) == ("out of focus",)
+
+
 def test_blur_and_noise_go_by_how_sharpness_changes_with_scale():
     sharp = [f"log-variance of the Laplacian at scale {size}" for size in (1, 2, 4)]
     # Soft tissue is soft at all scales; blur takes the finest away.

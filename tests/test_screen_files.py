@@ -74,6 +74,10 @@ def test_regions_apart_are_several_polygons():
 def test_tiles_of_a_fractional_grid_leave_no_slivers():
     rows = rows_of(["kkkkkkk"] * 5, size=162.3188)
     found = geojson(rows, 162.3188, "case")
+    moved = geojson(rows, 162.3188, "case", origin=(10, -20))
+    for one, other in zip(found["features"], moved["features"], strict=True):
+        corners = zip(one["geometry"]["coordinates"][0], other["geometry"]["coordinates"][0], strict=True)
+        assert {(a[0] - b[0], a[1] - b[1]) for a, b in corners} == {(10, -20)}
     assert len(found["features"]) == 1
     assert found["features"][0]["properties"]["measurements"]["patches"] == 35
     assert len(found["features"][0]["geometry"]["coordinates"]) == 1

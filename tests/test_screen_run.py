@@ -97,6 +97,28 @@ def test_outside_of_the_domain_of_the_weights_nothing_is_cut_by_its_score(own, c
     assert "the promised loss of good patches does not hold" in mine.warnings[0]
 
 
+def test_of_too_few_patches_nothing_is_cut_by_its_score(own, calibration, tmp_path):
+    to_pil_image(degrade(tissue(1, seed=18), "gaussian noise", 0.8)[0]).save(tmp_path / "1.png")
+    domain = calibration.of(calibration.weights_id, of_weights=True)
+    result = run(tmp_path / "1.png", tmp_path / "out", own, None, calibration=domain)
+    row = result.slides[0]
+    assert (row["domain"], row["calibrated"], row["kept"]) == ("unknown", False, 1)
+    assert "too few patches to tell" in result.warnings[0]
+
+
+def test_patches_of_two_resolutions_are_not_compared(own, calibration, tmp_path):
+    slide = write_slide(tmp_path / "a.svs", slide_pixels())
+    with pytest.raises(RL2Error, match="The good patches have 0.5 um/px and tiles would have 1;"):
+        run(
+            slide,
+            tmp_path / "out",
+            own,
+            None,
+            calibration=calibration.of(calibration.weights_id, mpp=0.5),
+            target_mpp=1,
+        )
+
+
 def test_a_wholly_blurred_folder_does_not_pass_because_its_patches_agree(own, calibration, tmp_path):
     images = degrade(tissue(30, seed=15), "gaussian blur", 0.5)
     for i, image in enumerate(images):

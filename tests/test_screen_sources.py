@@ -35,6 +35,21 @@ def test_slides_and_patches_are_told_apart(slide_file, folder, tmp_path):
         find(folder)
 
 
+def test_links_are_followed_and_hidden_images_are_none(slide_file, tmp_path):
+    (tmp_path / "cohort" / ".thumbnails").mkdir(parents=True)
+    (tmp_path / "cohort" / "linked").symlink_to(slide_file.parent)
+    for name in (".thumbnails/1.png", ".2.png"):
+        to_pil_image(tissue(1)[0]).save(tmp_path / "cohort" / name)
+    assert [one.path.name for one in find(tmp_path / "cohort")] == ["case-1.svs"]
+
+
+def test_pictures_of_a_screen_are_no_patches(folder):
+    (folder / "before").mkdir()
+    to_pil_image(tissue(1)[0]).save(folder / "before" / "contact_sheet.png")
+    (folder / "before" / "screen.json").write_text("{}")
+    assert len(find(folder)[0].paths) == 5
+
+
 def test_resolutions_are_found_by_name_stem_or_path(slide_file, tmp_path):
     for key in ("case-1", "case-1.svs", str(slide_file)):
         assert find(slide_file, mpps={key: 0.3}, mpp=0.4)[0].mpp == 0.3

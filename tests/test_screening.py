@@ -149,6 +149,12 @@ def test_every_reason_has_a_meaning_and_a_colour(screener):
     assert isinstance(screener.calibration, Calibration)
 
 
+def test_pixels_that_are_no_numbers_are_never_kept(screener):
+    images = GOOD[:2].float() / 255
+    images[1] = float("nan")
+    assert screener.only_ranking()(images).keep.tolist() == [True, False]
+
+
 def test_weights_that_ship_have_good_patches_beside_them_for_one_size_of_patch():
     for entry in list_weights():
         good = PatchScreener(entry.name, max_good_loss=0.02, device="cpu").calibration

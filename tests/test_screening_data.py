@@ -1,3 +1,6 @@
+import inspect
+import pickle
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -33,6 +36,15 @@ def test_better_patches_are_drawn_more_often_and_cut_ones_never(dataset, screene
     assert float((drawn / 4000 - expected / expected.sum()).abs().max()) < 0.02
     assert sample_by_quality(verdicts, 4000, least=0.5).weights[24:].tolist() == [0.5] * 8
     assert len(sample_by_quality(verdicts)) == int(verdicts.keep.sum())
+
+
+def test_what_does_not_fit_is_said(dataset, screener):
+    verdicts = screen_dataset(dataset, screener)
+    with pytest.raises(ValueError, match="There are 32 verdicts on 31 items"):
+        keep_good(TensorDataset(dataset.tensors[0][:31]), verdicts)
+    with pytest.raises(ValueError, match="num_samples"):
+        sample_by_quality(verdicts, 0)
+    pickle.dumps(inspect.signature(screen_dataset).parameters["image"].default)  # workers that are spawned need it
 
 
 def test_nothing_good_is_said(screener):

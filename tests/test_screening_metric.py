@@ -1,3 +1,4 @@
+import itertools
 import pickle
 
 import pytest
@@ -81,6 +82,12 @@ def gather(rank, port, calibration, encoder, results):
         {name: float(value) for name, value in found.items()},
         torchmetrics.utilities.dim_zero_cat(quality.scores).tolist(),
     )
+    # Without labels, and with one process that has seen nothing.
+    for name, share in (("unlabelled", GOOD[rank::2]), ("one", GOOD if rank == 0 else None)):
+        quality = PatchQuality(encoder, calibration=calibration, max_good_loss=0.05)
+        if share is not None:
+            quality.update(share)
+        results[name, rank] = {key: float(value) for key, value in quality.compute().items()}
     distributed.destroy_process_group()
 
 
@@ -99,3 +106,8 @@ def test_two_ranks_say_what_one_does(quality, encoder, calibration, tmp_path):
     assert sorted(results[0][1]) == pytest.approx(sorted(torch.cat(quality.scores).tolist()), rel=1e-4, abs=1e-3)
     for rank in (0, 1):
         assert results[rank][0] == pytest.approx({name: float(value) for name, value in one.items()}, rel=1e-4)
+    quality.reset()
+    quality.update(GOOD)
+    alone = {name: float(value) for name, value in quality.compute().items()}
+    for key in itertools.product(("unlabelled", "one"), (0, 1)):
+        assert results[key] == pytest.approx(alone, rel=1e-4)

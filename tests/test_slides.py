@@ -111,6 +111,15 @@ def test_one_large_image_is_a_slide_of_one_level(tmp_path):
     assert next(iter(slide.batches(slide.tiles(64, 2.0, 0.5)[:3], 64, 2.0, 3, 1)))[0].shape == (3, 3, 64, 64)
 
 
+def test_one_large_image_is_read_as_patches_are(tmp_path):
+    clear = Image.new("RGBA", (4200, 300), (0, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    assert Slide.open(tmp_path / "clear.png", 0.5).read((0, 0), 32, 0.5).min() == 255
+    Image.new("L", (4200, 300)).save(tmp_path / "grey.png")
+    with pytest.raises(RL2Error, match="grey.png is greyscale"):
+        Slide.open(tmp_path / "grey.png", 0.5)
+
+
 def test_bad_files_and_resolutions_end_in_a_sentence(slide_file, tmp_path):
     without = write_slide(tmp_path / "without.svs", slide_pixels(), mpp=None)
     with pytest.raises(RL2Error, match="does not say its resolution. Give it in um/px with --mpp, or a CSV"):

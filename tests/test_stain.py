@@ -21,6 +21,12 @@ def test_glass_can_be_told():
     assert stain_of([tissue(2)], (0.1, 0.2, 0.3)).white == (0.1, 0.2, 0.3)
 
 
+def test_tissue_alone_is_not_taken_for_glass():
+    found = stain_of([torch.full((2, 3, 32, 32), 120, dtype=torch.uint8)])
+    assert found.white == (0.3, 0.3, 0.3)
+    assert min(found.tissue) > 0.7
+
+
 def test_all_glass_has_no_tissue_and_no_nan():
     found = stain_of([torch.full((2, 3, 32, 32), 240, dtype=torch.uint8)])
     assert found.tissue == found.white

@@ -161,10 +161,10 @@ class Calibration:
             )
         rank = max(1, math.floor(max_good_loss * (n + 1) + 1e-9))
         flagged = int(self.flagged.sum())
-        if flagged > rank:
+        if flagged >= rank:
             raise RL2Error(
-                f"{flagged} of the {n} good patches of {self.source} have ink, more than the {100 * max_good_loss:g} % "
-                "that may be lost. Leave them out, if they are not good."
+                f"{flagged} of the {n} good patches of {self.source} have ink, as many as may be lost or more, "
+                f"{100 * max_good_loss:g} %, so that no score is left to cut by. Leave them out, if they are not good."
             )
         score = float(self.good[rank - 1])
         if int((self.good <= score).sum()) > rank:  # patches that score the same are all kept

@@ -1,7 +1,9 @@
 """Screens of many slides or folders of patches: resumed, isolated from each other's failures, shared out."""
 
+import hashlib
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,9 +19,9 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images import Progress
 from torchmetrics_rl2.scoring import versions
 from torchmetrics_rl2.screen_files import count_reasons, geojson, text_of, write_coordinates, write_table
-from torchmetrics_rl2.screen_manifest import RECORD, freeze, is_finished, names_of, put_in_place, row_of
+from torchmetrics_rl2.screen_manifest import freeze, is_finished, names_of, put_in_place, row_of
 from torchmetrics_rl2.screen_pictures import plot_contact_sheet, plot_heatmap
-from torchmetrics_rl2.screen_sources import PatchFolder, ScreenSource, SlideSource
+from torchmetrics_rl2.screen_sources import RECORD, PatchFolder, ScreenSource, SlideSource
 from torchmetrics_rl2.screening import PatchScreener
 from torchmetrics_rl2.slide_domain import Domain, domain_of
 from torchmetrics_rl2.stain import Stain
@@ -64,7 +66,7 @@ def screen_one(
         progress(f"patches, {source.path.name}", 0, total, 0)
     stain, sample = source.sample()
     domain = domain_of(screener, sample)
-    calibrated = not (screener.calibration.of_weights and domain.verdict == "outside")
+    calibrated = not screener.calibration.of_weights or domain.verdict in ("same", "shifted")
     judge = screener if calibrated else screener.only_ranking()
     rows: list[dict[str, Any]] = []
     started = time.monotonic()
@@ -83,7 +85,7 @@ def screen_one(
                 }
             )
             if export and verdicts.keep[i]:
-                to_pil_image(images[i]).save(export / _png_name(source.path.stem, place))
+                to_pil_image(images[i]).save(_png(export, source.path.stem, place))
         if progress:
             progress(f"patches, {source.path.name}", source.done, total, len(images))
     if isinstance(source, PatchFolder) and not rows:
@@ -96,11 +98,15 @@ def screen_one(
     return rows, _summary(source, rows, stain, domain, calibrated, time.monotonic() - started)
 
 
-def _png_name(slide: str, place: Mapping[str, Any]) -> str:
+def _png(folder: Path, slide: str, place: Mapping[str, Any]) -> Path:
+    """A file for a patch, none twice."""
     if "x" in place:
-        return f"{slide}_{place['x']}_{place['y']}.png"
+        return folder / f"{slide}_{place['x']}_{place['y']}.png"
     path = Path(place["path"])
-    return f"{path.parent.name}_{path.stem}_{place['tile']}.png"
+    png = folder / f"{path.parent.name}_{path.stem}_{place['tile']}.png"
+    if not png.exists():
+        return png
+    return png.with_stem(f"{png.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}")
 
 
 def _summary(
@@ -113,6 +119,7 @@ def _summary(
 ) -> dict[str, Any]:
     kept = sum(row["keep"] for row in rows)
     tissue = [row for row in rows if row["reasons"] != "background"]
+    percentiles = sorted(row["percentile"] for row in rows if math.isfinite(row["score"]))
     summary: dict[str, Any] = {
         "patches": len(tissue),
         "kept": kept,
@@ -120,7 +127,7 @@ def _summary(
         "background": len(rows) - len(tissue),
         "reasons": "; ".join(f"{name} {n}" for name, n in count_reasons(tissue).items()),
         "calibrated": calibrated,
-        "median_percentile": sorted(row["percentile"] for row in rows)[len(rows) // 2],
+        "median_percentile": percentiles[len(percentiles) // 2] if percentiles else None,
         **{f"domain_{name}" if name != "verdict" else "domain": value for name, value in asdict(domain).items()},
     }
     for name, values in asdict(stain).items():
@@ -172,9 +179,10 @@ def screen_cohort(
     out = Path(out)
     rank, processes = share
     named = dict(zip(names_of(sources), sources, strict=True))
+    others = sorted({record.parent.name for record in out.glob(f"*/{RECORD}")} - named.keys())
     try:
         if rank == 0:
-            freeze(screener.calibration, out / CALIBRATION, overwrite)
+            freeze(screener.calibration, out / CALIBRATION, overwrite, others)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RL2Error(f"The screen cannot be written to {out}: {error.strerror}.") from error
@@ -189,8 +197,8 @@ def screen_cohort(
         progress("slides", len(mine), len(mine), 0)
     with FileLock(out / ".slides.lock"):
         rows = [{**row_of(out, name, text_of(source.path)), "new": name in new} for name, source in named.items()]
-        others = sorted({record.parent.name for record in out.glob(f"*/{RECORD}")} - named.keys())
-        _write_cohort([*rows, *(row_of(out, name) for name in others)], out)
+        before = [row_of(out, name) for name in others]
+        _write_cohort([*rows, *(row for row in before if row["status"] == "finished")], out)
     (out / ".slides.lock").unlink(missing_ok=True)
     return rows
 
@@ -255,6 +263,7 @@ def _write(
     known = {"slide": name, **({"size": summary["size"], "mpp": summary["target_mpp"]} if summary["size"] else {})}
     # Background and ink have no score, whatever it would be.
     written = [{**known, **row, "score": row["score"] if math.isfinite(row["score"]) else None} for row in rows]
+    written = [{**row, "path": text_of(row["path"])} if "path" in row else row for row in written]
     write_table(written, folder / "patches")
     threshold = screener.threshold.score if screener.threshold and summary["calibrated"] else None
     measure = "percentile" if summary["calibrated"] else "rank"
@@ -265,7 +274,7 @@ def _write(
             (folder / "kept.txt").write_text("".join(f"{path}\n" for path in kept))
         return summary
     plot_heatmap(source.slide, rows, summary["size"], folder / "heatmap.png", summary["calibrated"])
-    collection = geojson(rows, summary["size"], name, outputs.tiles)
+    collection = geojson(rows, summary["size"], name, outputs.tiles, source.slide.origin)
     (folder / "patches.geojson").write_text(json.dumps(collection, allow_nan=False))
     write_coordinates(
         rows, folder, name=name, px=source.px, size=summary["size"], mpp=source.target_mpp, slide=source.slide
@@ -276,6 +285,7 @@ def _write(
 def _write_cohort(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """The table of slides, whole or not at all."""
     columns = list(dict.fromkeys(key for row in rows for key in row if key != "new"))
-    write_table([{key: row.get(key) for key in columns} for row in rows], out / ".slides")
+    part = out / f".slides-{os.getpid()}"
+    write_table([{key: row.get(key) for key in columns} for row in rows], part)
     for ending in (".csv", ".parquet"):
-        (out / f".slides{ending}").replace(out / f"slides{ending}")
+        part.with_suffix(ending).replace(out / f"slides{ending}")

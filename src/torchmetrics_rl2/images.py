@@ -64,13 +64,13 @@ def _is_image(path: str) -> bool:
     return path.lower().endswith(EXTENSIONS) and os.path.isfile(path)
 
 
-def _in_folder(folder: str) -> tuple[list[Path], int]:
-    """Images below a folder, linked folders included and hidden ones not, and the number of other files."""
+def files_below(folder: str | Path) -> Iterator[Path]:
+    """Files below a folder, linked folders included and hidden ones not."""
 
     def refuse(error: OSError) -> None:
         raise RL2Error(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
 
-    found, others, visited = [], 0, set()
+    visited = set()
     for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         visited.add(os.path.realpath(parent))
         folders[:] = [
@@ -78,11 +78,14 @@ def _in_folder(folder: str) -> tuple[list[Path], int]:
             for name in folders
             if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in visited
         ]
-        for name in files:
-            is_image = not name.startswith(".") and _is_image(os.path.join(parent, name))
-            found += [Path(parent, name)] if is_image else []
-            others += not is_image
-    return sorted(found), others
+        yield from (Path(parent, name) for name in files)
+
+
+def _in_folder(folder: str) -> tuple[list[Path], int]:
+    """Images below a folder, hidden ones not, and the number of other files."""
+    files = list(files_below(folder))
+    found = sorted(path for path in files if not path.name.startswith(".") and _is_image(os.fspath(path)))
+    return found, len(files) - len(found)
 
 
 def _listed(path: Path) -> list[Path]:
@@ -105,7 +108,13 @@ def _listed(path: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Tensor:
-    """One image as uint8 ``(3, H, W)``.
+    """One image as uint8 ``(3, H, W)``, see :func:`open_image`."""
+    pixels: Tensor = pil_to_tensor(open_image(path))
+    return pixels
+
+
+def open_image(path: Path) -> Image.Image:
+    """One image, decoded, in mode RGB.
 
     Alpha is composed over white, the colour of an empty slide; palettes are looked up; of 16 bits a channel the upper 8
     are kept; CMYK becomes RGB by Pillow's formula. Embedded colour profiles and EXIF orientation are not applied.
@@ -128,8 +137,8 @@ def read_image(path: Path) -> Tensor:
             if image.has_transparency_data:
                 rgba = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
-            return pixels
+            rgb: Image.Image = image.convert("RGB")
+            return rgb
     except RL2Error:
         raise
     except Exception as error:  # decoders raise anything on damaged files, a TypeError for one

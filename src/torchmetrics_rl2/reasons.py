@@ -91,6 +91,8 @@ class Names:
         for (reason, _), value in zip(SIGNS, strength.tolist(), strict=True):
             if value > max(1.0, found.get(reason, 0.0)):
                 found[reason] = value
+        if {"out of focus", "noise"} <= found.keys():  # no patch is too smooth and too rough
+            del found[min("out of focus", "noise", key=lambda reason: found[reason])]
         if glass:
             found["near-blank"] = float("inf")
         return tuple(sorted(found, key=lambda reason: -found[reason])[:2]) or ("unusual",)

@@ -70,11 +70,20 @@ def write_table(rows: Sequence[Mapping[str, Any]], stem: Path) -> None:
     from pyarrow import csv, parquet
 
     table = pyarrow.Table.from_pylist([dict(row) for row in rows])
+    # A column of nothing has no type; all that may be missing are numbers.
+    types = [pyarrow.float64() if pyarrow.types.is_null(column) else column for column in table.schema.types]
+    table = table.cast(pyarrow.schema(zip(table.column_names, types, strict=True)))
     parquet.write_table(table, stem.with_suffix(".parquet"))
     csv.write_csv(table, stem.with_suffix(".csv"))
 
 
-def geojson(rows: Sequence[Mapping[str, Any]], size: float, name: str, tiles: bool = False) -> dict[str, Any]:
+def geojson(
+    rows: Sequence[Mapping[str, Any]],
+    size: float,
+    name: str,
+    tiles: bool = False,
+    origin: tuple[int, int] = (0, 0),
+) -> dict[str, Any]:
     """Patches of a slide as QuPath's GeoJSON: closed polygons in pixels of level 0, with class, colour, measurements.
 
     Args:
@@ -82,6 +91,7 @@ def geojson(rows: Sequence[Mapping[str, Any]], size: float, name: str, tiles: bo
         size: Side of a patch on level 0.
         name: Of the slide, of which the ids of the objects are made.
         tiles: A detection for each patch instead of an annotation for each region of one class.
+        origin: Where on level 0 what was scanned begins, which QuPath counts from.
 
     """
     from shapely import box, union_all
@@ -89,7 +99,7 @@ def geojson(rows: Sequence[Mapping[str, Any]], size: float, name: str, tiles: bo
     from shapely.geometry.polygon import orient
 
     by_class: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
+    for row in ({**row, "x": row["x"] - origin[0], "y": row["y"] - origin[1]} for row in rows):
         by_class.setdefault(_class(row), []).append(row)
     features = []
     for kind, members in sorted(by_class.items()):

@@ -10,12 +10,11 @@ from typing import Any
 from torchmetrics_rl2.calibration import Calibration
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.screen_files import text_of
-from torchmetrics_rl2.screen_sources import PatchFolder, ScreenSource
+from torchmetrics_rl2.screen_sources import RECORD, PatchFolder, ScreenSource
 from torchmetrics_rl2.weights.download import sha256_of
 
-__all__ = ["RECORD", "freeze", "is_finished", "names_of", "put_in_place", "row_of"]
+__all__ = ["freeze", "is_finished", "names_of", "put_in_place", "row_of"]
 
-RECORD = "screen.json"
 LONGEST_NAME = 150
 
 
@@ -37,13 +36,17 @@ def is_finished(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> b
         changed += [key for key in {**now, **before} if now.get(key) != before.get(key)]
         for name, digest in record["files"].items():
             changed += [] if (folder / name).is_file() and sha256_of(folder / name) == digest else [name]
+        extra = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        extra -= {RECORD, *record["files"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        changed.append(RECORD)
+        changed, extra = [*changed, RECORD], set()
     if changed and not overwrite:
         raise RL2Error(
             f"{folder} was screened before, and what it depends on is not the same: {', '.join(changed[:5])}. It was "
             "left as it is. Choose another --out, or replace it with --overwrite."
         )
+    if changed and extra:
+        raise RL2Error(f"{folder} holds what is not of a screen, {min(extra)} for one. Move it before you overwrite.")
     return not changed
 
 
@@ -62,15 +65,27 @@ def put_in_place(part: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def freeze(calibration: Calibration, path: Path, overwrite: bool) -> None:
-    """Keep the calibration with what it judged."""
+def freeze(calibration: Calibration, path: Path, overwrite: bool, others: Sequence[str]) -> None:
+    """Keep the calibration with what it judged.
+
+    Args:
+        calibration: Of this screen.
+        path: Where it is kept.
+        overwrite: Whether another one may be replaced.
+        others: Slides that were screened there before, and are not of this screen.
+
+    """
     if path.parent.exists() and not path.parent.is_dir():
         raise RL2Error(f"{path.parent} is a file; expected a folder to write the screen to.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not overwrite and Calibration.load(path).id != calibration.id:
+    table = path.with_name("slides.csv")
+    if table.exists() and not table.read_bytes().startswith(b'"slide","path"'):
+        raise RL2Error(f"{table} is there already, and is not of a screen. Choose another --out, or move it.")
+    if path.exists() and (others or not overwrite) and Calibration.load(path).id != calibration.id:
+        kept = f"leave {others[0]} out of it" if overwrite else "replace what is there with --overwrite"
         raise RL2Error(
             f"{path.parent} holds a screen with another calibration, and percentiles of the two do not compare. Choose "
-            f"another --out, or go on with --calibration {path}, or replace what is there with --overwrite."
+            f"another --out, or go on with --calibration {path}, or {kept}."
         )
     calibration.save(path)
 
@@ -83,8 +98,9 @@ def row_of(out: Path, name: str, path: str = "") -> dict[str, Any]:
         return {**row, "status": "failed", "error": failed.read_text().strip()}
     try:
         record = json.loads((out / name / RECORD).read_text())
-        return {**row, "path": record["path"], "status": "finished", "error": "", **record["summary"]}
-    except (OSError, ValueError, KeyError):
+        of = {"calibration": record["manifest"]["calibration"]}
+        return {**row, "path": record["path"], "status": "finished", "error": "", **record["summary"], **of}
+    except (OSError, ValueError, KeyError, TypeError):
         return {**row, "status": "unfinished", "error": "another process is at work on it"}
 
 

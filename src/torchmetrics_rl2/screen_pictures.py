@@ -93,8 +93,9 @@ def plot_contact_sheet(
 
 
 def _chosen(rows: Sequence[Row], threshold: float | None) -> dict[str, list[Row]]:
-    """Worst, borderline and best of those with enough tissue, none twice."""
-    ranked = sorted((row for row in rows if row["reasons"] != "background"), key=lambda row: row["score"])
+    """Worst, borderline and best of those with enough tissue, if there are such, none twice."""
+    tissue = [row for row in rows if row["reasons"] != "background"]
+    ranked = sorted(tissue or rows, key=lambda row: row["score"])
     third = len(ranked) // 3
     each = min(EACH, third - third % COLUMNS if third > COLUMNS else max(1, third), len(ranked))
     worst, best = ranked[:each], ranked[len(ranked) - each :]

@@ -22,7 +22,7 @@ from torchmetrics_rl2.screening import MIN_TISSUE, PatchScreener, calibrate, cal
 
 __all__ = ["ScreenResult", "screen"]
 
-PX, MPP = 224, 0.5
+PX, MPP, SAME_MPP = 224, 0.5, 1.05
 WARN_LOSS = 0.3
 INDEPENDENT = (
     "Every file of good patches counts as a slide of its own. Patches of one slide are alike, and the promised loss is "
@@ -86,10 +86,10 @@ def _line(row: Mapping[str, Any]) -> str:
     reasons = f" ({row['reasons']})" if row["reasons"] else ""
     before = "" if row.get("new", True) else ", finished before"
     kept = f"{row['slide']}: {row['kept']} of {row['patches']} patches with tissue kept{reasons}"
+    notes = "" if row["calibrated"] else "; UNCALIBRATED, ranked only"
+    notes += f"; {row['unreadable']} unreadable left out" if row.get("unreadable") else ""
     spreads = "" if row["domain_spreads"] is None else f", {row['domain_spreads']:.2f} spreads from the good patches"
-    return (
-        f"{kept}; domain {row['domain']}{spreads}{'' if row['calibrated'] else '; UNCALIBRATED, ranked only'}{before}"
-    )
+    return f"{kept}; domain {row['domain']}{spreads}{notes}{before}"
 
 
 def screen(
@@ -181,7 +181,7 @@ def screen(
     )
     made = encoder.features.preprocessing
     px = _px(tile, screener.calibration.px, made.px)
-    at = target_mpp or screener.calibration.mpp or made.mpp or MPP
+    at = _mpp(target_mpp, screener.calibration.mpp) or made.mpp or MPP
     reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
     found = find_screen_sources(
         [sources] if isinstance(sources, str | Path) else sources,
@@ -235,6 +235,15 @@ def _px(tile: int | None, calibrated: int | None, made: int | None) -> int:
     return tile or calibrated or made or PX
 
 
+def _mpp(target: float | None, calibrated: float | None) -> float | None:
+    if target and calibrated and abs(math.log(target / calibrated)) > math.log(SAME_MPP):
+        raise RL2Error(
+            f"The good patches have {calibrated:g} um/px and tiles would have {target:g}; percentiles compare only "
+            "patches of one resolution. Calibrate with patches of that resolution, or leave out --target-mpp."
+        )
+    return target or calibrated
+
+
 def _preview(
     sources: Sequence[ScreenSource], out: Path, screener: PatchScreener, most: int, progress: Progress | None
 ) -> list[dict[str, Any]]:
@@ -265,7 +274,15 @@ def _warnings(row: Mapping[str, Any], warn_loss: float) -> list[str]:
     if row["status"] != "finished":
         return []
     found = []
-    if not row["calibrated"] and row["domain"] == "outside":
+    if not row["patches"]:
+        found.append(f"{row['slide']} has no patch with tissue: all of {row['background']} are background.")
+    elif not row["calibrated"] and row["domain"] == "unknown":
+        found.append(
+            f"{row['slide']} has too few patches to tell whether it is of the domain of the weights. UNCALIBRATED: its "
+            "patches are ranked, and cut only for ink and background. Calibrate with good patches of its kind, "
+            "--calibrate."
+        )
+    elif not row["calibrated"]:
         found.append(
             f"{row['slide']} is outside of the domain of the weights, {row['domain_spreads']:.1f} spreads from it: it "
             "is of another tissue or laboratory, or damaged as a whole. UNCALIBRATED: its patches are ranked, and cut "

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images import EXTENSIONS, EvenSample, ImageReader, find_images
+from torchmetrics_rl2.images import EXTENSIONS, EvenSample, ImageReader, files_below, find_images
 from torchmetrics_rl2.slides import Slide, is_slide
 from torchmetrics_rl2.stain import Stain, stain_of
 from torchmetrics_rl2.weights.download import sha256_of
 
-__all__ = ["PatchFolder", "ScreenSource", "SlideSource", "find_screen_sources"]
+__all__ = ["RECORD", "PatchFolder", "ScreenSource", "SlideSource", "find_screen_sources"]
 
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi")
 SAMPLE = 200
+RECORD = "screen.json"
+"""What is in the folder of a finished screen."""
 
 Row = dict[str, Any]
 """Which patch it is: ``x`` and ``y`` on level 0, or ``path`` and ``tile``."""
@@ -227,10 +229,11 @@ def find_screen_sources(
             continue
         slides = [slide for slide in _slides_in(path) if not _within(slide, out)] if path.is_dir() else []
         images = [] if slides and not _has_images(path, out) else find_images(source)
-        images = [image for image in images if not _within(image, out)]
-        flat = [image for image in images if is_slide(image)]
+        finished = {folder for folder in {image.parent for image in images} if (folder / RECORD).is_file()}
+        images = [image for image in images if not _within(image, out) and image.parent not in finished]
+        flat = {image for image in images if is_slide(image)}
+        patches = [image for image in images if image not in flat]
         slides = sorted({*slides, *flat})
-        patches = [image for image in images if image not in slides]
         if slides and patches:
             raise RL2Error(
                 f"{path} mixes {len(slides)} slide(s), {slides[0].name} for one, with {len(patches)} patches, "
@@ -257,17 +260,15 @@ def _keys(path: Path) -> tuple[str, ...]:
 
 
 def _slides_in(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SLIDES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    return [path for path in _files_in(folder) if path.suffix.lower() in SLIDES]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in files_below(folder) if not path.name.startswith("."))
 
 
 def _has_images(folder: Path, out: Path) -> bool:
-    return any(path.suffix.lower() in EXTENSIONS and not _within(path, out) for path in folder.rglob("*"))
+    return any(path.suffix.lower() in EXTENSIONS and not _within(path, out) for path in _files_in(folder))
 
 
 def _within(path: Path, out: Path) -> bool:
@@ -284,4 +285,4 @@ def _spread(items: Any, most: int = SAMPLE) -> Any:
 
 
 def _sha256_of_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(text)).hexdigest()

@@ -135,6 +135,7 @@ class PatchScreener:
                 the stain of the good ones. Without it they are judged as they are.
 
         """
+        broken = ~images.isfinite().flatten(1).all(1).cpu()
         raw = images = to_uint8(images.to(self.encoder.device))
         px = self.calibration.px
         if px is not None and tuple(images.shape[2:]) != (px, px):
@@ -147,12 +148,12 @@ class PatchScreener:
         tissue, ink = shares(raw, stain.white if stain else NO_WHITE)
         z, log_det, statistics, likelihood = measure(self.encoder, images)
         score = self.calibration.score(z, log_det, statistics)
-        # What cannot be scored, such as NaN pixels, is not good.
-        score = score.nan_to_num(nan=-torch.inf, posinf=-torch.inf)
         reasons: list[tuple[str, ...]] = [
-            ("pen",) if inked > INK else ("background",) if there < self.min_tissue else ()
+            ("background",) if there < self.min_tissue else ("pen",) if inked > INK else ()
             for there, inked in zip(tissue.tolist(), ink.tolist(), strict=True)
         ]
+        for i in torch.nonzero(broken).flatten().tolist():  # NaN pixels, which were made grey
+            reasons[i] = reasons[i] or ("unusual",)
         score[[bool(found) for found in reasons]] = -torch.inf
         if self.threshold is not None:
             for i in torch.nonzero(score <= self.threshold.score).flatten().tolist():

@@ -13,12 +13,18 @@ from torchmetrics_rl2.stain import Stain
 __all__ = ["keep_good", "sample_by_quality", "screen_dataset"]
 
 
+def first_of(item: Any) -> Tensor:
+    """The image of an item: its first part, if it has several."""
+    image: Tensor = item[0] if isinstance(item, tuple | list) else item
+    return image
+
+
 def screen_dataset(
     dataset: Dataset[Any],
     screener: PatchScreener,
     *,
     stain: Stain | None = None,
-    image: Callable[[Any], Tensor] = lambda item: item[0] if isinstance(item, tuple | list) else item,
+    image: Callable[[Any], Tensor] = first_of,
     batch_size: int = 64,
     workers: int = 0,
 ) -> Verdicts:
@@ -56,7 +62,12 @@ def keep_good(dataset: Dataset[Any], verdicts: Verdicts) -> Subset[Any]:
         dataset: What was screened.
         verdicts: Of :func:`screen_dataset`.
 
+    Raises:
+        ValueError: If they are of another number of items.
+
     """
+    if len(dataset) != len(verdicts):  # type: ignore[arg-type]
+        raise ValueError(f"There are {len(verdicts)} verdicts on {len(dataset)} items.")  # type: ignore[arg-type]
     return Subset(dataset, torch.nonzero(verdicts.keep).flatten().tolist())
 
 
@@ -78,7 +89,7 @@ def sample_by_quality(
     weights = torch.where(verdicts.keep, (verdicts.percentile / 100).clamp(0.01, 1), torch.tensor(least))
     if not bool((weights > 0).any()):
         raise ValueError(f"None of {len(verdicts)} patches was kept, so that there is nothing to draw.")
-    count = num_samples or max(1, int(verdicts.keep.sum()))
+    count = max(1, int(verdicts.keep.sum())) if num_samples is None else num_samples
     return WeightedRandomSampler(weights.tolist(), count, generator=generator)
 
 

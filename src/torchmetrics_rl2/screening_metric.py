@@ -29,7 +29,7 @@ class PatchQuality(Metric):
 
     As output of ``forward`` and ``compute`` the metric returns a dictionary of scalars, as ``self.log_dict`` takes it
 
-    - ``percentile``: mean percentile among good patches, 50 for such patches themselves
+    - ``percentile``: mean percentile among good patches, about 50 for further such patches
     - ``kept``: share of patches that the screen keeps
     - ``auroc`` and ``auprc``: of telling damaged patches by a low score, where there are labels
 
@@ -81,6 +81,7 @@ class PatchQuality(Metric):
         told_apart = f"{self._screener.calibration.id} {self._screener.threshold} {stain}".encode()
         mark = int(hashlib.sha256(told_apart).hexdigest()[:12], 16)
         self.add_state("mark", torch.tensor(mark), dist_reduce_fx="max")
+        # A process without a batch takes part with an empty float32 tensor, so all are float32.
         for name in ("percentiles", "scores", "kept", "targets"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
@@ -99,16 +100,17 @@ class PatchQuality(Metric):
         self._screener.encoder.to(imgs.device)
         verdicts = self._screener(imgs, self._stain)
         self.percentiles.append(verdicts.percentile.float().to(self.device))
-        self.scores.append(verdicts.score.to(self.device))
+        self.scores.append(verdicts.score.float().to(self.device))
         self.kept.append(verdicts.keep.float().to(self.device))
         if target is not None:
-            self.targets.append(target.long().to(self.device))
+            self.targets.append(target.float().to(self.device))
 
     def compute(self) -> dict[str, Tensor]:
         """Means, and with labels how well the score tells damage."""
         found = {"percentile": dim_zero_cat(self.percentiles).mean(), "kept": dim_zero_cat(self.kept).mean()}
-        if isinstance(self.targets, Tensor) or self.targets:
-            target = dim_zero_cat(self.targets)
+        # Synchronised, an empty list is an empty tensor.
+        target = dim_zero_cat(self.targets).long() if len(self.targets) else torch.empty(0)
+        if len(target):
             if len(target) != len(dim_zero_cat(self.scores)):
                 raise ValueError("Expected labels with every batch, or with none.")
             # Both go by order alone, and squash what is not in [0, 1] by a sigmoid, which would tie what is far out.

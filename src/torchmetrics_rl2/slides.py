@@ -2,7 +2,8 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images import open_image
 from torchmetrics_rl2.patch_statistics import LEAST_DENSITY
-from torchmetrics_rl2.stain import WHITE
+from torchmetrics_rl2.stain import MOST_WHITE, WHITE
 
 __all__ = ["Slide", "is_slide", "read_mpps"]
 
@@ -25,11 +27,8 @@ FLAT_PX = 4096
 THUMBNAIL_UM, THUMBNAIL_PX = 8.0, 4096
 STRIP_PIXELS = 2**24
 LEAST_THRESHOLD = 0.05
-MOST_WHITE = 0.3
 MPP = (0.02, 50.0)
 ENLARGED = 1.1
-
-Image.MAX_IMAGE_PIXELS = None  # sections saved as one image have more than Pillow thinks anybody means
 
 
 def _openslide() -> Any:
@@ -46,7 +45,7 @@ def is_slide(path: Path) -> bool:
     try:
         if _openslide().OpenSlide.detect_format(path) is not None:
             return True
-        with Image.open(path) as image:
+        with _of_any_size(), Image.open(path) as image:
             return bool(max(image.size) > FLAT_PX)
     except RL2Error:
         raise
@@ -263,9 +262,20 @@ def _open(path: Path) -> Any:
     try:
         if openslide.OpenSlide.detect_format(path) is not None:
             return openslide.OpenSlide(path)
-        return openslide.ImageSlide(Image.open(path).convert("RGB"))
+        with _of_any_size():
+            return openslide.ImageSlide(open_image(path))
     except Exception as error:  # OpenSlide and Pillow raise anything on damaged files
         raise RL2Error(f"{path} is no slide that OpenSlide can read, or is cut off: {error}.") from error
+
+
+@contextmanager
+def _of_any_size() -> Iterator[None]:
+    """Sections saved as one image have more pixels than Pillow thinks anybody means."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _region(handle: Any, path: Path, place: tuple[int, int], level: int, size: Sequence[int]) -> Image.Image:

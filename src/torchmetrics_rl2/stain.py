@@ -10,7 +10,8 @@ from torchmetrics_rl2.patch_statistics import LEAST_DENSITY, optical_density
 
 __all__ = ["Stain", "restain", "stain_of"]
 
-WHITE = 0.02
+# The lightest share of all pixels is glass, unless it is denser than any glass.
+WHITE, MOST_WHITE = 0.02, 0.3
 SAMPLE = 4096
 GAINS = (0.4, 2.5)
 SHIFT = 0.4
@@ -44,7 +45,7 @@ def stain_of(batches: Iterable[Tensor], white: tuple[float, float, float] | None
         stride = max(1, flat.shape[2] // SAMPLE)
         pixels.append(flat[:, :, ::stride].movedim(1, 0).flatten(1).cpu())
     density = optical_density(torch.cat(pixels, 1).double() / 255) + 0.0
-    lightest = [_quantile(channel, WHITE) for channel in density]
+    lightest = [min(MOST_WHITE, _quantile(channel, WHITE)) for channel in density]
     glass = torch.tensor(lightest if white is None else white, dtype=torch.float64)
     tissue = density[:, (density - glass[:, None]).mean(0) > LEAST_DENSITY]
     mean = tissue.mean(1) if tissue.shape[1] else glass
