@@ -103,6 +103,12 @@ def test_hues_are_those_of_colorsys():
         assert share == float(ink)
 
 
+def test_ink_is_told_by_its_colour_beside_glass():
+    nuclei = torch.tensor([80, 90, 210]).view(1, 3, 1, 1).expand(1, 3, 32, 32) / 255
+    assert ink_share(nuclei) == 1
+    assert ink_share(nuclei, (0.5, 0.5, 0.0)) == 0  # all is blue in such light
+
+
 def test_specks_smaller_than_eight_pixels_are_no_ink():
     image = nn.functional.pad(torch.tensor([0.1, 0.6, 0.4]).view(1, 3, 1, 1), (0, 31, 0, 31), value=0.95)
     assert ink_share(image) == 0

@@ -78,12 +78,12 @@ def tissue_share(images: Tensor, white: Sequence[float] = (0.0, 0.0, 0.0)) -> Te
     return (density.mean(1) > LEAST_DENSITY).to(images.dtype).mean((1, 2))
 
 
-def ink_share(images: Tensor) -> Tensor:
-    """Share of ``(N, 3, H, W)`` in [0, 1] that has the colour of a pen, and of no H&E stain, ``(N,)``.
+def ink_share(images: Tensor, white: Sequence[float] = (0.0, 0.0, 0.0)) -> Tensor:
+    """Share of ``(N, 3, H, W)`` in [0, 1] that has the colour of a pen on glass of this density, ``(N,)``.
 
     Green, red and blue by hue, and neutral black, over 8 x 8 px: nuclei and red blood cells are smaller.
     """
-    pooled = F.avg_pool2d(images, POOLED)
+    pooled = (F.avg_pool2d(images, POOLED) * images.new_tensor(white).exp().view(3, 1, 1)).clamp(max=1)
     red, green, blue = pooled.unbind(1)
     value, least = pooled.amax(1), pooled.amin(1)
     chroma = value - least

@@ -175,7 +175,7 @@ class PatchScreener:
 def shares(images: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:
     """Shares of tissue and of ink of uint8 images on glass of a density, ``(N,)`` each, on the CPU."""
     pixels = images.float() / 255
-    return tissue_share(pixels, white).cpu(), ink_share(pixels).cpu()
+    return tissue_share(pixels, white).cpu(), ink_share(pixels, white).cpu()
 
 
 def measure(encoder: LatentEncoder, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
