@@ -183,14 +183,13 @@ def main() -> None:
     for name, scores in kinds.get("colour", {}).items():
         stains[name] = losses(calibration, scores["screen"], units, generator)
         print(f"loss of patches of another stain, {name}: {json.dumps(stains[name])}")
-    if not arguments.families:
-        for octaves in (1.0, -1.0):
-            twice = degrade(images, "magnification", octaves, arguments.seed)
-            domain[f"mpp x {2**-octaves:g}"] = domain_of(judge.screener, [drawn_from(twice, generator)])
+    for octaves in (1.0, -1.0):
+        twice = degrade(images, "magnification", octaves, arguments.seed)
+        domain[f"mpp x {2**-octaves:g}"] = domain_of(judge.screener, [drawn_from(twice, generator)])
     for other in arguments.other:
         path, _, scale = other.partition("@")
-        read = ImageReader(arguments.tile, float(scale) if scale else None).read(find_images(path))
-        foreign = torch.cat([batch.images for batch in read])
+        reader = ImageReader(arguments.tile, float(scale) if scale else None, skip_unreadable=True)
+        foreign = torch.cat([batch.images for batch in reader.read(find_images(path))])
         foreign = foreign[shares(foreign)[0] >= MIN_TISSUE]
         domain[f"{Path(path).name}{' @' * bool(scale)}{scale}"] = domain_of(
             judge.screener, [drawn_from(foreign, generator)]

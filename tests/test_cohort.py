@@ -187,10 +187,12 @@ def test_a_slide_of_next_month_leaves_those_of_this_one(slides, screener, tmp_pa
     write_slide(tmp_path / "next" / "case-1.svs", slide_pixels(seed=8))
     run(slides, tmp_path / "out", screener)
     rows = {row["slide"]: row["status"] for row in run(tmp_path / "next", tmp_path / "out", screener)}
-    assert rows == {"case-1": "failed", "case-9": "finished"}  # another slide of that name is there
+    assert rows == {"case-1": "left", "case-9": "finished"}  # another slide of that name is there
     table = pyarrow.parquet.read_table(tmp_path / "out" / "slides.parquet").to_pylist()
     assert {row["slide"] for row in table if row["status"] == "finished"} == {"case-2", "case-9"}
     assert (tmp_path / "out" / "case-1" / "screen.json").exists()
+    left = next(row for row in table if row["slide"] == "case-1")
+    assert (left["status"], left["kept"] > 0) == ("left", True)
 
 
 def test_names_that_no_table_can_hold_are_mended(slides, screener, tmp_path):

@@ -132,6 +132,9 @@ def test_sizes_and_resolutions_come_from_the_calibration(own, good, calibration,
     slide = write_slide(tmp_path / "a.svs", slide_pixels())
     result = run(slide, tmp_path / "out", own, None, calibration=calibration)
     assert (result.settings["px"], result.settings["target_mpp"]) == (64, 0.5)
+    unknown = calibration.of(calibration.weights_id, mpp=None)
+    result = run(slide, tmp_path / "unknown", own, None, calibration=unknown)
+    assert any("The resolution of the good patches is not known" in sentence for sentence in result.warnings)
     assert result.slides[0]["size"] == 128
     with pytest.raises(RL2Error, match="The good patches have 64 px and tiles would have 96"):
         run(slide, tmp_path / "out", own, None, calibration=calibration, tile=96)

@@ -71,7 +71,10 @@ def screen_one(
     rows: list[dict[str, Any]] = []
     started = time.monotonic()
     for images, where in source.batches():
-        verdicts = judge(images, stain)
+        try:
+            verdicts = judge(images, stain)
+        except RL2Error as error:
+            raise RL2Error(f"{where[0].get('path', source.path)}: {error}") from error
         for i, place in enumerate(where):
             rows.append(
                 {
@@ -172,8 +175,9 @@ def screen_cohort(
         RL2Error: If nothing can be written there, or it holds a screen with another calibration.
 
     Returns:
-        The rows of all slides: ``status`` is ``finished``, ``failed`` with an ``error``, or ``unfinished`` where
-        another process is still at it; ``new`` says which were screened by this one.
+        The rows of all slides: ``status`` is ``finished``, ``failed`` with an ``error``, ``left`` where an earlier
+        screen from other inputs was left as it is, or ``unfinished`` where another process is still at it; ``new`` says
+        which were screened by this one.
 
     """
     out = Path(out)

@@ -94,13 +94,15 @@ def row_of(out: Path, name: str, path: str = "") -> dict[str, Any]:
     """Row of a slide, from what is in its folder, or from why there is none."""
     row: dict[str, Any] = {"slide": name, "path": path}
     failed = out / f"{name}.error.txt"
-    if failed.exists():
-        return {**row, "status": "failed", "error": failed.read_text().strip()}
+    error = failed.read_text().strip() if failed.exists() else ""
     try:
         record = json.loads((out / name / RECORD).read_text())
         of = {"calibration": record["manifest"]["calibration"]}
-        return {**row, "path": record["path"], "status": "finished", "error": "", **record["summary"], **of}
+        row["path"] = record["path"]
+        return {**row, "status": "left" if error else "finished", "error": error, **record["summary"], **of}
     except (OSError, ValueError, KeyError, TypeError):
+        if error:
+            return {**row, "status": "failed", "error": error}
         return {**row, "status": "unfinished", "error": "another process is at work on it"}
 
 

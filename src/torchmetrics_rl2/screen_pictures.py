@@ -12,6 +12,7 @@ from torchmetrics_rl2.slides import Slide
 __all__ = ["plot_contact_sheet", "plot_heatmap"]
 
 EACH, COLUMNS = 24, 12
+MEASURES = {"percentile": "percentile among good patches", "rank": "UNCALIBRATED: rank within the slide, %"}
 
 Row = Mapping[str, Any]
 
@@ -42,18 +43,17 @@ def plot_heatmap(slide: Slide, rows: Sequence[Row], size: float, path: Path, cal
     map_of.set_array([row["percentile" if calibrated else "rank"] for row in rows])
     map_of.set_clim(0, 100)
     left.add_collection(map_of)
-    figure.colorbar(
-        map_of, ax=left, shrink=0.6, label="percentile among good patches" if calibrated else "rank within the slide, %"
-    )
+    figure.colorbar(map_of, ax=left, shrink=0.6, label=MEASURES["percentile" if calibrated else "rank"])
     kinds = [KEPT if row["keep"] else str(row["reasons"]).partition(";")[0] for row in rows]
     colours = {kind: "#{:02x}{:02x}{:02x}".format(*colour) for kind, colour in COLOURS.items()}
     right.add_collection(PatchCollection(squares, facecolors=[colours[kind] for kind in kinds], alpha=0.5, linewidth=0))
     counted = {kind: kinds.count(kind) for kind in COLOURS if kind in kinds}
     handles = [Patch(color=colours[kind], label=f"{kind}: {n}") for kind, n in counted.items()]
     right.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    judged = "" if calibrated else "; UNCALIBRATED, ranked only"
     figure.suptitle(
         f"{text_of(slide.path.name)}: {len([row for row in rows if row['keep']])} of "
-        f"{len([row for row in rows if row['reasons'] != 'background'])} patches with tissue kept"
+        f"{len([row for row in rows if row['reasons'] != 'background'])} patches with tissue kept{judged}"
     )
     figure.savefig(path, dpi=110)
 
@@ -89,6 +89,7 @@ def plot_contact_sheet(
         line += -(-len(part) // COLUMNS)
     for panel in panels.flatten():
         panel.set_axis_off()
+    figure.suptitle(MEASURES[measure], fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -17,7 +17,7 @@ from torchmetrics_rl2.images import ImageReader, Progress
 from torchmetrics_rl2.scoring import default_device, default_workers, versions
 from torchmetrics_rl2.screen_files import check_libraries
 from torchmetrics_rl2.screen_pictures import plot_contact_sheet
-from torchmetrics_rl2.screen_sources import ScreenSource, find_screen_sources
+from torchmetrics_rl2.screen_sources import ScreenSource, SlideSource, find_screen_sources
 from torchmetrics_rl2.screening import MIN_TISSUE, PatchScreener, calibrate, calibration_beside
 
 __all__ = ["ScreenResult", "screen"]
@@ -27,6 +27,10 @@ WARN_LOSS = 0.3
 INDEPENDENT = (
     "Every file of good patches counts as a slide of its own. Patches of one slide are alike, and the promised loss is "
     "then too sure: say which belong together, with --calibrate-groups."
+)
+NO_MPP = (
+    "The resolution of the good patches is not known, so that nothing says whether it is that of the tiles: say it, "
+    "with --target-mpp beside --calibrate."
 )
 
 
@@ -68,16 +72,20 @@ class ScreenResult:
 
     def __str__(self) -> str:
         lines = [_line(row) for row in self.slides]
-        good = "{patches} good patches of {source} ({groups} groups)".format(**self.calibration)
-        if self.threshold is None or not any(row.get("calibrated") for row in self.slides):
-            lines.append(f"Percentiles are among {good}; nothing was cut by its score")
-        else:
-            low, high = self.threshold.interval
-            lines.append(
-                f"Percentiles are among {good}; at most {100 * self.threshold.max_good_loss:g} % of such patches are "
-                f"lost, 95 % interval {100 * low:.1f} to {100 * high:.1f} %"
-            )
+        finished = [row for row in self.slides if row["status"] == "finished"]
+        if finished:
+            lines.append(self._judged(finished))
         return "\n".join([*lines, f"Weights {self.weights} ({self.weights_id[:12]}); written to {self.out}"])
+
+    def _judged(self, finished: Sequence[Mapping[str, Any]]) -> str:
+        good = "{patches} good patches of {source} ({groups} groups)".format(**self.calibration)
+        if self.threshold is None or not any(row["calibrated"] for row in finished):
+            return f"Percentiles are among {good}; nothing was cut by its score"
+        low, high = self.threshold.interval
+        return (
+            f"Percentiles are among {good}; at most {100 * self.threshold.max_good_loss:g} % of such patches are "
+            f"lost, 95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+        )
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -219,6 +227,7 @@ def screen(
         threshold=screener.threshold,
         warnings=[
             *([INDEPENDENT] if good is not None and good_groups is None else []),
+            *([NO_MPP] if _of_unknown_mpp(screener.calibration, found) else []),
             *(sentence for row in rows for sentence in _warnings(row, warn_loss)),
         ],
         settings={**settings, **asdict(outputs), "device": str(device)},
@@ -244,6 +253,11 @@ def _mpp(target: float | None, calibrated: float | None) -> float | None:
     return target or calibrated
 
 
+def _of_unknown_mpp(good: Calibration, sources: Sequence[ScreenSource]) -> bool:
+    """Whether good patches of the user's own may be of another resolution than tiles of slides."""
+    return good.mpp is None and not good.of_weights and any(isinstance(source, SlideSource) for source in sources)
+
+
 def _preview(
     sources: Sequence[ScreenSource], out: Path, screener: PatchScreener, most: int, progress: Progress | None
 ) -> list[dict[str, Any]]:
@@ -264,7 +278,8 @@ def _preview(
     try:
         out.mkdir(parents=True, exist_ok=True)
         threshold = screener.threshold.score if screener.threshold else None
-        plot_contact_sheet(patches, lambda row: row["source"].patch(row), out / "preview.png", threshold)
+        measure = "percentile" if all(row.get("calibrated", True) for row in rows) else "rank"
+        plot_contact_sheet(patches, lambda row: row["source"].patch(row), out / "preview.png", threshold, measure)
     except OSError as error:
         raise RL2Error(f"The preview cannot be written to {out}: {error.strerror}.") from error
     return rows

@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, resize
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images import open_image
 from torchmetrics_rl2.patch_statistics import LEAST_DENSITY
-from torchmetrics_rl2.stain import MOST_WHITE, WHITE
+from torchmetrics_rl2.stain import MOST_WHITE, WHITE, three
 
 __all__ = ["Slide", "is_slide", "read_mpps"]
 
@@ -167,7 +167,7 @@ class Slide:
     def white(self) -> tuple[float, float, float]:
         """Optical density of glass: of the lightest 2 % of the thumbnail, unless that is too dense for any."""
         found = np.quantile(self._density.reshape(-1, 3), WHITE, axis=0).clip(0, MOST_WHITE)
-        return float(found[0]), float(found[1]), float(found[2])
+        return three((found + 0.0).tolist())
 
     @property
     def _density(self) -> np.ndarray[Any, Any]:

@@ -51,7 +51,10 @@ def screen(
     ] = None,
     target_mpp: Annotated[
         float | None,
-        Option(help="Resolution to read slides at. By default that of the calibration or weights, or 0.5."),
+        Option(
+            help="Resolution to read slides at, and of the patches of --calibrate. By default that of the calibration "
+            "or weights, or 0.5."
+        ),
     ] = None,
     tile: Annotated[int | None, Option(metavar="PX", help="Side of a patch; patches from files are cut to it.")] = None,
     scale: Scale = None,
@@ -74,7 +77,7 @@ def screen(
 ) -> None:
     """Find doubtful patches, and say why: blurred, inked, blank, badly exposed, or unlike good ones. Deletes nothing.
 
-    A patch without tissue is background; one with ink is named by its colour; the rest gets a percentile among good
+    A patch without tissue is background; one with the colours of ink is pen; the rest gets a percentile among good
     patches, of the domain of the weights or your own, and is cut where fewer than --max-good-loss of these score lower.
     Stain, scanner and tissue are another question, answered for each slide. Every slide gets a folder with a table
     (Parquet, CSV), GeoJSON for QuPath, a heatmap, a contact sheet, and coordinates for CLAM and TRIDENT; slides.csv
