@@ -153,6 +153,8 @@ def test_pixels_that_are_no_numbers_are_never_kept(screener):
     images = GOOD[:2].float() / 255
     images[1] = float("nan")
     assert screener.only_ranking()(images).keep.tolist() == [True, False]
+    with pytest.raises(ValueError, match="Expected colour images of shape"):
+        screener(torch.zeros(3))
 
 
 def test_weights_that_ship_have_good_patches_beside_them_for_one_size_of_patch():

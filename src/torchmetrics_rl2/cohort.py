@@ -202,7 +202,7 @@ def screen_cohort(
     with FileLock(out / ".slides.lock"):
         rows = [{**row_of(out, name, text_of(source.path)), "new": name in new} for name, source in named.items()]
         before = [row_of(out, name) for name in others]
-        _write_cohort([*rows, *(row for row in before if row["status"] == "finished")], out)
+        _write_cohort([*rows, *(row for row in before if row["status"] in ("finished", "left"))], out)
     (out / ".slides.lock").unlink(missing_ok=True)
     return rows
 

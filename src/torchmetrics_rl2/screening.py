@@ -135,8 +135,9 @@ class PatchScreener:
                 the stain of the good ones. Without it they are judged as they are.
 
         """
+        raw = to_uint8(images.to(self.encoder.device))
         broken = ~images.isfinite().flatten(1).all(1).cpu()
-        raw = images = to_uint8(images.to(self.encoder.device))
+        images = raw
         px = self.calibration.px
         if px is not None and tuple(images.shape[2:]) != (px, px):
             raise RL2Error(
