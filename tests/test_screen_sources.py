@@ -48,6 +48,8 @@ def test_pictures_of_a_screen_are_no_patches(folder):
     to_pil_image(tissue(1)[0]).save(folder / "before" / "contact_sheet.png")
     (folder / "before" / "screen.json").write_text("{}")
     assert len(find(folder)[0].paths) == 5
+    with pytest.raises(RL2Error, match="nothing but pictures of an earlier screen"):
+        find(folder / "before")
 
 
 def test_resolutions_are_found_by_name_stem_or_path(slide_file, tmp_path):

@@ -239,6 +239,8 @@ def find_screen_sources(
                 f"{path} mixes {len(slides)} slide(s), {slides[0].name} for one, with {len(patches)} patches, "
                 f"{patches[0].name} for one. Give slides and patches from different folders."
             )
+        if not slides and not patches:
+            raise RL2Error(f"{path} holds nothing but pictures of an earlier screen. Expected slides or patches.")
         for slide in slides:
             add_slide(slide)
         if patches:
