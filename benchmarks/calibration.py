@@ -18,7 +18,8 @@ from torch import Generator, Tensor
 
 from ladders import LADDERS, damage
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare
-from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images.find import find_images
 
 
 def encode(encoder: LatentEncoder, images: Tensor) -> Tensor:
@@ -35,9 +36,9 @@ def load(source: str, tile: int | None) -> tuple[Tensor, list[str]]:
 def damaged(encoder: LatentEncoder, clean: Tensor) -> dict[str, Tensor]:
     """Latents of all ladders."""
     sets = {}
-    for name, (ladder, strengths) in LADDERS.items():
-        for strength in strengths:
-            sets[f"{name} {strength}"] = encode(encoder, damage(clean, ladder, strength))
+    for name, (ladder, severities) in LADDERS.items():
+        for severity in severities:
+            sets[f"{name} {severity}"] = encode(encoder, damage(clean, ladder, severity))
     return sets
 
 
@@ -57,7 +58,7 @@ def calibrate(real: Tensor, fake: Tensor, n: int, repeats: int, generator: Gener
         squares.append(result.debiased * abs(result.debiased))
         rejected += result.p_value < 0.05
         covered += low <= truth**0.5 <= high
-        spread += result.spread_interval[0] <= ratio <= result.spread_interval[1]
+        spread += result.variance_ratio_interval[0] <= ratio <= result.variance_ratio_interval[1]
     found = torch.tensor(squares, dtype=torch.float64)
     return {
         "truth": truth**0.5,

@@ -38,7 +38,7 @@ class Model(LightningModule):
         return torch.optim.Adam(self.parameters())
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """A ResNet-18 in the form that FID takes."""
 
     num_features = 1000
@@ -58,7 +58,7 @@ def main() -> None:
     for name, metric in (
         ("none", None),
         ("ResNetL2", ResNetL2()),
-        ("FID of a ResNet-18", FrechetInceptionDistance(Trunk())),
+        ("FID of a ResNet-18", FrechetInceptionDistance(Backbone())),
     ):
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(

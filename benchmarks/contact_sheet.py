@@ -2,7 +2,7 @@
 
     python benchmarks/contact_sheet.py examples/cmu/reference/x0896_y1120.jpg docs/images/degradations.jpg
 
-Signed ladders go from their lowest to their highest strength. Coarser magnification shows less than the whole place.
+Signed ladders go from their lowest to their highest severity. Coarser magnification shows less than the whole place.
 """
 
 import argparse
@@ -12,16 +12,16 @@ import torch
 from matplotlib.figure import Figure
 from torch.nn.functional import pad
 
-from torchmetrics_rl2.degradations import LADDERS, Ladder, degrade
-from torchmetrics_rl2.images import read_image
+from torchmetrics_rl2.pixels.degradations import LADDERS, Ladder, degrade
+from torchmetrics_rl2.images.decode import read_image
 
 COLUMNS, PLACES = 2, 6
 
 
-def strengths(ladder: Ladder) -> list[float]:
-    """Rungs of a ladder from the clean patch on; of a signed one from the lowest to the highest."""
-    rungs = list(ladder.rungs)
-    return [*(-rung for rung in rungs[::-1]), *rungs] if ladder.signed else [0.0, *rungs]
+def severities(ladder: Ladder) -> list[float]:
+    """Severities of a ladder from the clean patch on; of a signed one from the lowest to the highest."""
+    severities = list(ladder.severities)
+    return [*(-severity for severity in severities[::-1]), *severities] if ladder.signed else [0.0, *severities]
 
 
 def main() -> None:
@@ -39,13 +39,13 @@ def main() -> None:
     for panel in panels.flatten():
         panel.set_axis_off()
     for number, ladder in enumerate(LADDERS.values()):
-        for place, strength in enumerate(strengths(ladder)):
-            damaged = degrade(patch, ladder.name, strength)[0]
+        for place, severity in enumerate(severities(ladder)):
+            damaged = degrade(patch, ladder.name, severity)[0]
             missing = side - damaged.shape[-1]
             damaged = pad(damaged, (missing // 2, missing - missing // 2) * 2, value=255)
             panel = panels[number % rows, number // rows * PLACES + place]
             panel.imshow(damaged.permute(1, 2, 0).to(torch.uint8).numpy())
-            amount = f"{ladder.amount(strength):.3g}" if strength else "clean"
+            amount = f"{ladder.amount(severity):.3g}" if severity else "clean"
             title = f"{number + 1} {ladder.name} ({ladder.unit}), {amount}" if place == 0 else amount
             panel.set_title(title, fontsize=5.5, loc="left")
     figure.savefig(arguments.out, dpi=100, pil_kwargs={"quality": 80})

@@ -2,7 +2,7 @@
 
     python benchmarks/generated_lung.py REFERENCE LUNG NAME=SOURCE [NAME=SOURCE ...]
 
-Every foreign image goes the way LC25000's did: its largest centred square is resized to 224 px and compressed at JPEG
+Every foreign image goes the way LC25000's did: its largest centerd square is resized to 224 px and compressed at JPEG
 quality 75. All sets are cut to the size of the smallest, so that plain values compare.
 """
 
@@ -16,9 +16,10 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from torchmetrics_rl2 import LatentEncoder
-from torchmetrics_rl2.flow import log_likelihood
+from torchmetrics_rl2.networks.flow import log_likelihood
 from torchmetrics_rl2.functional import resnet_l2
-from torchmetrics_rl2.images import find_images, read_image
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.decode import read_image
 
 PX, QUALITY = 224, 75
 

@@ -1,11 +1,11 @@
 """How well single damaged patches are told from clean ones: the flow of each weights file, and two baselines.
 
-    python benchmarks/joint.py --fit FIT --judge CLEAN --trunk NAME_OR_PATH ... [--tile PX] [--limit N] [--json]
+    python benchmarks/joint.py --fit FIT --judge CLEAN --backbone NAME_OR_PATH ... [--tile PX] [--limit N] [--json]
 
-AUROC of clean patches against the same damaged, at the weakest strength of each ladder that a person clearly sees, in
+AUROC of clean patches against the same damaged, at the weakest severity of each ladder that a person clearly sees, in
 both directions where a ladder has two; mean of each family, and of the families. For each weights file: the
 log-likelihood of its flow, and of one Gaussian with the Ledoit-Wolf covariance of the same features of FIT. Last, the
-same Gaussian of the fifteen hand-made statistics. FIT should be the images that fitted the flows; CLEAN took no part.
+same Gaussian of the fifteen hand-crafted statistics. FIT should be the images that fitted the flows; CLEAN took no part.
 """
 
 import argparse
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2 import LatentEncoder
-from torchmetrics_rl2.auditing import Gaussian, auroc
-from torchmetrics_rl2.degradations import LADDERS, degrade
-from torchmetrics_rl2.handmade import handmade_statistics
-from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.auditing.run import Gaussian
+from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
+from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images.find import find_images
 
 Scores = Callable[[Tensor], list[Tensor]]
 
@@ -29,9 +31,9 @@ def in_batches(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return torch.cat([function(batch) for batch in images.split(32)])
 
 
-def handmade(images: Tensor) -> Tensor:
+def handcrafted(images: Tensor) -> Tensor:
     """Fifteen statistics of uint8 images."""
-    return handmade_statistics(images.float() / 255)
+    return handcrafted_statistics(images.float() / 255)
 
 
 def scores_of(encoder: LatentEncoder, fit: Tensor) -> Scores:
@@ -47,10 +49,10 @@ def scores_of(encoder: LatentEncoder, fit: Tensor) -> Scores:
 
 
 def damages(images: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Damaged patches of each ladder at its visible strength, and the family of the ladder."""
+    """Damaged patches of each ladder at its visible severity, and the family of the ladder."""
     for ladder in LADDERS.values():
-        for strength in (-ladder.visible, ladder.visible) if ladder.signed else (ladder.visible,):
-            yield ladder.family, degrade(images, ladder.name, strength)
+        for severity in (-ladder.visible, ladder.visible) if ladder.signed else (ladder.visible,):
+            yield ladder.family, degrade(images, ladder.name, severity)
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", required=True, help="images that the baselines are fitted to")
     parser.add_argument("--judge", required=True, help="clean images to damage")
-    parser.add_argument("--trunk", nargs="+", required=True, help="names or files of weights")
+    parser.add_argument("--backbone", nargs="+", required=True, help="names or files of weights")
     parser.add_argument("--tile", type=int)
     parser.add_argument("--limit", type=int, help="judge this many images, spread evenly over the list")
     parser.add_argument("--json", action="store_true")
@@ -70,10 +72,10 @@ def main() -> None:
         return torch.cat([batch.images for batch in ImageReader(arguments.tile).read(paths)])
 
     fit, clean = load(arguments.fit), load(arguments.judge, arguments.limit)
-    density = Gaussian(in_batches(handmade, fit))
-    ways: list[Scores] = [scores_of(LatentEncoder.load(name), fit) for name in arguments.trunk]
-    ways.append(lambda images: [density.log_prob(in_batches(handmade, images))])
-    names = [name + of for name in arguments.trunk for of in (", flow", ", Gaussian")] + ["hand-made, Gaussian"]
+    density = Gaussian(in_batches(handcrafted, fit))
+    ways: list[Scores] = [scores_of(LatentEncoder.load(name), fit) for name in arguments.backbone]
+    ways.append(lambda images: [density.log_prob(in_batches(handcrafted, images))])
+    names = [name + of for name in arguments.backbone for of in (", flow", ", Gaussian")] + ["hand-crafted, Gaussian"]
 
     def score(images: Tensor) -> list[Tensor]:
         return [values for way in ways for values in way(images)]

@@ -1,4 +1,4 @@
-"""RL2 of clean patches and of the same patches blurred, noised, peppered and occluded, three strengths each.
+"""RL2 of clean patches and of the same patches blurred, noised, peppered and occluded, three severities each.
 
     python benchmarks/ladders.py CLEAN [--real REAL] [--weights NAME_OR_PATH] [--tile PX] [--json] [--plot PNG]
 
@@ -11,10 +11,12 @@ import json
 import torch
 from torch import Tensor
 
-from torchmetrics_rl2 import LatentEncoder, Statistics, compare, degradations
-from torchmetrics_rl2.auditing import auroc
-from torchmetrics_rl2.flow import log_likelihood
-from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.pixels import degradations
+from torchmetrics_rl2 import LatentEncoder, Statistics, compare
+from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.networks.flow import log_likelihood
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images.find import find_images
 
 LADDERS = {
     "blur, sigma px": ("gaussian blur", (0.5, 1, 2)),
@@ -26,7 +28,7 @@ LADDERS = {
 
 
 def damage(images: Tensor, ladder: str, amount: float) -> Tensor:
-    """Damaged uint8 patches; the amount of all four is in proportion to the strength."""
+    """Damaged uint8 patches; the amount of all four is in proportion to the severity."""
     return degradations.degrade(images, ladder, amount / degradations.LADDERS[ladder].amount(1))
 
 
@@ -46,10 +48,10 @@ def plot(rows: list[tuple[str, float, float, float, float]], path: str) -> None:
 
     figure, axes = plt.subplots(1, len(LADDERS), figsize=(11, 2.8), sharey=True, layout="constrained")
     for axis, name in zip(axes, LADDERS, strict=True):
-        _, strengths, values, *_ = zip(*(row for row in rows if row[0] == name), strict=True)
+        _, severities, values, *_ = zip(*(row for row in rows if row[0] == name), strict=True)
         axis.semilogy(range(len(values)), values, marker="o")
-        axis.axhline(rows[0][2], linestyle="--", color="grey")
-        axis.set(xticks=range(len(values)), xticklabels=strengths, xlabel=name)
+        axis.axhline(rows[0][2], linestyle="--", color="gray")
+        axis.set(xticks=range(len(values)), xticklabels=severities, xlabel=name)
     axes[0].set_ylabel("RL2 (dashed: clean)")
     figure.savefig(path, dpi=110)
 
@@ -78,20 +80,20 @@ def main() -> None:
     statistics, likelihood = encode(encoder, clean)
     result = compare(reference, statistics)
     rows = [("clean", 0.0, result.value, result.debiased, 0.5)]
-    for name, (ladder, strengths) in LADDERS.items():
-        for strength in strengths:
-            statistics, score = encode(encoder, damage(clean, ladder, strength))
+    for name, (ladder, severities) in LADDERS.items():
+        for severity in severities:
+            statistics, score = encode(encoder, damage(clean, ladder, severity))
             result = compare(reference, statistics)
-            rows.append((name, strength, result.value, result.debiased, auroc(likelihood, score)))
+            rows.append((name, severity, result.value, result.debiased, auroc(likelihood, score)))
     if arguments.plot:
         plot(rows, arguments.plot)
     if arguments.json:
         print(json.dumps({"weights": encoder.name, "n": len(clean), "n_real": len(reference), "rows": rows}))
         return
     print(f"{encoder.name} ({encoder.weights_id[:12]}), {len(clean)} patches against {len(reference)}")
-    print(f"{'ladder':28}{'strength':>9}{'RL2':>10}{'debiased':>10}{'x clean':>9}{'AUC':>7}")
-    for name, strength, value, debiased, area in rows:
-        print(f"{name:28}{strength:9}{value:10.3f}{debiased:10.3f}{value / rows[0][2]:9.2f}{area:7.2f}")
+    print(f"{'ladder':28}{'severity':>9}{'RL2':>10}{'debiased':>10}{'x clean':>9}{'AUC':>7}")
+    for name, severity, value, debiased, area in rows:
+        print(f"{name:28}{severity:9}{value:10.3f}{debiased:10.3f}{value / rows[0][2]:9.2f}{area:7.2f}")
 
 
 if __name__ == "__main__":

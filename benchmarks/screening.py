@@ -3,9 +3,9 @@
     python benchmarks/screening.py CLEAN --good GOOD [--tile PX] [--good-groups parent|file|CSV] [--weights NAME]
         [--families NAME ...] [--other PATH[@SCALE] ...] [--seed 0] [--limit N] [--json FILE]
 
-GOOD calibrates, CLEAN is judged, and no slide, tile or patient is in both. Everything is damaged at the strength that a
+GOOD calibrates, CLEAN is judged, and no slide, tile or patient is in both. Everything is damaged at the severity that a
 person clearly sees, see ``rl2 audit``. Families of damage: AUROC of the score as ``rl2 screen`` ranks, of fifteen
-hand-made statistics (one Gaussian fitted to GOOD), of the flow's likelihood as it was fitted, and of one Gaussian of
+hand-crafted statistics (one Gaussian fitted to GOOD), of the flow's likelihood as it was fitted, and of one Gaussian of
 its latents (fitted to GOOD). Intervals are 95 %, from 500 draws of units. Loss of clean patches is by named reason or
 score. Domain: RL2 of 50 patches, drawn by the seed, against GOOD; --other has more of them, of another scanner or, with
 @0.5, at twice the mpp.
@@ -21,16 +21,19 @@ import torch
 from torch import Generator, Tensor
 
 from torchmetrics_rl2 import LatentEncoder, PatchScreener, RL2Error
-from torchmetrics_rl2.auditing import auroc
-from torchmetrics_rl2.calibration import Calibration
-from torchmetrics_rl2.degradations import LADDERS, degrade
-from torchmetrics_rl2.gaussian import Gaussian
-from torchmetrics_rl2.handmade import HANDMADE
-from torchmetrics_rl2.images import ImageReader, find_images
-from torchmetrics_rl2.screening import MIN_TISSUE, Verdicts, calibrate, measure, shares
-from torchmetrics_rl2.slide_domain import domain_of
-from torchmetrics_rl2.splitting import groups_of
-from torchmetrics_rl2.stain import Stain, stain_of
+from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.quality.calibration import Calibration
+from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
+from torchmetrics_rl2.networks.gaussian import Gaussian
+from torchmetrics_rl2.pixels.handcrafted import HANDCRAFTED
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.quality.measures import MIN_TISSUE, measure, shares
+from torchmetrics_rl2.quality.screener import Verdicts
+from torchmetrics_rl2.quality.calibrating import calibrate
+from torchmetrics_rl2.screening.domain import domain_of
+from torchmetrics_rl2.images.groups import groups_of
+from torchmetrics_rl2.pixels.stain import Stain, stain_of
 
 DAMAGE = ("focus", "noise", "impulse", "occlusion", "blank", "compression")
 DRAWS, SET = 500, 50
@@ -41,10 +44,10 @@ class Judge:
     """All scores of images."""
 
     def __init__(self, encoder: LatentEncoder, calibration: Calibration, stain: Stain) -> None:
-        self.screener = PatchScreener(encoder, calibration=calibration, max_good_loss=0.05)
+        self.screener = PatchScreener(encoder, calibration=calibration, max_false_rejection=0.05)
         self.stain = stain
-        good = calibration.statistics[:, :HANDMADE], calibration.latents
-        self.handmade, self.latents = (Gaussian(numbers) for numbers in good)
+        good = calibration.statistics[:, :HANDCRAFTED], calibration.latents
+        self.handcrafted, self.latents = (Gaussian(numbers) for numbers in good)
 
     def __call__(self, images: Tensor) -> tuple[Scores, Verdicts]:
         """Scores by name, and verdicts, of uint8 images ``(N, 3, H, W)``."""
@@ -54,7 +57,7 @@ class Judge:
             verdicts.append(self.screener(batch, self.stain))
             z, _, statistics, likelihood = measure(self.screener.encoder, batch)
             found["screen"].append(verdicts[-1].score)
-            found["fifteen statistics"].append(self.handmade.log_prob(statistics[:, :HANDMADE]))
+            found["fifteen statistics"].append(self.handcrafted.log_prob(statistics[:, :HANDCRAFTED]))
             found["flow"].append(likelihood)
             found["Gaussian of latents"].append(self.latents.log_prob(z))
         return {name: torch.cat(parts).double() for name, parts in found.items()}, Verdicts.cat(verdicts)
@@ -145,7 +148,7 @@ def main() -> None:
             name = f"{ladder.name} {'+' if sign > 0 else '-'}" if ladder.signed else ladder.name
             damaged = degrade(images, ladder.name, sign * ladder.visible, arguments.seed)
             # The stain of a whole slide is another question, and is set aside before patches are judged.
-            of_slide = ladder.family in ("colour", "scale")
+            of_slide = ladder.family in ("color", "scale")
             judge.stain = stain_of(damaged.split(64)) if of_slide else stain
             if of_slide:
                 domain[name] = domain_of(judge.screener, [drawn_from(damaged, generator)])
@@ -180,7 +183,7 @@ def main() -> None:
         cut = {f"{a:g}": int((clean["screen"][rows] <= calibration.threshold(a).score).sum()) for a in (0.01, 0.05)}
         print(f"of {folder}: {cut} of {int(rows.sum())}")
     stains = {}
-    for name, scores in kinds.get("colour", {}).items():
+    for name, scores in kinds.get("color", {}).items():
         stains[name] = losses(calibration, scores["screen"], units, generator)
         print(f"loss of patches of another stain, {name}: {json.dumps(stains[name])}")
     for octaves in (1.0, -1.0):

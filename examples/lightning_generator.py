@@ -4,7 +4,7 @@
     tensorboard --logdir generator_runs
 
 A U-Net learns by flow matching (Lipman et al., arXiv 2210.02747) to make crops of 64 px out of noise. After each epoch
-its samples are compared with crops of patches it never sees, which are of another part of the slide: neighbouring
+its samples are compared with crops of patches it never sees, which are of another part of the slide: neighboring
 patches overlap, so patches held out at random would share pixels with those trained on. Real crops and samples have
 the same size, so values compare among each other, and not with those of whole patches. Minutes on two CPU cores.
 """
@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.utils import make_grid
 
 from torchmetrics_rl2 import ResNetL2, RL2Result
-from torchmetrics_rl2.images import find_images, read_image
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.decode import read_image
 
 CMU = Path(__file__).parent / "cmu"
 PX, BATCH, EMA_DECAY, STEPS = 64, 8, 0.99, 16
@@ -182,7 +183,7 @@ def plot(model: PatchGenerator, path: str) -> None:
     figure, axes = plt.subplot_mosaic("ccc;012", figsize=(9, 5), height_ratios=[3, 2], layout="constrained")
     axes["c"].plot([result.debiased for result in results], marker="o", label="samples, with 95 % interval")
     axes["c"].fill_between(range(len(results)), *zip(*(result.interval for result in results), strict=True), alpha=0.3)
-    axes["c"].axhline(lowest.compute(), linestyle="--", color="grey", label="crops of the training patches")
+    axes["c"].axhline(lowest.compute(), linestyle="--", color="gray", label="crops of the training patches")
     axes["c"].set(xlabel="epoch", ylabel="RL2, debiased", xticks=range(len(results)), ylim=(0, None))
     axes["c"].legend()
     titles = ("samples, first epoch", "samples, last epoch", "held-out crops")

@@ -1,4 +1,4 @@
-"""What the trunk learns to ignore, to notice and to report: stain and compression, damage, energies.
+"""What the backbone learns to ignore, to notice and to report: stain and compression, damage, energies.
 
 All functions take and return float batches ``(N, 3, H, W)`` in [0, 1] and draw from the given generator alone.
 """
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.io import decode_jpeg, encode_jpeg
 from torchvision.transforms.v2 import functional as TF
 
-from torchmetrics_rl2.degradations import STAINS, density
+from torchmetrics_rl2.pixels.damage import STAINS, density
 
 DAMAGE = ("focus", "noise", "impulse", "compression")
 
@@ -67,9 +67,9 @@ def jpeg(image: Tensor, quality: int) -> Tensor:
 
 
 def damage(images: Tensor, without: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
-    """A third stays clean, the rest gets one or two of :data:`DAMAGE`; with strengths ``(N, 4)``, 0 for absent.
+    """A third stays clean, the rest gets one or two of :data:`DAMAGE`; with severities ``(N, 4)``, 0 for absent.
 
-    Families in ``without`` are never shown: whether a trunk notices what it has not met is then to be measured.
+    Families in ``without`` are never shown: whether a backbone notices what it has not met is then to be measured.
     """
     n = len(images)
     number = torch.randint(3, (n,), generator=generator)
@@ -77,10 +77,10 @@ def damage(images: Tensor, without: Sequence[str], generator: Generator) -> tupl
     order[:, [DAMAGE.index(family) for family in without]] = 2
     rank = order.argsort(1).argsort(1)
     number = number.clamp(max=len(DAMAGE) - len(without))
-    strength = torch.where(rank < number[:, None], torch.rand(n, len(DAMAGE), generator=generator), -1.0)
+    severity = torch.where(rank < number[:, None], torch.rand(n, len(DAMAGE), generator=generator), -1.0)
     images = images.clone()
     for i in range(n):
-        blur, noise, impulse, compression = strength[i].tolist()
+        blur, noise, impulse, compression = severity[i].tolist()
         if blur >= 0:
             sigma = 0.3 * 13**blur
             images[i] = TF.gaussian_blur(images[i], [2 * math.ceil(3 * sigma) + 1] * 2, [sigma])
@@ -94,17 +94,17 @@ def damage(images: Tensor, without: Sequence[str], generator: Generator) -> tupl
         if compression >= 0:
             images[i] = jpeg(images[i], round(60 - 55 * compression))
     # Even the weakest damage is a step away from none.
-    return (images * 255).round() / 255, torch.where(strength >= 0, 0.2 + 0.8 * strength, 0.0)
+    return (images * 255).round() / 255, torch.where(severity >= 0, 0.2 + 0.8 * severity, 0.0)
 
 
 def haar_energies(images: Tensor) -> Tensor:
-    """Log energy of horizontal, vertical and diagonal Haar details of the grey image at three levels, ``(N, 9)``."""
-    grey = images.mean(1, keepdim=True)
+    """Log energy of horizontal, vertical and diagonal Haar details of the gray image at three levels, ``(N, 9)``."""
+    gray = images.mean(1, keepdim=True)
     numbers = []
     for _ in range(3):
-        corners = F.pixel_unshuffle(grey, 2)
+        corners = F.pixel_unshuffle(gray, 2)
         for signs in ((1.0, -1, 1, -1), (1.0, 1, -1, -1), (1.0, -1, -1, 1)):
             detail = torch.einsum("nchw,c->nhw", corners, torch.tensor(signs)) / 2
             numbers.append((detail.square().mean((1, 2)) + 1e-6).log())
-        grey = corners.mean(1, keepdim=True)
+        gray = corners.mean(1, keepdim=True)
     return torch.stack(numbers, 1)

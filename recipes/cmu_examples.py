@@ -14,11 +14,11 @@ import numpy as np
 from openslide import OpenSlide
 from PIL import Image, ImageFilter
 
-PX, STRIDE, LEAST_TISSUE, COUNT, SIGMA, QUALITY = 224, 112, 0.6, 40, 1.5, 90
+PX, STRIDE, MIN_TISSUE, COUNT, SIGMA, QUALITY = 224, 112, 0.6, 40, 1.5, 90
 
 
 def tissue(patch: Image.Image) -> float:
-    """Share of pixels that are neither white nor grey."""
+    """Share of pixels that are neither white nor gray."""
     return float((np.asarray(patch.convert("HSV"))[:, :, 1] > 20).mean())
 
 
@@ -29,7 +29,7 @@ def patches(slide: OpenSlide, top: int, bottom: int) -> list[tuple[str, Image.Im
     for y in range(top, bottom - PX + 1, STRIDE):
         for x in range(0, width - PX + 1, STRIDE):
             patch = slide.read_region((x, y), 0, (PX, PX)).convert("RGB")
-            if tissue(patch) >= LEAST_TISSUE:
+            if tissue(patch) >= MIN_TISSUE:
                 found.append((f"x{x:04}_y{y:04}.jpg", patch))
     return [found[i] for i in np.linspace(0, len(found) - 1, COUNT).round().astype(int)]
 

@@ -1,9 +1,9 @@
-"""Fit the flows of ``lung@1`` and ``colon@1``, each on its part of the LC25000 tiles, on the trunk of ``lung-colon@2``.
+"""Fit the flows of ``lung@1`` and ``colon@1``, each on its part of the LC25000 tiles, on the backbone of ``lung-colon@2``.
 
     python recipes/lung_and_colon.py LC25000 FOLDER
 
 The LC25000 files have to be 224 px, see ``lc25000.py --resize``. Two minutes on two CPU cores. The files share the
-trunk of ``lung-colon@2`` by its name, and are 4 MB each. Their rows of the catalog are printed.
+backbone of ``lung-colon@2`` by its name, and are 4 MB each. Their rows of the catalog are printed.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from lc25000 import KINDS, PX, locate, tiles
 from lung_colon_flow import CARD, entry_of
-from torchmetrics_rl2.fitting import fit
-from torchmetrics_rl2.splitting import Split
-from torchmetrics_rl2.training import FitSettings
-from torchmetrics_rl2.weights import read_weights, write_weights
+from torchmetrics_rl2.fitting.run import fit
+from torchmetrics_rl2.fitting.split import Split
+from torchmetrics_rl2.fitting.settings import FitSettings
+from torchmetrics_rl2.weights.file import read_weights, write_weights
 
 LENDER = "lung-colon@2"
 
@@ -39,7 +39,7 @@ def main() -> None:
         card = CARD | {
             "summary": f"H&E, {tissue} (LC25000), {PX} px",
             "data": f"LC25000 (Borkowski et al.): {counts[0]} {tissue} tiles fitted the flow, {counts[1]} stopped it, "
-            f"{counts[2]} are the reference; the trunk is that of {LENDER}",
+            f"{counts[2]} are the reference; the backbone is that of {LENDER}",
             "recipe": "recipes/lung_and_colon.py",
         }
         own, shared = arguments.out / f"{tissue}-own.safetensors", arguments.out / f"{tissue}-1.safetensors"
@@ -47,7 +47,7 @@ def main() -> None:
         print(fit(split, own, backbone=LENDER, settings=FitSettings(hidden=64), card=card))
         write_weights(replace(read_weights(own), lender=LENDER), shared)
         own.unlink()
-        summary = f"{card['summary']}; trunk of {LENDER}"
+        summary = f"{card['summary']}; backbone of {LENDER}"
         rows.append(entry_of(f"{tissue}@1", shared, summary, tissue))
     print(json.dumps([asdict(row) for row in rows], indent=2))
 

@@ -1,10 +1,10 @@
-"""Fit readout and flow of ``lung-colon@2`` on the trunk of ``lung_colon_trunk.py``, and write the weights file.
+"""Fit readout and flow of ``lung-colon@2`` on the backbone of ``lung_colon_backbone.py``, and write the weights file.
 
-    python recipes/lung_colon_flow.py LC25000 trunk.safetensors lung-colon-2.safetensors
+    python recipes/lung_colon_flow.py LC25000 backbone.safetensors lung-colon-2.safetensors
 
 The LC25000 files have to be 224 px, see ``lc25000.py --resize``. Three minutes on two CPU cores.
 
-The readout has no gradient: the 512 channels of the trunk and the fifteen hand-made statistics are standardised on the
+The readout has no gradient: the 512 channels of the backbone and the fifteen hand-crafted statistics are standardized on the
 fit tiles, the statistics count six times as much, and the 512 principal components with the most variance are kept.
 """
 
@@ -19,25 +19,26 @@ from PIL import Image
 from torch import Tensor
 
 from lc25000 import PX, locate, tiles
-from torchmetrics_rl2.encoder import FeatureExtractor
+from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.fitting import fit
-from torchmetrics_rl2.flow import RealNVP
-from torchmetrics_rl2.handmade import handmade_statistics
-from torchmetrics_rl2.images import ImageReader
-from torchmetrics_rl2.splitting import Split
-from torchmetrics_rl2.weights import CatalogEntry, Weights, write_weights
+from torchmetrics_rl2.fitting.run import fit
+from torchmetrics_rl2.networks.flow import RealNVP
+from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.fitting.split import Split
+from torchmetrics_rl2.weights.catalog import CatalogEntry
+from torchmetrics_rl2.weights.file import Weights, write_weights
 from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
-from torchmetrics_rl2.weights.download import sha256_of
+from torchmetrics_rl2.storage import sha256_of
 
 CARD = {
     "summary": "H&E, lung and colon (LC25000), 224 px",
-    "data": "LC25000 (Borkowski et al.): 540 tiles fitted trunk, readout and flow, 99 stopped the flow, 197 are the "
+    "data": "LC25000 (Borkowski et al.): 540 tiles fitted backbone, readout and flow, 99 stopped the flow, 197 are the "
     "reference",
-    "licence": "Apache-2.0; the images are 'freely available for download to be used by AI researchers in any way they "
+    "license": "Apache-2.0; the images are 'freely available for download to be used by AI researchers in any way they "
     "see fit'",
     "citation": "Borkowski et al., Lung and Colon Cancer Histopathological Image Dataset (LC25000), arXiv:1912.12142",
-    "recipe": "recipes/lung_colon_trunk.py, recipes/lung_colon_flow.py",
+    "recipe": "recipes/lung_colon_backbone.py, recipes/lung_colon_flow.py",
 }
 
 
@@ -48,7 +49,7 @@ def readout(backbone: Backbone, files: Sequence[Path]) -> dict[str, Tensor]:
     """Mean and matrix of the readout, from one file a tile."""
     extractor = FeatureExtractor(backbone.preprocessing, dict(backbone.state_dict))
     parts = [
-        torch.cat([extractor(batch.images), handmade_statistics(batch.images.float() / 255)], 1)
+        torch.cat([extractor(batch.images), handcrafted_statistics(batch.images.float() / 255)], 1)
         for batch in ImageReader().read(files)
     ]
     numbers = torch.cat(parts).double()
@@ -69,7 +70,7 @@ def main() -> None:
     """Fit with every file of the fit tiles, and one file a tile of the others, which are to be independent."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the LC25000 images, in any folder layout")
-    parser.add_argument("trunk", type=Path, help="what lung_colon_trunk.py wrote")
+    parser.add_argument("backbone", type=Path, help="what lung_colon_backbone.py wrote")
     parser.add_argument("out", type=Path, help="the weights file")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     arguments = parser.parse_args()
@@ -81,7 +82,7 @@ def main() -> None:
     with Image.open(split.fit[0]) as image:
         if image.size != (PX, PX):
             raise RL2Error(f"Expected LC25000 files of {PX} px, got {image.size}; see lc25000.py --resize.")
-    backbone = load_backbone(arguments.trunk)
+    backbone = load_backbone(arguments.backbone)
     with_readout = arguments.out.with_suffix(".backbone.safetensors")
     if not with_readout.exists():
         # A backbone with a readout is a weights file; the flow in it is not used.

@@ -8,12 +8,15 @@ from torch import Generator, nn
 from torchvision.models import resnet18
 from torchvision.transforms.v2.functional import gaussian_blur, to_pil_image
 
-from torchmetrics_rl2.calibration import Calibration
-from torchmetrics_rl2.encoder import FeatureExtractor, LatentEncoder, reference_of
-from torchmetrics_rl2.flow import RealNVP
-from torchmetrics_rl2.screening import PatchScreener, measure
-from torchmetrics_rl2.stain import stain_of
-from torchmetrics_rl2.weights import Preprocessing, Weights, write_weights
+from torchmetrics_rl2.quality.calibration import Calibration
+from torchmetrics_rl2.networks.extractor import FeatureExtractor
+from torchmetrics_rl2.encoder.encoder import LatentEncoder, reference_of
+from torchmetrics_rl2.networks.flow import RealNVP
+from torchmetrics_rl2.quality.screener import PatchScreener
+from torchmetrics_rl2.quality.measures import measure
+from torchmetrics_rl2.pixels.stain import stain_of
+from torchmetrics_rl2.networks.extractor import Preprocessing
+from torchmetrics_rl2.weights.file import Weights, write_weights
 
 os.environ.setdefault("COLUMNS", "200")
 
@@ -30,12 +33,12 @@ def tissue(count, px=64, seed=0):
     nuclei = torch.sigmoid(6 * (low + 0.5 * fine - 0.8))
     lumen = torch.sigmoid(6 * (-low - 1.2))
     grain = 1 + 0.08 * torch.randn(count, 1, px, px, generator=generator)
-    eosin, haematoxylin = (torch.tensor(density).view(1, 3, 1, 1) for density in ((0.1, 0.5, 0.2), (0.8, 0.9, 0.35)))
+    eosin, hematoxylin = (torch.tensor(density).view(1, 3, 1, 1) for density in ((0.1, 0.5, 0.2), (0.8, 0.9, 0.35)))
     # Patches of one slide differ a little in stain.
-    eosin, haematoxylin = (
-        stain * (1 + 0.15 * torch.randn(count, 3, 1, 1, generator=generator)) for stain in (eosin, haematoxylin)
+    eosin, hematoxylin = (
+        stain * (1 + 0.15 * torch.randn(count, 3, 1, 1, generator=generator)) for stain in (eosin, hematoxylin)
     )
-    density = (eosin * (1 - nuclei) + haematoxylin * nuclei) * (1 - 0.95 * lumen) * grain + 0.03
+    density = (eosin * (1 - nuclei) + hematoxylin * nuclei) * (1 - 0.95 * lumen) * grain + 0.03
     return ((-density).exp() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -55,7 +58,7 @@ class Moments(nn.Module):
 
 def sums(metric):
     """Copies of a metric's sums and counts."""
-    return {name: getattr(metric, name).clone() for name in metric._defaults if name != "encoder_mark"}
+    return {name: getattr(metric, name).clone() for name in metric._defaults if name != "encoder_id"}
 
 
 def perturbed_flow(features, seed=0, **settings):
@@ -72,12 +75,12 @@ def perturbed_flow(features, seed=0, **settings):
 
 @pytest.fixture(scope="session")
 def weights() -> Weights:
-    """Weights like those that ship, with a random trunk, made for 64 px."""
+    """Weights like those that ship, with a random backbone, made for 64 px."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        trunk = resnet18(weights=None)
-    trunk.fc = nn.Identity()
-    state = {key: value.half() if value.ndim == 4 else value for key, value in trunk.state_dict().items()}
+        backbone = resnet18(weights=None)
+    backbone.fc = nn.Identity()
+    state = {key: value.half() if value.ndim == 4 else value for key, value in backbone.state_dict().items()}
     preprocessing = Preprocessing(px=64)
     features = FeatureExtractor(preprocessing, state)(random_images(48, seed=1))
     flow = perturbed_flow(512, layers=2, hidden=16)
@@ -89,7 +92,7 @@ def weights() -> Weights:
         flow.config,
         flow.state_dict(),
         reference_of(flow, features),
-        {"data": "noise", "licence": "CC0-1.0"},
+        {"data": "noise", "license": "CC0-1.0"},
         name="random@1",
     )
 
@@ -134,7 +137,7 @@ def calibration(encoder) -> Calibration:
 
 @pytest.fixture(scope="session")
 def screener(encoder, calibration) -> PatchScreener:
-    return PatchScreener(encoder, calibration=calibration, max_good_loss=0.05)
+    return PatchScreener(encoder, calibration=calibration, max_false_rejection=0.05)
 
 
 def write_slide(path, pixels, mpp=0.25, levels=2):

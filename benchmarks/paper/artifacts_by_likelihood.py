@@ -8,10 +8,10 @@ CLEAN and ARTIFACTS are sources of ``rl2 score``. FOLDER has one subfolder a cla
 named after ``--clean`` are clean, and those after ``--artifacts``, all others by default, are not.
 
 ``--simulate`` needs no download: each clean patch is damaged by one of the twenty ladders in turn, at the weakest
-strength that is clearly visible; ``--per-patch 20`` damages each by all.
+severity that is clearly visible; ``--per-patch 20`` damages each by all.
 
 The baselines are Gaussians with a shrunk (Ledoit-Wolf) covariance, one of the 512 features and one of fifteen
-hand-made statistics. They are fitted to the patches of ``--real``, or, without it, to a seeded half of the clean
+hand-crafted statistics. They are fitted to the patches of ``--real``, or, without it, to a seeded half of the clean
 patches, which then takes no part in any of the three AUCs, nor in the simulated artifacts. Fitting to 512 features
 takes some hundreds of patches. Paper: .76, on 474 clean and 474 artifact patches of HistoROI.
 """
@@ -25,11 +25,12 @@ import torch
 from experiment import encode, load, load_encoder, options, progress, run
 from torch import Generator, Tensor
 
-from torchmetrics_rl2.auditing import Gaussian, auroc
-from torchmetrics_rl2.degradations import LADDERS, degrade
+from torchmetrics_rl2.auditing.run import Gaussian
+from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.handmade import handmade_statistics
-from torchmetrics_rl2.images import find_images
+from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
+from torchmetrics_rl2.images.find import find_images
 
 PAPER = {"auc": 0.76, "clean": 474, "artifacts": 474}
 
@@ -57,7 +58,7 @@ def simulated(clean: Tensor, per_patch: int, seed: int) -> tuple[Tensor, list[st
 
 
 def _handmade(images: Tensor) -> Tensor:
-    return torch.cat([handmade_statistics(batch.float() / 255) for batch in images.split(32)])
+    return torch.cat([handcrafted_statistics(batch.float() / 255) for batch in images.split(32)])
 
 
 def _load(arguments: Namespace) -> tuple[Tensor, Tensor | None]:
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name: (images, encode(encoder, images, name))
         for name, images in zip(names, (fitted, clean, artifacts), strict=True)
     }
-    features, handmade = (
+    features, handcrafted = (
         {name: Gaussian(values["fitted"]).log_prob(value) for name, value in values.items()}
         for values in (
             {name: found.features for name, (_, found) in sets.items()},
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores = {
         "log-likelihood": {name: found.likelihood for name, (_, found) in sets.items()},
         "Gaussian of features": features,
-        "Gaussian of hand-made": handmade,
+        "Gaussian of hand-crafted": handcrafted,
     }
     areas = {name: auroc(score["clean"], score["artifacts"]) for name, score in scores.items()}
     rows = {

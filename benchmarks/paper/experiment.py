@@ -14,12 +14,13 @@ from torch import Generator, Tensor
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from torchmetrics_rl2 import LatentEncoder, Statistics
-from torchmetrics_rl2.encoder import exact_arithmetic
+from torchmetrics_rl2.runtime import exact_arithmetic
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.flow import log_likelihood
+from torchmetrics_rl2.networks.flow import log_likelihood
 from torchmetrics_rl2.functional import debias, distance, latent_sums, mean_variance
-from torchmetrics_rl2.images import ImageReader, find_images
-from torchmetrics_rl2.scoring import default_device
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.runtime import default_device
 
 BATCH = 32
 SILENT_SECONDS = 2
@@ -44,7 +45,7 @@ def options(documentation: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, metavar="N", help="at most N files a set, a seeded choice")
     parser.add_argument("--magnification", type=int, metavar="X", help="only files in folders named '<X>X' (BreaKHis)")
     parser.add_argument("--tile", type=int, metavar="PX", help="cut files into tiles of this side")
-    parser.add_argument("--resize", type=int, metavar="PX", help="shorter side to PX, antialiased, then centre crop")
+    parser.add_argument("--resize", type=int, metavar="PX", help="shorter side to PX, antialiased, then center crop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="by default a GPU if there is one")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -1,4 +1,4 @@
-"""RL2, FID and KID of the same patches under the paper's five kinds of damage, strength by strength.
+"""RL2, FID and KID of the same patches under the paper's five kinds of damage, severity by severity.
 
     python benchmarks/paper/ladders.py CLEAN [--real SOURCE | --halves] [--fid] [--resize 100] [--magnification 40]
 
@@ -12,7 +12,7 @@ The paper degrades BreaKHis at 100 x 100 px. This does, with half of its patient
     python benchmarks/paper/ladders.py BreaKHis_v1 --magnification 40 --resize 100 --halves --fid
 
 Printed are the values, the ROC AUC of the log-likelihood of single patches, and Spearman's rho of each distance with
-the strength, clean patches being strength 0. Paper: RL2 rises monotonically on all five; its curves are figures, not
+the severity, clean patches being severity 0. Paper: RL2 rises monotonically on all five; its curves are figures, not
 a table.
 """
 
@@ -24,8 +24,8 @@ from experiment import add_sides, described, encode, load_encoder, options, prog
 from inception import frechet_distance, inception_of, kernel_distance
 from scipy.stats import spearmanr
 
-from torchmetrics_rl2.auditing import auroc
-from torchmetrics_rl2.degradations import LADDERS, degrade
+from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
 
 PAPER = "RL2 rises monotonically on every ladder (abstract)"
 PAPERS = ("gaussian noise", "salt and pepper", "rectangles", "gaussian blur", "diffusion")
@@ -33,7 +33,7 @@ PAPERS = ("gaussian noise", "salt and pepper", "rectangles", "gaussian blur", "d
 
 def _rho(rows: list[dict[str, Any]], ladder: str, key: str) -> float:
     climb = [row for row in rows if row["ladder"] in ("clean", ladder)]
-    return float(spearmanr([row["strength"] for row in climb], [row[key] for row in climb]).statistic)
+    return float(spearmanr([row["severity"] for row in climb], [row[key] for row in climb]).statistic)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,13 +49,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     real_features = inception(real, "real") if inception and real is not None else None
     likelihood = None
     rows: list[dict[str, Any]] = []
-    rungs = [("clean", 0.0), *((name, rung) for name in arguments.ladders for rung in LADDERS[name].rungs)]
-    for name, strength in progress(rungs, "strengths"):
-        images = clean if name == "clean" else degrade(clean, name, strength, arguments.seed)
+    severities = [("clean", 0.0), *((name, severity) for name in arguments.ladders for severity in LADDERS[name].severities)]
+    for name, severity in progress(severities, "severities"):
+        images = clean if name == "clean" else degrade(clean, name, severity, arguments.seed)
         found = encode(encoder, images, name)
         likelihood = found.likelihood if likelihood is None else likelihood
-        amount = 0.0 if name == "clean" else LADDERS[name].amount(strength)
-        row: dict[str, Any] = {"ladder": name, "strength": strength, "amount": amount}
+        amount = 0.0 if name == "clean" else LADDERS[name].amount(severity)
+        row: dict[str, Any] = {"ladder": name, "severity": severity, "amount": amount}
         row |= dict(zip(("rl2", "debiased"), rl2(reference, found.latents), strict=True))
         if inception and real_features is not None:
             features = inception(images, name)
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         values = "".join(f"{row[key]:11.4g}" for key in keys)
         print(f"{row['ladder']:18}{row['amount']:9g} {unit:16}{row['auc']:6.2f}{values}")
     for name, found_rho in rho.items():
-        print(f"{name:18}{'rho with strength':32}" + "".join(f"{found_rho[key]:11.2f}" for key in keys))
+        print(f"{name:18}{'rho with severity':32}" + "".join(f"{found_rho[key]:11.2f}" for key in keys))
     print(f"paper: {PAPER}")
 
 

@@ -15,7 +15,7 @@ from inception import inception_features, load_inception
 from torch import Generator, Tensor
 
 from torchmetrics_rl2 import Statistics, compare
-from torchmetrics_rl2.degradations import LADDERS, degrade
+from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
 from torchmetrics_rl2.errors import RL2Error
 
 DAMAGE = {"gaussian blur": 0.5, "gaussian noise": 0.02}
@@ -38,13 +38,13 @@ def linear(gram: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def frechet(gram: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """FID from a Gram matrix of features."""
 
-    def centred(rows: Tensor, columns: Tensor) -> Tensor:
+    def centerd(rows: Tensor, columns: Tensor) -> Tensor:
         block = gram[rows][:, columns]
         return block - block.mean(0) - block.mean(1, keepdim=True) + block.mean()
 
     shift = gram[first][:, first].mean() + gram[second][:, second].mean() - 2 * gram[first][:, second].mean()
-    traces = centred(first, first).trace() / (len(first) - 1) + centred(second, second).trace() / (len(second) - 1)
-    root = torch.linalg.svdvals(centred(first, second)).sum() / ((len(first) - 1) * (len(second) - 1)) ** 0.5
+    traces = centerd(first, first).trace() / (len(first) - 1) + centerd(second, second).trace() / (len(second) - 1)
+    root = torch.linalg.svdvals(centerd(first, second)).sum() / ((len(first) - 1) * (len(second) - 1)) ** 0.5
     return shift + traces - 2 * root
 
 

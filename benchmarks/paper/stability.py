@@ -21,7 +21,7 @@ from experiment import add_sides, described, encode, load_encoder, options, prog
 from inception import frechet_distance, inception_of, kernel_distance
 from torch import Generator, Tensor
 
-from torchmetrics_rl2.degradations import LADDERS, degrade
+from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
 from torchmetrics_rl2.errors import RL2Error
 
 PAPER = "RL2 is stable from about 300 images on"
@@ -79,7 +79,7 @@ def plot(tables: dict[str, list[dict[str, Any]]], path: str) -> None:
             low, high = zip(*((m - s, m + s) for m, s in zip(mean, sd, strict=True)), strict=True)
             axis.fill_between(counts, low, high, color=line.get_color(), alpha=0.2)
         axis.set(xscale="log", xlabel="images", title=metric)
-        axis.axhline(0, color="grey", linewidth=0.5)
+        axis.axhline(0, color="gray", linewidth=0.5)
     axes[0][0].legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__)
     add_sides(parser)
     parser.add_argument("--damage", choices=LADDERS, default="gaussian blur", metavar="NAME")
-    parser.add_argument("--strength", type=float, help="0 to 1; by default the weakest that is clearly visible")
+    parser.add_argument("--severity", type=float, help="0 to 1; by default the weakest that is clearly visible")
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, metavar="N")
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--plot", metavar="PNG")
@@ -106,10 +106,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     real_features = inception(real, "real") if inception and real is not None else None
     counts = [*sorted({n for n in arguments.counts if n < len(clean)}), len(clean)]
     ladder = LADDERS[arguments.damage]
-    strength = ladder.visible if arguments.strength is None else arguments.strength
-    damaged = f"{ladder.name} {ladder.amount(strength):g} ({ladder.unit})"
+    severity = ladder.visible if arguments.severity is None else arguments.severity
+    damaged = f"{ladder.name} {ladder.amount(severity):g} ({ladder.unit})"
     tables = {}
-    for name, images in (("clean", clean), (damaged, degrade(clean, ladder.name, strength, arguments.seed))):
+    for name, images in (("clean", clean), (damaged, degrade(clean, ladder.name, severity, arguments.seed))):
         latents = encode(encoder, images, name).latents
         features = inception(images, name) if inception else None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["LatentSums", "resnet_l2", "squash"]
+__all__ = ["LatentSums", "resnet_l2"]
 
 
 @dataclass(frozen=True)
@@ -44,31 +44,6 @@ class LatentSums:
             self.count.to(device),
             None if moment is None else moment.to(device, dtype),
         )
-
-
-def squash(latents: Tensor, radius: float) -> Tensor:
-    r"""Pull in latents beyond a radius, so that a few foreign images do not drown the mean of a set.
-
-    .. math:: z \mapsto z \min\left(1, \frac{r (1 + \ln(\lVert z \rVert / r))}{\lVert z \rVert}\right)
-
-    Args:
-        latents: ``(N, d)``.
-        radius: The radius :math:`r`, such as the norm that 99 % of real latents stay below; those are left alone.
-
-    Returns:
-        ``(N, d)``, in the same directions and the same order of norms.
-
-    Example:
-        >>> import torch
-        >>> from torchmetrics_rl2.functional import squash
-        >>> squash(torch.tensor([[0.5, 0.0], [0.0, 100.0]]), 1.0)
-        tensor([[0.5000, 0.0000],
-                [0.0000, 5.6052]])
-
-    """
-    ratio = (latents.norm(dim=1, keepdim=True) / radius).clamp(min=1)
-    pulled: Tensor = latents * (1 + ratio.log()) / ratio
-    return pulled
 
 
 def resnet_l2(real_latents: Tensor, fake_latents: Tensor, debiased: bool = False) -> Tensor:

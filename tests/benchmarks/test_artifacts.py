@@ -10,19 +10,19 @@ def historoi(folder):
     """Miniature of HistoROI: a folder for each class."""
     for i, name in enumerate(("Epithelial", "Stroma", "Lymphocytes")):
         save(tissue(8, seed=i), folder / name)
-    save((random_images(8) > 127).to(torch.uint8) * 255, folder / "Artefacts")
+    save((random_images(8) > 127).to(torch.uint8) * 255, folder / "Artifacts")
     return folder
 
 
 def test_auc_is_of_clean_classes_against_the_others(run, tmp_path):
     folder = historoi(tmp_path)
-    others = ("--clean", "Epithelial", "Stroma", "--artifacts", "Artefacts")
+    others = ("--clean", "Epithelial", "Stroma", "--artifacts", "Artifacts")
     result = run("artifacts_by_likelihood", folder, *others)
     assert result["n"] == {"fitted": 8, "clean": 8, "artifacts": 8}
     assert all(value > 0.9 for value in result["auc"].values())
     three = run("artifacts_by_likelihood", folder, "--clean", "Epithelial", "Stroma", "--real", folder / "Stroma")
     assert three["n"] == {"fitted": 8, "clean": 16, "artifacts": 16}
-    swapped = run("artifacts_by_likelihood", folder / "Artefacts", folder / "Stroma", "--real", folder / "Epithelial")
+    swapped = run("artifacts_by_likelihood", folder / "Artifacts", folder / "Stroma", "--real", folder / "Epithelial")
     assert swapped["auc"]["log-likelihood"] < 0.1
 
 
@@ -54,7 +54,7 @@ def test_patches_that_baselines_were_fitted_to_are_judged_nowhere(run, paper, tm
     [
         ((), "exactly one"),
         (("--simulate", "--clean", "Stroma"), "exactly one"),
-        (("--clean", "Tissue"), "has the classes Artefacts, Epithelial, Lymphocytes, Stroma"),
+        (("--clean", "Tissue"), "has the classes Artifacts, Epithelial, Lymphocytes, Stroma"),
         (("--clean", "Stroma", "--artifacts", "Stroma"), "none of them on both sides"),
     ],
 )

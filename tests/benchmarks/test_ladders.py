@@ -65,7 +65,7 @@ def test_a_run_repeats_itself(run, tmp_path):
 
 
 def test_fid_beside_rl2_is_of_the_same_patches(run, paper, tmp_path, monkeypatch):
-    # Features of the mean colour alone: FID of clean against itself is 0, and grows with damage that changes colour.
+    # Features of the mean color alone: FID of clean against itself is 0, and grows with damage that changes color.
     def features(images, what):
         return images.double().mean((2, 3))
 

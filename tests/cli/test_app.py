@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from torchmetrics_rl2 import __version__, score
+from torchmetrics_rl2._version import __version__
+from torchmetrics_rl2 import score
 from torchmetrics_rl2.cli import app
 
 
@@ -66,10 +67,10 @@ def test_unreadable_files_stop_or_are_counted(rl2, patches, weights_file, tmp_pa
 @pytest.fixture
 def bad(tmp_path, weights_file):
     """A folder of things that cannot be used."""
-    for name in ("empty", "texts", "grey", "dot"):
+    for name in ("empty", "texts", "gray", "dot"):
         (tmp_path / name).mkdir()
     (tmp_path / "texts" / "a.txt").touch()
-    Image.new("L", (64, 64)).save(tmp_path / "grey" / "a.png")
+    Image.new("L", (64, 64)).save(tmp_path / "gray" / "a.png")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot" / "a.png")
     torch.save({}, tmp_path / "pickle.safetensors")
     (tmp_path / "half.safetensors").write_bytes(weights_file.read_bytes()[:10_000])
@@ -82,7 +83,7 @@ BAD_INPUT = {
     "pickle": "score {patches} --weights {bad}/pickle.safetensors",
     "holds no images": "score {bad}/empty --weights {weights}",
     "1 other files": "score {bad}/texts --weights {weights}",
-    "greyscale": "score {bad}/grey --weights {weights}",
+    "grayscale": "score {bad}/gray --weights {weights}",
     "at least 32 x 32": "score {bad}/dot --weights {weights}",
     "at least 2 on each side": "score {patches}/a/00.png --weights {weights}",
     "is empty": "score {patches} --real= --weights {weights}",
@@ -98,7 +99,7 @@ BAD_INPUT = {
     "a .safetensors file": "stats {patches} -o {bad}/real.pt",
     "exists. Choose": "stats {patches} -o {bad}/half.safetensors --weights {weights}",
     "cannot be written: No such file": "stats {patches} -o {bad}/gone/real.safetensors",
-    "greyscale (mode L)": "stats {bad}/grey -o {bad}/real.safetensors --weights {weights}",
+    "grayscale (mode L)": "stats {bad}/gray -o {bad}/real.safetensors --weights {weights}",
 }
 
 
@@ -113,14 +114,14 @@ def test_bad_input_ends_with_a_sentence_and_2(rl2, patches, weights_file, bad, s
 
 
 def test_unknown_options_end_with_2_too(rl2):
-    assert rl2("score", "x", "--colour")[0] == 2
+    assert rl2("score", "x", "--color")[0] == 2
     assert rl2("scor")[0] == 2
 
 
 def test_fit_then_score_then_show(rl2, patches, weights_file, tmp_path):
     out_file = tmp_path / "ours.safetensors"
     card = tmp_path / "card.json"
-    card.write_text('{"data": "noise", "licence": "CC0-1.0", "citation": "none"}')
+    card.write_text('{"data": "noise", "license": "CC0-1.0", "citation": "none"}')
     options = ("--backbone", weights_file, "--layers", 1, "--hidden", 8, "--max-epochs", 2, "--card", card)
     code, out, err = rl2("fit", patches, "-o", out_file, *options)
     assert code == 0, err

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from torchmetrics_rl2 import audit
-from torchmetrics_rl2.weights import read_weights, write_weights
+from torchmetrics_rl2.weights.file import read_weights, write_weights
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_json_has_all_numbers(rl2, own, patches):
     assert code == 0
     assert found["n"] == 12
     assert [ladder["name"] for ladder in found["ladders"]] == ["pen", "blank"]
-    assert {"rho", "reach", "noticed_from", "verdict"} <= set(found["ladders"][0])
+    assert {"rho", "reach", "detected_from", "verdict"} <= set(found["ladders"][0])
     assert found["settings"]["seed"] == 0
 
 

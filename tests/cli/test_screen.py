@@ -17,7 +17,7 @@ def setting(weights_file, calibration, tmp_path_factory):
     (folder / "slides").mkdir()
     for i in (1, 2):
         write_slide(folder / "slides" / f"case-{i}.svs", slide_pixels(seed=i))
-    arguments = ["--weights", weights_file, "--calibration", folder / "good.safetensors", "--max-good-loss", "0.05"]
+    arguments = ["--weights", weights_file, "--calibration", folder / "good.safetensors", "--max-false-rejection", "0.05"]
     return folder, [*arguments, "--workers", "0"]
 
 
@@ -36,7 +36,7 @@ def test_a_slide_is_screened_and_told_of(rl2, setting, tmp_path):
     code, again, _ = rl2("screen", folder / "slides", "-o", tmp_path / "out", *arguments, "--json")
     slides = json.loads(again)["slides"]
     assert [row["new"] for row in slides] == [False, False]
-    assert json.loads(again)["threshold"]["max_good_loss"] == 0.05
+    assert json.loads(again)["threshold"]["max_false_rejection"] == 0.05
 
 
 def test_a_failing_slide_makes_the_exit_code_one(rl2, setting, tmp_path):
@@ -53,7 +53,7 @@ def test_a_failing_slide_makes_the_exit_code_one(rl2, setting, tmp_path):
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--max-good-loss", "0.001"], "too few for a threshold that loses 0.1 % of good ones: that needs 1000"),
+        (["--max-false-rejection", "0.001"], "too few for a threshold that loses 0.1 % of good ones: that needs 1000"),
         (["--weights", "lung-colon"], "these are others"),
         (["--calibration", "none.safetensors"], "There is no file none.safetensors"),
         (["--tile", "96"], "Calibrate with patches of that size"),
@@ -97,7 +97,7 @@ def test_ctrl_c_says_how_to_go_on(rl2, setting, tmp_path, monkeypatch):
 
 def test_zero_loss_only_ranks(rl2, setting, tmp_path):
     folder, arguments = setting
-    arguments = [*arguments, "--max-good-loss", "0"]
+    arguments = [*arguments, "--max-false-rejection", "0"]
     _, out, _ = rl2("screen", folder / "slides" / "case-1.svs", "-o", tmp_path / "out", *arguments)
     assert "nothing was cut by its score" in out
     assert "out of focus" not in out
@@ -122,7 +122,7 @@ def test_a_folder_of_patches_with_good_ones(rl2, weights_file, tmp_path):
         kind = "good" if i < 40 else "new"
         (tmp_path / kind).mkdir(exist_ok=True)
         to_pil_image(image).save(tmp_path / kind / f"{i}.png")
-    calibrate = ["--calibrate", tmp_path / "good", "--calibrate-groups", "file", "--max-good-loss", "0.05"]
+    calibrate = ["--calibrate", tmp_path / "good", "--calibrate-groups", "file", "--max-false-rejection", "0.05"]
     code, out, _ = rl2("screen", tmp_path / "new", "-o", tmp_path / "out", "--weights", weights_file, *calibrate)
     assert code == 0
     assert "40 good patches of good (40 groups)" in out

@@ -10,8 +10,9 @@ from torchvision.models import resnet18
 from tests.weights.conftest import SMALL
 from torchmetrics_rl2 import CatalogEntry, list_weights, register_weights
 from torchmetrics_rl2.cli.options import complete_weights
-from torchmetrics_rl2.weights import fetch_weights, read_weights
-from torchmetrics_rl2.weights.download import sha256_of
+from torchmetrics_rl2.weights.loading import fetch_weights
+from torchmetrics_rl2.weights.file import read_weights
+from torchmetrics_rl2.storage import sha256_of
 
 
 def remote(server):
@@ -25,7 +26,7 @@ def test_list_says_what_there_is_and_where(rl2, server):
     code, out, _ = rl2("weights", "list")
     rows = [line.split() for line in out.splitlines()]
     assert code == 0
-    assert rows[0] == ["name", "tissue", "px", "mpp", "MB", "licence", "where", "summary"]
+    assert rows[0] == ["name", "tissue", "px", "mpp", "MB", "license", "where", "summary"]
     assert rows[-1] == [
         "acme/breast@1",
         "breast",
@@ -88,20 +89,20 @@ def test_show_has_the_card_and_whose_trunk_it_is(rl2):
     code, out, _ = rl2("weights", "show", SMALL, "--json")
     shown = json.loads(out)
     assert code == 0
-    assert (shown["trunk_of"], shown["preprocessing"]["mpp"], shown["n_reference"]) == ("lung-colon@2", 0.25, 0)
-    assert shown["card"]["licence"] == "CC0-1.0"
+    assert (shown["backbone_of"], shown["preprocessing"]["mpp"], shown["n_reference"]) == ("lung-colon@2", 0.25, 0)
+    assert shown["card"]["license"] == "CC0-1.0"
     assert "weights_id: 01627eaedfe0" in rl2("weights", "show", SMALL)[1]
 
 
 def test_import_and_export(rl2, tmp_path):
     torch.save(resnet18(weights=None).state_dict(), tmp_path / "r.pth")
     out_file, program = tmp_path / "w.safetensors", tmp_path / "w.pt2"
-    arguments = ("--px", 64, "--mpp", 0.5, "--licence", "MIT", "--summary", "Noise")
+    arguments = ("--px", 64, "--mpp", 0.5, "--license", "MIT", "--summary", "Noise")
     code, out, err = rl2("weights", "import", tmp_path / "r.pth", "-o", out_file, *arguments)
     assert (code, out.startswith(f"Wrote {out_file} (")) == (0, True)
     assert "bare features" in err
     made = read_weights(out_file)
-    assert (made.card["licence"], made.preprocessing.mpp) == ("MIT", 0.5)
+    assert (made.card["license"], made.preprocessing.mpp) == ("MIT", 0.5)
     code, out, _ = rl2("weights", "export", out_file, "-o", program)
     assert (code, out.startswith(f"Wrote {program}: its latents differ by")) == (0, True)
 
@@ -128,4 +129,4 @@ def test_the_shell_completes_names():
     command = Path(sys.executable).with_name("rl2")
     done = subprocess.run([command], env=os.environ | asked, capture_output=True, text=True)
     assert done.stdout.split() == ["lung-colon", "lung"]
-    assert list(complete_weights("lung@")) == [("lung@1", "H&E, lung (LC25000), 224 px; trunk of lung-colon@2")]
+    assert list(complete_weights("lung@")) == [("lung@1", "H&E, lung (LC25000), 224 px; backbone of lung-colon@2")]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from torchmetrics_rl2.weights.download import sha256_of
+from torchmetrics_rl2.storage import sha256_of
 
 SMALL = Path(__file__).parent / "third_party" / "acme_weights" / "breast-40x-1.safetensors"
-"""A whole weights file of format version 3, 5 kB: its trunk is that of lung-colon@2."""
+"""A whole weights file of format version 3, 5 kB: its backbone is that of lung-colon@2."""
 
 
 @dataclass

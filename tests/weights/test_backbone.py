@@ -35,7 +35,7 @@ def test_a_state_dict_in_half_precision_becomes_one_that_can_be_written(state, t
 def test_weights_lend_their_trunk(weights, weights_file):
     backbone = load_backbone(str(weights_file))
     assert backbone.preprocessing == weights.preprocessing
-    assert all(value.equal(weights.trunk[key]) for key, value in backbone.state_dict.items())
+    assert all(value.equal(weights.backbone[key]) for key, value in backbone.state_dict.items())
 
 
 def test_a_file_in_the_working_directory_does_not_shadow_a_name(tmp_path, monkeypatch):

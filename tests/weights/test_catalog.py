@@ -9,8 +9,10 @@ import pytest
 
 from tests.weights.conftest import SMALL
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.weights import CatalogEntry, catalog, list_weights, load_weights, register_weights
-from torchmetrics_rl2.weights.download import sha256_of
+from torchmetrics_rl2.weights.catalog import CatalogEntry, list_weights, register_weights
+from torchmetrics_rl2.weights import catalog
+from torchmetrics_rl2.weights.loading import load_weights
+from torchmetrics_rl2.storage import sha256_of
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def two_versions(weights_file, tmp_path, monkeypatch):
 
 
 def entry(name="acme/breast@1", **changed):
-    described = {"where": str(SMALL), "sha256": sha256_of(SMALL), "bytes": 5004, "summary": "S", "licence": "CC0-1.0"}
+    described = {"where": str(SMALL), "sha256": sha256_of(SMALL), "bytes": 5004, "summary": "S", "license": "CC0-1.0"}
     return CatalogEntry(name, **(described | changed))
 
 
@@ -204,7 +206,7 @@ def test_what_ships_is_what_the_catalog_says():
         weights = load_weights(entry.name)
         assert Path(entry.where).stat().st_size == entry.bytes < 40e6
         assert int(weights.reference.sums.count) > 70
-        assert {"data", "licence", "citation"} <= set(weights.card)
+        assert {"data", "license", "citation"} <= set(weights.card)
 
 
 def test_later_weights_do_not_change_what_a_version_means():
@@ -219,6 +221,6 @@ def test_later_weights_do_not_change_what_a_version_means():
 
 
 def test_lung_and_colon_share_the_trunk_of_lung_colon():
-    shared = {load_weights(name).trunk_id for name in ("lung-colon@2", "lung@1", "colon@1")}
+    shared = {load_weights(name).backbone_id for name in ("lung-colon@2", "lung@1", "colon@1")}
     assert len(shared) == 1
     assert all(entry.bytes < 6e6 for entry in list_weights() if entry.name in ("lung@1", "colon@1"))

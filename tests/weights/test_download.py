@@ -9,8 +9,10 @@ import pytest
 
 from tests.weights.conftest import SMALL
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.weights import download, fetch_weights, load_weights
-from torchmetrics_rl2.weights.download import Place, cache_folder, sha256_of
+from torchmetrics_rl2.weights import download
+from torchmetrics_rl2.weights.loading import fetch_weights, load_weights
+from torchmetrics_rl2.weights.download import Place, cache_folder
+from torchmetrics_rl2.storage import sha256_of
 
 FETCH = "import sys; from torchmetrics_rl2.weights import fetch_weights; print(fetch_weights(sys.argv[1]))"
 
@@ -61,7 +63,7 @@ def test_a_fault_ends_in_a_sentence_and_leaves_the_cache_as_it_was(server, monke
 
 
 def test_a_server_that_never_stops_is_stopped(server, monkeypatch):
-    monkeypatch.setattr(download, "MOST_BYTES", 50_000)
+    monkeypatch.setattr(download, "MAX_BYTES", 50_000)
     with pytest.raises(RL2Error, match="sends more than the 50,000 bytes"):
         fetch_weights(server.url("endless"))
     place = Place(f"{server.address}/endless", sha256_of(SMALL), 5004, "acme/breast-40x@1")

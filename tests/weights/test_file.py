@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.weights.conftest import SMALL
 from torchmetrics_rl2 import CatalogEntry, LatentEncoder, RL2Error, register_weights
-from torchmetrics_rl2.weights import Preprocessing, fetch_weights, load_weights, read_weights, write_weights
-from torchmetrics_rl2.weights.download import sha256_of
+from torchmetrics_rl2.networks.extractor import Preprocessing
+from torchmetrics_rl2.weights.loading import fetch_weights, load_weights
+from torchmetrics_rl2.weights.file import read_weights, write_weights
+from torchmetrics_rl2.storage import sha256_of
 from torchmetrics_rl2.weights.file import HEADER
 
 
@@ -43,7 +45,7 @@ def test_what_is_written_is_read(weights, weights_file):
         weights.flow_config,
         weights.card,
     )
-    for part in ("trunk", "flow"):
+    for part in ("backbone", "flow"):
         assert all(value.equal(getattr(read, part)[key]) for key, value in getattr(weights, part).items())
     assert torch.equal(read.reference.scores, weights.reference.scores)
     assert torch.equal(read.reference.sums.sum, weights.reference.sums.sum)
@@ -56,11 +58,11 @@ def test_the_same_weights_make_the_same_bytes(weights, weights_file, tmp_path):
 
 def test_the_identity_depends_on_latents_alone(weights):
     flow = dict(weights.flow) | {"linear.mean": weights.flow["linear.mean"] + 1e-3}
-    trunk = dict(weights.trunk) | {"bn1.bias": weights.trunk["bn1.bias"] + 1e-3}
+    backbone = dict(weights.backbone) | {"bn1.bias": weights.backbone["bn1.bias"] + 1e-3}
     same = (replace(weights, card={}), replace(weights, reference=None), replace(weights, name="other"))
     other = (
         replace(weights, flow=flow),
-        replace(weights, trunk=trunk),
+        replace(weights, backbone=backbone),
         replace(weights, preprocessing=Preprocessing(px=64, std=(1.0, 1.0, 1.0))),
         replace(weights, flow_config=dict(weights.flow_config) | {"scale_bound": 0.3}),
     )
@@ -69,9 +71,9 @@ def test_the_identity_depends_on_latents_alone(weights):
 
 
 def test_half_precision_on_disk_does_not_move_the_latents(weights, images):
-    # The fixture's trunk is half precision, and its flow was fitted on the rounded trunk.
-    single = {key: value.float() if value.is_floating_point() else value for key, value in weights.trunk.items()}
-    assert torch.equal(LatentEncoder(replace(weights, trunk=single))(images), LatentEncoder(weights)(images))
+    # The fixture's backbone is half precision, and its flow was fitted on the rounded backbone.
+    single = {key: value.float() if value.is_floating_point() else value for key, value in weights.backbone.items()}
+    assert torch.equal(LatentEncoder(replace(weights, backbone=single))(images), LatentEncoder(weights)(images))
 
 
 def test_a_failed_write_leaves_nothing(weights, tmp_path, monkeypatch):
@@ -160,15 +162,15 @@ DAMAGED = {
     "of shape": spoiled("flow.linear.mean", lambda tensor: tensor[:5]),
     "torch.float64": spoiled("flow.linear.mean", lambda tensor: tensor.double()),
     "malformed sums": spoiled("reference.sum", lambda tensor: tensor[:5]),
-    "not finite": spoiled("trunk.bn1.bias", lambda tensor: torch.full_like(tensor, torch.nan)),
+    "not finite": spoiled("backbone.bn1.bias", lambda tensor: torch.full_like(tensor, torch.nan)),
     "std above 0": reheaded(lambda header: header["preprocessing"].update(std=[0.2, 0, 0.2])),
     "damaged header.*could not convert": reheaded(lambda header: header["preprocessing"].update(std="abc")),
     "px and mpp": reheaded(lambda header: header["preprocessing"].update(px=-1)),
     "card is no object": reheaded(lambda header: header.update(card="text")),
     "impossible values in flow": spoiled("flow.couplings.0.permutation", lambda tensor: tensor * 0),
-    "impossible values in trunk": spoiled("trunk.bn1.running_var", lambda tensor: -tensor),
+    "impossible values in backbone": spoiled("backbone.bn1.running_var", lambda tensor: -tensor),
     "of 0 images": spoiled("reference.count", lambda tensor: tensor * 0),
-    "altered": spoiled("trunk.bn1.bias", lambda tensor: tensor + 1),
+    "altered": spoiled("backbone.bn1.bias", lambda tensor: tensor + 1),
     "altered.*checksums": spoiled("reference.sum", lambda tensor: tensor * 2),
     "altered after": reheaded(lambda header: header["preprocessing"].update(px=32)),
     "altered .* fresh copy": reheaded(lambda header: header.pop("reference_sha256")),
@@ -211,29 +213,29 @@ def test_a_shared_trunk_is_left_out_and_found_again(tmp_path):
     assert path.stat().st_size < 6.2e6
     assert header_of(path)["format_version"] == 3
     read = read_weights(path)
-    assert (read.weights_id, read.trunk_id, read.lender) == (ours.weights_id, ours.trunk_id, "lung-colon@2")
-    with pytest.raises(RL2Error, match="made with another trunk than that of lung-colon@1"):
+    assert (read.weights_id, read.backbone_id, read.lender) == (ours.weights_id, ours.backbone_id, "lung-colon@2")
+    with pytest.raises(RL2Error, match="made with another backbone than that of lung-colon@1"):
         write_weights(replace(ours, lender="lung-colon@1"), path)
     assert read_weights(path).lender == "lung-colon@2"
 
 
 @pytest.mark.parametrize(
-    ("trunk", "sentence"),
+    ("backbone", "sentence"),
     [
         (
-            {"weights": "acme/none@1", "trunk_id": "0"},
-            "trunk of the weights 'acme/none@1', a name with version that is not known here",
+            {"weights": "acme/none@1", "backbone_id": "0"},
+            "backbone of the weights 'acme/none@1', a name with version that is not known here",
         ),
-        ({"weights": "../../etc/passwd", "trunk_id": "0"}, "not known here"),
-        ({"weights": ["lung-colon@2"], "trunk_id": "0"}, "not known here"),
-        ({"weights": "lung-colon@2", "trunk_id": 7}, "made with another trunk"),
-        ({"weights": "lung-colon", "trunk_id": "0"}, "a name with version that is not known here"),
+        ({"weights": "../../etc/passwd", "backbone_id": "0"}, "not known here"),
+        ({"weights": ["lung-colon@2"], "backbone_id": "0"}, "not known here"),
+        ({"weights": "lung-colon@2", "backbone_id": 7}, "made with another backbone"),
+        ({"weights": "lung-colon", "backbone_id": "0"}, "a name with version that is not known here"),
         ({}, "damaged header"),
         ("lung-colon@2", "damaged header"),
     ],
 )
-def test_a_shared_trunk_is_one_with_a_name(tmp_path, trunk, sentence):
-    path = rewritten(SMALL, tmp_path / "w.safetensors", lambda header: header.update(trunk=trunk))
+def test_a_shared_trunk_is_one_with_a_name(tmp_path, backbone, sentence):
+    path = rewritten(SMALL, tmp_path / "w.safetensors", lambda header: header.update(backbone=backbone))
     with pytest.raises(RL2Error, match=sentence):
         read_weights(path)
 
@@ -250,7 +252,7 @@ def test_a_flow_larger_than_its_file_is_not_built(tmp_path):
 
 def test_weights_that_share_and_are_shared_are_refused(tmp_path):
     register_weights(CatalogEntry("acme/breast@1", str(SMALL), sha256_of(SMALL), 5004, "S", "CC0-1.0"))
-    path = rewritten(SMALL, tmp_path / "w.safetensors", lambda header: header["trunk"].update(weights="acme/breast@1"))
+    path = rewritten(SMALL, tmp_path / "w.safetensors", lambda header: header["backbone"].update(weights="acme/breast@1"))
     with pytest.raises(RL2Error, match="cannot lend it: name those, 'lung-colon@2'"):
         read_weights(path)
 
@@ -292,7 +294,7 @@ def test_no_file_does_more_than_a_sentence(data, tmp_path_factory):
 @settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(
-        st.sampled_from(["format_version", "weights_id", "reference_sha256", "preprocessing", "flow", "card", "trunk"]),
+        st.sampled_from(["format_version", "weights_id", "reference_sha256", "preprocessing", "flow", "card", "backbone"]),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
             lambda inner: (

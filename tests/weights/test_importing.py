@@ -5,7 +5,8 @@ from torch import nn
 
 from tests.conftest import perturbed_flow, random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error
-from torchmetrics_rl2.weights import Preprocessing, read_weights
+from torchmetrics_rl2.networks.extractor import Preprocessing
+from torchmetrics_rl2.weights.file import read_weights
 from torchmetrics_rl2.weights.importing import import_weights
 
 
@@ -25,15 +26,15 @@ class CNNModel(nn.Module):
 
 def test_a_checkpoint_of_torchvision_gives_its_features(network, tmp_path):
     torch.save(network.state_dict(), tmp_path / "r.pth")
-    import_weights(tmp_path / "r.pth", tmp_path / "w.safetensors", card={"licence": "CC0-1.0"})
+    import_weights(tmp_path / "r.pth", tmp_path / "w.safetensors", card={"license": "CC0-1.0"})
     images = random_images(2)
     preprocessing = Preprocessing()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     expected = features_of(network, (images / 255 - mean) / std)
     assert torch.allclose(LatentEncoder.load(tmp_path / "w.safetensors")(images), expected, rtol=1e-4, atol=1e-5)
     assert read_weights(tmp_path / "w.safetensors").card == {
-        "data": "trunk imported from r.pth",
-        "licence": "CC0-1.0",
+        "data": "backbone imported from r.pth",
+        "license": "CC0-1.0",
     }
 
 

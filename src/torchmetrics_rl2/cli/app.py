@@ -2,7 +2,7 @@
 
 import typer
 
-from torchmetrics_rl2 import __version__
+from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.cli import audit, fit, score, screen, stats, weights
 from torchmetrics_rl2.cli.output import fail
 from torchmetrics_rl2.errors import RL2Error

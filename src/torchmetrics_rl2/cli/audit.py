@@ -27,7 +27,7 @@ def audit(
             "columns path and group. By default files are.",
         ),
     ] = None,
-    foreign: Annotated[
+    outliers: Annotated[
         str | None, Option(help="Patches that do not belong, mixed in by 1 %. By default inked ones.")
     ] = None,
     ladder: Annotated[
@@ -44,21 +44,21 @@ def audit(
     save: Annotated[bool, Option("--save", help="Write a summary into the card of the weights file.")] = False,
     json: Annotated[bool, Option("--json", help="Print all numbers as JSON.")] = False,
 ) -> None:
-    """Show what weights can and cannot notice: clean patches are damaged in rising strength, in twenty ways.
+    """Show what weights can and cannot detect: clean patches are damaged in rising severity, in twenty ways.
 
-    Every ladder gets a verdict. It 'notices' if RL2 rises, 'saturates' if it stops rising, is 'blind' if even the
+    Every ladder gets a verdict. It 'detects' if RL2 rises, 'saturates' if it stops rising, is 'blind' if even the
     strongest damage is not told from chance, and 'inverts' if worse damage scores better. Two baselines stand beside
-    the flow: one Gaussian on the same features, and one on fifteen hand-made image statistics. About four minutes for
+    the flow: one Gaussian on the same features, and one on fifteen hand-crafted image statistics. About four minutes for
     100 patches on two CPU cores.
 
     rl2 audit lung-colon --images held_out/
 
     rl2 audit ours.safetensors --images slides/ --groups parent --tile 224 --plot audit.png --save
     """
-    from torchmetrics_rl2 import auditing
+    from torchmetrics_rl2.auditing import run as auditing
 
     if plot:
-        from torchmetrics_rl2.report import check_plot
+        from torchmetrics_rl2.auditing.picture import check_plot
 
         check_plot(plot)
     if save:
@@ -68,7 +68,7 @@ def audit(
             weights,
             images,
             groups=groups,
-            foreign=foreign,
+            outliers=outliers,
             ladders=ladder,
             limit=limit,
             tile=tile,
@@ -85,7 +85,7 @@ def audit(
         typer.echo(str(result))
         print_unreadable(result.unreadable)
     if plot:
-        from torchmetrics_rl2.report import plot_audit
+        from torchmetrics_rl2.auditing.picture import plot_audit
 
         plot_audit(result, plot)
     if save:

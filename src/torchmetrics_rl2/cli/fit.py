@@ -15,7 +15,8 @@ from typer import Argument, Option
 from torchmetrics_rl2.cli.options import Scale, SkipUnreadable, Tile, Workers, complete_weights
 from torchmetrics_rl2.cli.output import errors, print_json, print_unreadable, progress_bars
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.splitting import groups_of, split_images
+from torchmetrics_rl2.fitting.split import split_images
+from torchmetrics_rl2.images.groups import groups_of
 
 FEW = 64
 
@@ -33,7 +34,7 @@ def fit(
     backbone: Annotated[
         str,
         Option(
-            help="The trunk: that of named weights or of a weights file, 'imagenet' (torchvision downloads it), or the "
+            help="The backbone: that of named weights or of a weights file, 'imagenet' (torchvision downloads it), or the "
             "path of a ResNet-18 state dict, torchvision's or TIAToolbox's.",
             autocompletion=complete_weights,
         ),
@@ -50,10 +51,10 @@ def fit(
     scale: Scale = None,
     mpp: Annotated[float | None, Option(help="Resolution of the patches in um/px, kept in the file.")] = None,
     card: Annotated[
-        Path | None, Option(help="A JSON file with what people should know: data, licence, citation.")
+        Path | None, Option(help="A JSON file with what people should know: data, license, citation.")
     ] = None,
     train: Annotated[
-        Train, Option(help="'flow' leaves the trunk as it is; 'joint' trains trunk and flow together first.")
+        Train, Option(help="'flow' leaves the backbone as it is; 'joint' trains backbone and flow together first.")
     ] = Train.flow,
     joint_epochs: Annotated[int, Option(help="Epochs of joint training, at most.")] = 10,
     rank_share: Annotated[
@@ -61,13 +62,15 @@ def fit(
     ] = 0.9,
     probe_share: Annotated[
         float,
-        Option(help="The same of how well the features tell hand-made statistics of an image, R^2 of a linear probe."),
+        Option(
+            help="The same of how well the features tell hand-crafted statistics of an image, R^2 of a linear probe."
+        ),
     ] = 0.9,
     layers: Annotated[int, Option(help="Couplings of the flow; 0 fits one Gaussian.")] = 4,
     hidden: Annotated[int, Option(help="Width of the couplings' networks.")] = 128,
     scale_bound: Annotated[float, Option(help="Bound of the log-scale of a coupling.")] = 0.2,
     diagonal: Annotated[
-        bool, Option("--diagonal", help="Only standardise features before the couplings, and keep correlations.")
+        bool, Option("--diagonal", help="Only standardize features before the couplings, and keep correlations.")
     ] = False,
     max_epochs: Annotated[int, Option(help="Epochs, at most.")] = 500,
     patience: Annotated[int, Option(help="Epochs without a better held-out likelihood before the fit stops.")] = 20,
@@ -89,16 +92,17 @@ def fit(
     rl2 fit our_patches/ -o ours.safetensors --groups parent
     """
     try:
-        from torchmetrics_rl2 import fitting
+        from torchmetrics_rl2.fitting import run as fitting
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "lightning":
             raise
         raise RL2Error("rl2 fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
     from lightning_utilities.core.rank_zero import rank_zero_only
 
-    from torchmetrics_rl2.images import ImageReader, find_images
-    from torchmetrics_rl2.scoring import default_workers
-    from torchmetrics_rl2.training import FitSettings, JointSettings
+    from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings
+    from torchmetrics_rl2.images.find import find_images
+    from torchmetrics_rl2.images.reader import ImageReader
+    from torchmetrics_rl2.runtime import default_workers
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -170,7 +174,7 @@ def _joint_sentence(joint: dict[str, Any]) -> str:
         "epochs": "all that were asked for",
     }[joint["stopped_by"]]
     return (
-        f"Trunk trained for {joint['epochs']} epochs, {why}: effective rank {start['effective_rank']:.1f} to "
+        f"Backbone trained for {joint['epochs']} epochs, {why}: effective rank {start['effective_rank']:.1f} to "
         f"{end['effective_rank']:.1f}, R^2 of the probe {start['probe']:.3f} to {end['probe']:.3f}."
     )
 
@@ -184,6 +188,6 @@ def _card(path: Path | None) -> dict[str, object]:
         raise RL2Error(f"The card {path} is no JSON file that can be read: {error}") from error
     if not isinstance(card, dict):
         raise RL2Error(
-            f"The card {path} holds a {type(card).__name__}; expected an object with data, licence, citation."
+            f"The card {path} holds a {type(card).__name__}; expected an object with data, license, citation."
         )
     return card

@@ -11,7 +11,7 @@ def complete_weights(incomplete: str) -> Iterator[tuple[str, str]]:
 
     Bash takes an @ for the end of a word, and would be stuck behind it.
     """
-    from torchmetrics_rl2.weights import list_weights
+    from torchmetrics_rl2.weights.catalog import list_weights
 
     versions = "@" in incomplete
     names = {entry.name if versions else entry.name.rpartition("@")[0]: entry.summary for entry in list_weights()}

@@ -12,7 +12,7 @@ from rich import progress
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from torchmetrics_rl2.images import Progress
+    from torchmetrics_rl2.runtime import Progress
     from torchmetrics_rl2.weights.download import Received
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -59,7 +59,7 @@ def score(
 
     rl2 score generated/ --weights ours.safetensors --json
     """
-    from torchmetrics_rl2 import scoring
+    from torchmetrics_rl2.scoring import run as scoring
 
     with progress_bars() as report:
         result = scoring.score(

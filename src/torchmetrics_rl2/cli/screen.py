@@ -38,7 +38,7 @@ def screen(
     calibration: Annotated[
         Path | None, Option(metavar="FILE", help="A calibration of before, OUT/calibration.safetensors.")
     ] = None,
-    max_good_loss: Annotated[
+    max_false_rejection: Annotated[
         float, Option(help="Share of good patches that may be lost; 0 ranks, and cuts nothing by its score.")
     ] = 0.01,
     min_tissue: Annotated[float, Option(help="Share of a patch that has to be tissue.")] = 0.2,
@@ -66,7 +66,9 @@ def screen(
     overwrite: Annotated[
         bool, Option("--overwrite", help="Replace what was screened there with other settings or another calibration.")
     ] = False,
-    warn_loss: Annotated[float, Option(help="Warn of a slide that loses more than this share of its tissue.")] = 0.3,
+    warn_rejected: Annotated[
+        float, Option(help="Warn of a slide that loses more than this share of its tissue.")
+    ] = 0.3,
     devices: Annotated[int, Option(help="Processes of this machine that share out the slides, one a GPU.")] = 1,
     nodes: Annotated[int, Option(help="Machines that do; each runs this command, and knows its NODE_RANK.")] = 1,
     workers: Workers = None,
@@ -77,26 +79,26 @@ def screen(
 ) -> None:
     """Find doubtful patches, and say why: blurred, inked, blank, badly exposed, or unlike good ones. Deletes nothing.
 
-    A patch without tissue is background; one with the colours of ink is pen; the rest gets a percentile among good
-    patches, of the domain of the weights or your own, and is cut where fewer than --max-good-loss of these score lower.
+    A patch without tissue is background; one with the colors of ink is pen; the rest gets a percentile among good
+    patches, of the domain of the weights or your own, and is cut where fewer than --max-false-rejection of these score lower.
     Stain, scanner and tissue are another question, answered for each slide. Every slide gets a folder with a table
     (Parquet, CSV), GeoJSON for QuPath, a heatmap, a contact sheet, and coordinates for CLAM and TRIDENT; slides.csv
     has a row for each. Run it again, and what is finished is skipped. Exit code 1 says that a slide failed.
 
     rl2 screen slide.svs
 
-    rl2 screen slides/ --calibrate good_patches/ --calibrate-groups parent --max-good-loss 0.02 -o screened/
+    rl2 screen slides/ --calibrate good_patches/ --calibrate-groups parent --max-false-rejection 0.02 -o screened/
 
-    rl2 screen next_month/ --calibration screened/calibration.safetensors --max-good-loss 0.02 -o screened/
+    rl2 screen next_month/ --calibration screened/calibration.safetensors --max-false-rejection 0.02 -o screened/
     """
     share = _share(devices, nodes)
     if share is None:
         # They share out the slides; what is left, and the result, is this process's.
         _launch(devices, nodes)
         share = 0, 1
-    from torchmetrics_rl2.cohort import Outputs
-    from torchmetrics_rl2.screen_run import screen as run
-    from torchmetrics_rl2.slides import read_mpps
+    from torchmetrics_rl2.images.slide import read_mpps
+    from torchmetrics_rl2.screening.jobs import Outputs
+    from torchmetrics_rl2.screening.run import screen as run
 
     try:
         with progress_bars() as report:
@@ -107,14 +109,14 @@ def screen(
                 calibration=calibration,
                 good=calibrate,
                 good_groups=calibrate_groups,
-                max_good_loss=max_good_loss or None,
+                max_false_rejection=max_false_rejection or None,
                 min_tissue=min_tissue,
                 mpp=mpp,
                 mpps=read_mpps(mpps) if mpps else None,
                 target_mpp=target_mpp,
                 tile=tile,
                 scale=scale,
-                warn_loss=warn_loss,
+                warn_rejected=warn_rejected,
                 outputs=Outputs(tiles, export_patches),
                 overwrite=overwrite,
                 preview=preview,

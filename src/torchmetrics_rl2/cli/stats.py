@@ -45,8 +45,8 @@ def stats(
 
     rl2 score generated/ --real real.safetensors
     """
-    from torchmetrics_rl2 import scoring
-    from torchmetrics_rl2.tensorfile import check_writable
+    from torchmetrics_rl2.scoring import run as scoring
+    from torchmetrics_rl2.storage import check_writable
 
     check_writable(out)
     with progress_bars() as report:

@@ -13,7 +13,7 @@ from torchmetrics_rl2.cli.options import complete_weights
 from torchmetrics_rl2.cli.output import download_bar, errors, print_json
 
 if TYPE_CHECKING:
-    from torchmetrics_rl2.weights import CatalogEntry
+    from torchmetrics_rl2.weights.catalog import CatalogEntry
 
 weights = typer.Typer(help="Weights by name: what there is, where it is, what it says of itself.", no_args_is_help=True)
 
@@ -30,17 +30,17 @@ def list_(json: Json = False) -> None:
 
     rl2 weights list
     """
-    from torchmetrics_rl2.weights import list_weights
+    from torchmetrics_rl2.weights.catalog import list_weights
 
     rows = [{**asdict(entry), "where": _where(entry)} for entry in list_weights()]
     if json:
         print_json(rows)
         return
-    shown: list[tuple[str, ...]] = [("name", "tissue", "px", "mpp", "MB", "licence", "where", "summary")]
+    shown: list[tuple[str, ...]] = [("name", "tissue", "px", "mpp", "MB", "license", "where", "summary")]
     for row in rows:
         px, mpp = ("-" if row[key] is None else f"{row[key]:g}" for key in ("px", "mpp"))
         size = f"{row['bytes'] / 1e6:.1f}"
-        shown.append((row["name"], row["tissue"], px, mpp, size, row["licence"], row["where"], row["summary"]))
+        shown.append((row["name"], row["tissue"], px, mpp, size, row["license"], row["where"], row["summary"]))
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for line in shown:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -59,18 +59,18 @@ def _where(entry: "CatalogEntry") -> str:
 def show(name: Name, json: Json = False) -> None:
     """Show the card of weights: what they were made from, for which patches, what an audit found, if there was one.
 
-    'trunk_of' names the weights whose file has the trunk, where it is not this one.
+    'backbone_of' names the weights whose file has the backbone, where it is not this one.
 
     rl2 weights show lung-colon
     """
-    from torchmetrics_rl2.weights import load_weights
+    from torchmetrics_rl2.weights.loading import load_weights
 
     loaded = load_weights(name)
     shown: dict[str, Any] = {
         "name": loaded.name,
         "weights_id": loaded.weights_id,
-        "trunk_id": loaded.trunk_id,
-        "trunk_of": loaded.lender or None,
+        "backbone_id": loaded.backbone_id,
+        "backbone_of": loaded.lender or None,
         "preprocessing": asdict(loaded.preprocessing),
         "flow": dict(loaded.flow_config),
         "n_reference": int(loaded.reference.sums.count) if loaded.reference else 0,
@@ -92,12 +92,12 @@ def fetch(names: Annotated[list[str], Argument(help="Names or URLs.", autocomple
 
     rl2 weights fetch https://lab.org/ours.safetensors#sha256=...
     """
-    from torchmetrics_rl2.weights import fetch_weights, load_weights
+    from torchmetrics_rl2.weights.loading import fetch_weights, load_weights
 
     for name in names:
         with download_bar(name) as report:
             path = fetch_weights(name, report)
-            load_weights(name)  # with the trunk that it may share
+            load_weights(name)  # with the backbone that it may share
         typer.echo(path)
 
 
@@ -107,12 +107,12 @@ def path(name: Name) -> None:
 
     cp $(rl2 weights path lung-colon) ours.safetensors
     """
-    from torchmetrics_rl2.weights import fetch_weights
+    from torchmetrics_rl2.weights.loading import fetch_weights
 
     with download_bar(name) as report:
         found = fetch_weights(name, report)
     if not os.path.isfile(found):
-        from torchmetrics_rl2.weights import read_weights
+        from torchmetrics_rl2.weights.file import read_weights
 
         read_weights(found)  # says what is wrong
     typer.echo(found)
@@ -125,8 +125,8 @@ def verify(names: Names = None, json: Json = False) -> None:
     rl2 weights verify
     """
     from torchmetrics_rl2.errors import RL2Error
-    from torchmetrics_rl2.weights import list_weights, load_weights
-    from torchmetrics_rl2.weights.catalog import find_entry
+    from torchmetrics_rl2.weights.catalog import find_entry, list_weights
+    from torchmetrics_rl2.weights.loading import load_weights
 
     rows = []
     for name in names or [entry.name for entry in list_weights() if entry.place.is_here()]:
@@ -164,14 +164,14 @@ def import_(
         str | None,
         Option(
             metavar="imagenet|unit",
-            help="What the network expects: pixels normalised as for ImageNet, which torchvision's do, or in [0, 1], "
+            help="What the network expects: pixels normalized as for ImageNet, which torchvision's do, or in [0, 1], "
             "which TIAToolbox's do; by default told from the checkpoint.",
         ),
     ] = None,
     px: Annotated[int | None, Option(help="Side of the patches it was made for, in pixels.")] = None,
     mpp: Annotated[float | None, Option(help="Their resolution in um/px.")] = None,
     summary: Annotated[str, Option(help="One line for the card.")] = "",
-    licence: Annotated[str, Option(help="Terms of use, for the card.")] = "",
+    license: Annotated[str, Option(help="Terms of use, for the card.")] = "",
 ) -> None:
     """Make a weights file of somebody's ResNet-18, to use by path or to fit a flow on with rl2 fit --backbone.
 
@@ -181,10 +181,10 @@ def import_(
     """
     from torchmetrics_rl2.weights.importing import import_weights
 
-    card = {key: value for key, value in (("summary", summary), ("licence", licence)) if value}
+    card = {key: value for key, value in (("summary", summary), ("license", license)) if value}
     made = import_weights(checkpoint, out, flow=flow, pixels=pixels, px=px, mpp=mpp, card=card)
     layers = made.flow_config["layers"]
-    typer.echo(f"Wrote {out} ({made.weights_id[:12]}): trunk {made.trunk_id[:12]}, {layers} coupling layers")
+    typer.echo(f"Wrote {out} ({made.weights_id[:12]}): backbone {made.backbone_id[:12]}, {layers} coupling layers")
     if flow is None:
         errors.print(
             "Its latents are bare features: 'rl2 fit IMAGES --backbone FILE' fits a flow to your real patches."
@@ -203,8 +203,8 @@ def export(
 
     rl2 weights export lung-colon -o lung-colon.onnx
     """
-    from torchmetrics_rl2.encoder import LatentEncoder
-    from torchmetrics_rl2.weights.exporting import export_program
+    from torchmetrics_rl2.encoder.encoder import LatentEncoder
+    from torchmetrics_rl2.encoder.exporting import export_program
 
     with errors.status(f"Exporting {name}"):
         difference = export_program(LatentEncoder.load(name), out, px)

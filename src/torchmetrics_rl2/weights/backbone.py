@@ -1,4 +1,4 @@
-"""Trunks to fit a flow on: of other weights, of torchvision, or from a state dict."""
+"""Backbones to fit a flow on: of other weights, of torchvision, or from a state dict."""
 
 import os
 from collections.abc import Mapping
@@ -12,11 +12,14 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.weights.catalog import find_entry, load_weights
-from torchmetrics_rl2.weights.download import is_remote, offline, sha256_of
-from torchmetrics_rl2.weights.file import HEADER, Preprocessing, empty_trunk
+from torchmetrics_rl2.networks.extractor import Preprocessing, empty_backbone
+from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.weights.catalog import find_entry
+from torchmetrics_rl2.weights.download import is_remote, offline
+from torchmetrics_rl2.weights.file import HEADER
+from torchmetrics_rl2.weights.loading import load_weights
 
-__all__ = ["UNIT", "Backbone", "load_backbone"]
+__all__ = ["Backbone", "UNIT", "load_backbone"]
 
 # TIAToolbox's CNNModel numbers the parts of torchvision's network, and takes pixels in [0, 1].
 TIATOOLBOX = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -31,7 +34,7 @@ class Backbone:
         name: Where it came from.
         preprocessing: What it expects of pixels.
         state_dict: Under torchvision's keys.
-        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`; empty where features are the trunk's own.
+        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`; empty where features are the backbone's own.
 
     """
 
@@ -42,14 +45,14 @@ class Backbone:
 
 
 def load_backbone(source: str | Path) -> Backbone:
-    """Trunk by name or from a file.
+    """Backbone by name or from a file.
 
     Args:
         source: Name or path of weights, ``imagenet`` for torchvision's (downloaded once), or the path of a state dict
             of a ResNet-18 of torchvision, or of TIAToolbox's ``CNNModel``, saved with ``torch.save`` or as safetensors.
 
     Raises:
-        RL2Error: If there is no such trunk, or it is no ResNet-18.
+        RL2Error: If there is no such backbone, or it is no ResNet-18.
 
     """
     if source == "imagenet":
@@ -59,11 +62,11 @@ def load_backbone(source: str | Path) -> Backbone:
     state_dict = _state_dict(path) if is_file else None
     if state_dict is not None:
         is_tiatoolbox = any(str(key).startswith("feat_extract.") for key in state_dict)
-        return Backbone(path.name, UNIT if is_tiatoolbox else Preprocessing(), _trunk(state_dict, str(path)))
+        return Backbone(path.name, UNIT if is_tiatoolbox else Preprocessing(), _backbone(state_dict, str(path)))
     if path.suffix and not os.path.lexists(path) and not is_remote(str(source)):
         raise RL2Error(f"There is no file {path}; expected weights, or the state dict of a ResNet-18. Check the path.")
     weights = load_weights(source)
-    return Backbone(weights.name, weights.preprocessing, weights.trunk, weights.readout)
+    return Backbone(weights.name, weights.preprocessing, weights.backbone, weights.readout)
 
 
 def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
@@ -109,7 +112,7 @@ def _imagenet() -> dict[str, Tensor]:
     found = sha256_of(kept)
     if not found.startswith(begins):
         raise RL2Error(f"{kept} has the sha256 {found}; expected one that begins with {begins}. Remove it.")
-    return _trunk(_state_dict(kept) or {}, "imagenet")
+    return _backbone(_state_dict(kept) or {}, "imagenet")
 
 
 def _torchvision_key(key: str) -> str:
@@ -119,8 +122,8 @@ def _torchvision_key(key: str) -> str:
     return f"{TIATOOLBOX.get(number, number)}.{rest}"
 
 
-def _trunk(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    expected = empty_trunk().state_dict()
+def _backbone(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    expected = empty_backbone().state_dict()
     given = {
         _torchvision_key(str(key)): value
         for key, value in state.items()

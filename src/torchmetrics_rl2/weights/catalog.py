@@ -1,29 +1,24 @@
-"""Which weights exist, and how a name becomes a verified file."""
+"""Which weights exist, by name."""
 
-import difflib
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from torchmetrics.utilities import rank_zero_warn
-from torchmetrics.utilities.prints import rank_zero_only
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.weights.download import MOST_BYTES, SHA256, Place, Received, hub_parts, is_remote
-from torchmetrics_rl2.weights.file import Weights, read_weights
+from torchmetrics_rl2.weights.download import MAX_BYTES, SHA256, Place, hub_parts
 
-__all__ = ["CatalogEntry", "fetch_weights", "find_entry", "list_weights", "load_weights", "register_weights"]
+__all__ = ["CatalogEntry", "find_entry", "list_weights", "register_weights"]
 
 BUNDLED = Path(__file__).with_name("bundled")
 GROUP = "torchmetrics_rl2.weights"
 NAME = re.compile(r"(?P<bare>[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)?)(@(?P<version>[1-9][0-9]{0,5}))?")
-log = logging.getLogger("torchmetrics_rl2")
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class CatalogEntry:
         sha256: Checksum of the whole file, 64 hexadecimal digits.
         bytes: Its exact size, which a download is held to.
         summary: One line.
-        licence: Terms of use.
+        license: Terms of use.
         tissue: What the patches show.
         px: Side of the patches it was made for, in pixels; ``None`` if any.
         mpp: Their resolution in um/px; ``None`` if unknown.
@@ -51,7 +46,7 @@ class CatalogEntry:
     sha256: str
     bytes: int
     summary: str
-    licence: str
+    license: str
     tissue: str = ""
     px: int | None = None
     mpp: float | None = None
@@ -66,14 +61,14 @@ class CatalogEntry:
             )
         if not SHA256.fullmatch(str(self.sha256)):
             raise RL2Error(f"{self.name} has the sha256 {self.sha256!r}; expected 64 lower-case hexadecimal digits.")
-        if type(self.bytes) is not int or not 0 < self.bytes <= MOST_BYTES:
-            raise RL2Error(f"{self.name} has {self.bytes!r} bytes; expected 1 to {MOST_BYTES:,}.")
+        if type(self.bytes) is not int or not 0 < self.bytes <= MAX_BYTES:
+            raise RL2Error(f"{self.name} has {self.bytes!r} bytes; expected 1 to {MAX_BYTES:,}.")
         if not self.where:
             raise RL2Error(f"{self.name} is nowhere; expected a path, an https:// URL or hf://org/repo@revision/file.")
         if self.where.startswith("hf://"):
             hub_parts(self.where)
-        if not all(isinstance(text, str) for text in (self.summary, self.licence, self.tissue)):
-            raise RL2Error(f"{self.name} has a summary, licence or tissue that is no text.")
+        if not all(isinstance(text, str) for text in (self.summary, self.license, self.tissue)):
+            raise RL2Error(f"{self.name} has a summary, license or tissue that is no text.")
         if not (self.px is None or type(self.px) is int) or not (
             self.mpp is None or (isinstance(self.mpp, int | float) and 0 < self.mpp < 100)
         ):
@@ -86,6 +81,7 @@ class CatalogEntry:
 
 
 _registered: dict[str, CatalogEntry] = {}
+
 _packages: list[dict[str, CatalogEntry]] = []
 
 
@@ -126,53 +122,6 @@ def register_weights(*entries: CatalogEntry) -> None:
     _registered.update({entry.name: entry for entry in entries})
 
 
-def load_weights(name_or_path: str | Path) -> Weights:
-    """Weights by name, from a file, a URL or the Hugging Face Hub, checked before use.
-
-    Args:
-        name_or_path: ``name@version``; a bare name, which stands for its newest version; the path of a file;
-            ``https://...#sha256=...``; or ``hf://org/repo@commit/file.safetensors``.
-
-    Raises:
-        RL2Error: If nothing has that name, the file cannot be had, or it is not what it should be.
-
-    """
-    entry = find_entry(name_or_path)
-    weights = read_weights(fetch_weights(name_or_path))
-    weights = replace(weights, name=entry.name if entry else os.fspath(name_or_path))
-    _say(os.fspath(name_or_path), weights.name, weights.weights_id[:12])
-    return weights
-
-
-def fetch_weights(name_or_path: str | Path, progress: Received | None = None) -> Path:
-    """File of weights, downloaded if need be, its checksum compared.
-
-    Args:
-        name_or_path: As for :func:`load_weights`.
-        progress: Told of a download; by default one line on standard error is.
-
-    Raises:
-        RL2Error: If nothing has that name, or the file cannot be had.
-
-    """
-    entry = find_entry(name_or_path)
-    if entry is not None:
-        return entry.place.fetch(progress)
-    text = os.fspath(name_or_path)
-    if isinstance(name_or_path, str) and is_remote(text):
-        return Place.parse(text).fetch(progress)
-    if isinstance(name_or_path, Path) or os.path.lexists(text) or not NAME.fullmatch(text):
-        return Path(text)
-    known = [entry.name for entry in list_weights()]
-    versions = [name for name in known if _bare(name) == _bare(text)]
-    near = versions or difflib.get_close_matches(text, known if "@" in text else list(dict.fromkeys(map(_bare, known))))
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known)}."
-    raise RL2Error(
-        f"There are no weights named {text!r}, and no file of that name. {hint} Names come with this package, from "
-        f"installed packages (entry points of {GROUP}) and from register_weights."
-    )
-
-
 def find_entry(name_or_path: str | Path) -> CatalogEntry | None:
     """Entry of a known name, which never means a file; ``None`` for anything else."""
     if not isinstance(name_or_path, str) or not NAME.fullmatch(name_or_path):
@@ -182,7 +131,7 @@ def find_entry(name_or_path: str | Path) -> CatalogEntry | None:
 
 
 def _newest(name: str, catalog: Mapping[str, CatalogEntry]) -> CatalogEntry | None:
-    versions = [entry for key, entry in catalog.items() if name in (key, _bare(key))]
+    versions = [entry for key, entry in catalog.items() if name in (key, bare_name(key))]
     return max(versions, key=lambda entry: int(entry.name.rpartition("@")[2]), default=None)
 
 
@@ -225,20 +174,13 @@ def _check_new(
     """Names are given once, and all versions of one name by one source, or a bare name would change its owner."""
     names = [entry.name for entry in entries]
     taken = [name for name in names if name in same or names.count(name) > 1]
-    owned = set(map(_bare, others))
-    taken += [name for name in names if _bare(name) in owned]
+    owned = set(map(bare_name, others))
+    taken += [name for name in names if bare_name(name) in owned]
     if taken:
         raise RL2Error(
-            f"The name {taken[0]} is taken; choose another, such as yourlab/{_bare(taken[0]).split('/')[-1]}@1."
+            f"The name {taken[0]} is taken; choose another, such as yourlab/{bare_name(taken[0]).split('/')[-1]}@1."
         )
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     return name.rpartition("@")[0]
-
-
-@cache
-@rank_zero_only
-def _say(asked: str, name: str, weights_id: str) -> None:
-    """Log, once, what a name was resolved to."""
-    log.info("weights %s: %s (%s)", asked, name, weights_id)

@@ -16,29 +16,19 @@ from urllib.request import Request, urlopen
 from filelock import FileLock
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.tensorfile import MOST_BYTES, is_web_page
+from torchmetrics_rl2.storage import CHUNK, MAX_BYTES, is_web_page, sha256_of
 
-__all__ = [
-    "MOST_BYTES",
-    "SHA256",
-    "Place",
-    "Received",
-    "cache_folder",
-    "hub_parts",
-    "is_remote",
-    "offline",
-    "sha256_of",
-]
+__all__ = ["Place", "Received", "SHA256", "cache_folder", "hub_parts", "is_remote", "offline"]
 
 Received = Callable[[int, int], None]
 """Told how many bytes have come, and of how many, 0 if unknown."""
 
-CHUNK = 2**18
 TIMEOUT = 30.0
 HUB = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>refs/(?:pr|convert)/[\w.-]+|[\w.%-]+)/(?P<file>[^@#]+\.safetensors)",
     re.ASCII,
 )
+
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -239,18 +229,6 @@ class Place:
         return path
 
 
-def sha256_of(path: Path) -> str:
-    """Checksum of a file."""
-    found = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                found.update(chunk)
-    except OSError as error:
-        raise RL2Error(f"{path} cannot be read: {error.strerror}.") from error
-    return found.hexdigest()
-
-
 def hub_parts(where: str) -> dict[str, str]:
     """Repository, revision and file of a place on the Hub."""
     parts = HUB.fullmatch(where)
@@ -282,7 +260,7 @@ def _chunks(url: str, size: int | None) -> Iterator[tuple[bytes, int]]:
         with urlopen(Request(url, headers={"User-Agent": "torchmetrics-rl2"}), timeout=TIMEOUT) as response:
             length = response.headers.get("Content-Length", "")
             total = size or (int(length) if re.fullmatch("[0-9]{1,15}", length) else 0)
-            most = min(total or MOST_BYTES, MOST_BYTES)
+            most = min(total or MAX_BYTES, MAX_BYTES)
             while chunk := response.read1(CHUNK):
                 done += len(chunk)
                 if max(done, total) > most:

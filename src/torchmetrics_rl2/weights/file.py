@@ -1,48 +1,34 @@
-"""The one-file format of weights: trunk, flow and reference as safetensors, the rest as JSON in its header."""
+"""The one-file format of weights: backbone, flow and reference as safetensors, the rest as JSON in its header."""
 
 import math
-from collections.abc import Mapping
-from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchvision.models import resnet18
+from torch import Tensor
 
-from torchmetrics_rl2 import __version__
+from torchmetrics_rl2._version import __version__
+from torchmetrics_rl2.distance.sums import sums_to_tensors, tensors_to_sums
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.flow import RealNVP
 from torchmetrics_rl2.functional import LatentSums
-from torchmetrics_rl2.readout import READ
-from torchmetrics_rl2.tensorfile import digest, read_file, sums_to_tensors, tensors_to_sums, write_file
+from torchmetrics_rl2.networks.extractor import Preprocessing, empty_backbone
+from torchmetrics_rl2.networks.flow import RealNVP
+from torchmetrics_rl2.networks.readout import READ
+from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
 
-__all__ = ["FORMAT_VERSION", "Preprocessing", "Reference", "Weights", "read_weights", "write_weights"]
+__all__ = ["FORMAT_VERSION", "Reference", "Weights", "read_weights", "write_weights"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 1
 HEADER = "torchmetrics-rl2"
 HINT = "'rl2 weights list' shows known names; 'rl2 fit IMAGES --backbone FILE' makes weights of a ResNet-18 state dict."
 REFERENCE_SCORES = 2000
-_borrowing: ContextVar[bool] = ContextVar("borrowing", default=False)
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """What happens to pixels in [0, 1] before the trunk, and which patches the weights were made for.
-
-    Args:
-        mean: Subtracted from red, green and blue.
-        std: Divides red, green and blue.
-        px: Side of the patches in pixels, ``None`` if they differed.
-        mpp: Their resolution in um/px, ``None`` if unknown.
-
-    """
-
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    px: int | None = None
-    mpp: float | None = None
+Lend = Callable[[Path, Mapping[str, Any]], "Weights"]
+"""Given a file, and the ``weights`` and ``backbone_id`` that its header names: weights that have this backbone."""
 
 
 @dataclass(frozen=True)
@@ -66,56 +52,59 @@ class Weights:
     """All that a file holds.
 
     Args:
-        preprocessing: From pixels to the trunk.
-        trunk: State dict of a torchvision ResNet-18 without its classifier, half or single precision.
+        preprocessing: From pixels to the backbone.
+        backbone: State dict of a torchvision ResNet-18 without its classifier, half or single precision.
         flow_config: Arguments of :class:`~torchmetrics_rl2.flow.RealNVP`.
         flow: Its state dict.
         reference: Real images to measure distances from, if any.
-        card: What a person should know: data, licence, citation, how the flow was fitted.
-        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`, single precision, since format version 2; empty
-            where features are the trunk's own.
-        lender: Name with version of catalogued weights whose trunk and readout these are, since format version 3; the
-            file then leaves them out. Empty where the file has its own.
+        card: What a person should know: data, license, citation, how the flow was fitted.
+        readout: Tensors of :class:`~torchmetrics_rl2.networks.Readout`, single precision; empty where features are the
+            backbone's own.
+        backbone_of: Name with version of catalogd weights whose backbone and readout these are; the file then leaves
+            them out. Empty where the file has its own.
         name: What the weights were asked for by, with version.
+        path: The file they were read from, if any.
 
     """
 
     preprocessing: Preprocessing
-    trunk: Mapping[str, Tensor] = field(repr=False)
+    backbone: Mapping[str, Tensor] = field(repr=False)
     flow_config: Mapping[str, Any]
     flow: Mapping[str, Tensor] = field(repr=False)
     reference: Reference | None = field(default=None, repr=False)
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
     readout: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
-    lender: str = ""
+    backbone_of: str = ""
     name: str = "unnamed"
+    path: Path | None = field(default=None, repr=False)
 
     @property
-    def trunk_id(self) -> str:
-        """sha256 over normalisation, trunk and readout: which features these are."""
-        normalisation = [self.preprocessing.mean, self.preprocessing.std]
-        return digest(normalisation, _prefixed("trunk", self.trunk) | _prefixed("readout", self.readout))
+    def backbone_id(self) -> str:
+        """sha256 over normalization, backbone and readout: which features these are."""
+        normalization = [self.preprocessing.mean, self.preprocessing.std]
+        return digest(normalization, _prefixed("backbone", self.backbone) | _prefixed("readout", self.readout))
 
     @property
     def weights_id(self) -> str:
-        """sha256 over preprocessing, trunk and flow: which latents these are."""
-        described = [self.trunk_id, asdict(self.preprocessing), dict(self.flow_config)]
+        """sha256 over preprocessing, backbone and flow: which latents these are."""
+        described = [self.backbone_id, asdict(self.preprocessing), dict(self.flow_config)]
         return digest(described, _prefixed("flow", self.flow))
 
 
-def empty_trunk() -> nn.Module:
-    """A torchvision ResNet-18 without its classifier, on the meta device."""
-    with torch.device("meta"):
-        trunk = resnet18(weights=None)
-    trunk.fc = nn.Identity()
-    return trunk  # type: ignore[no-any-return]
+def cannot_lend(path: Path, backbone: Mapping[str, Any]) -> Weights:
+    """The :data:`Lend` of those who read one file and no other."""
+    raise RL2Error(
+        f"{path} has the backbone of other weights, {ascii(backbone['weights'])[:80]}, and is read with load_weights. "
+        "Weights that others take their backbone from have their own."
+    )
 
 
-def read_weights(path: str | Path) -> Weights:
+def read_weights(path: str | Path, lend: Lend = cannot_lend) -> Weights:
     """Read a weights file and check all of it.
 
     Args:
         path: The file.
+        lend: Gets the weights whose backbone the file names, where it has none of its own.
 
     Raises:
         RL2Error: If there is no such file, or it is no complete, unaltered weights file of a known format version.
@@ -123,24 +112,21 @@ def read_weights(path: str | Path) -> Weights:
     """
     path = Path(path)
     header, tensors = read_file(path, HEADER, FORMAT_VERSION, "RL2 weights", HINT)
-    try:
-        weights = _assemble(path, header, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        if isinstance(error, RL2Error):
-            raise
-        raise RL2Error(f"{path} has a damaged header ({error!r}). Copy or download it again.") from error
+    with damaged(path):
+        weights = _assemble(path, header, tensors, lend)
     expected = (header.get("weights_id"), header.get("reference_sha256"))
     if (weights.weights_id, _reference_digest(weights.reference)) != expected:
         raise RL2Error(f"{path} was altered after it was written: its checksums do not match. Get a fresh copy.")
     return weights
 
 
-def write_weights(weights: Weights, path: str | Path) -> None:
+def write_weights(weights: Weights, path: str | Path, lend: Lend = cannot_lend) -> None:
     """Write a weights file; it appears whole and readable, or not at all.
 
     Args:
         weights: What to write.
         path: Where to.
+        lend: As for :func:`read_weights`, which reads what was written.
 
     Raises:
         RL2Error: If it would not be read again, because a fit went wrong.
@@ -148,8 +134,7 @@ def write_weights(weights: Weights, path: str | Path) -> None:
     """
     path = Path(path)
     header: dict[str, Any] = {
-        # What an older version of the package can read, it should.
-        "format_version": 3 if weights.lender else 2 if weights.readout else 1,
+        "format_version": FORMAT_VERSION,
         "written_by": __version__,
         "weights_id": weights.weights_id,
         "reference_sha256": _reference_digest(weights.reference),
@@ -158,11 +143,11 @@ def write_weights(weights: Weights, path: str | Path) -> None:
         "card": dict(weights.card),
     }
     tensors = _prefixed("flow", weights.flow) | _reference_tensors(weights.reference)
-    if weights.lender:
-        header["trunk"] = {"weights": weights.lender, "trunk_id": weights.trunk_id}
+    if weights.backbone_of:
+        header["backbone"] = {"weights": weights.backbone_of, "backbone_id": weights.backbone_id}
     else:
-        tensors |= _prefixed("trunk", weights.trunk) | _prefixed("readout", weights.readout)
-    write_file(path, HEADER, header, tensors, read_weights)
+        tensors |= _prefixed("backbone", weights.backbone) | _prefixed("readout", weights.readout)
+    write_file(path, HEADER, header, tensors, partial(read_weights, lend=lend))
 
 
 def _read_preprocessing(raw: dict[str, Any]) -> Preprocessing:
@@ -175,25 +160,23 @@ def _read_preprocessing(raw: dict[str, Any]) -> Preprocessing:
     return Preprocessing(mean, std, px, mpp)
 
 
-def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Weights:
+def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], lend: Lend) -> Weights:
     preprocessing = _read_preprocessing(header["preprocessing"])
     if not isinstance(header["card"], dict):
         raise ValueError("the card is no object")
     _check_flow_size(path, header["flow"], tensors)
     flow = RealNVP(**header["flow"]).state_dict()
-    lent = _lent(path, header["trunk"]) if header["format_version"] > 2 and "trunk" in header else None
-    trunk = {} if lent else empty_trunk().state_dict()
+    lent = _borrow(path, header["backbone"], lend) if "backbone" in header else None
+    backbone = {} if lent else empty_backbone().state_dict()
     readout = _empty_readout() if any(key.startswith("readout.") for key in tensors) else {}
-    if readout and header["format_version"] < 2:
-        raise ValueError("a readout is of format version 2")
-    expected = _prefixed("trunk", trunk) | _prefixed("flow", flow) | _prefixed("readout", readout)
+    expected = _prefixed("backbone", backbone) | _prefixed("flow", flow) | _prefixed("readout", readout)
     names = {key for key in tensors if not key.startswith("reference.")}
     if names != set(expected):
         wrong = sorted(names ^ set(expected))
         raise RL2Error(f"{path} has missing or unknown tensors: {', '.join(wrong[:3])} ({len(wrong)} in all).")
     for key, value in expected.items():
         got = tensors[key]
-        floats = (torch.float16, torch.float32) if key.startswith("trunk.") else (torch.float32,)
+        floats = (torch.float16, torch.float32) if key.startswith("backbone.") else (torch.float32,)
         allowed = floats if value.is_floating_point() else (torch.int64,)
         if got.shape != value.shape or got.dtype not in allowed:
             raise RL2Error(
@@ -211,38 +194,24 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) ->
             raise RL2Error(f"{path} has impossible values in {key}. Copy or download it again.")
     return Weights(
         preprocessing=preprocessing,
-        trunk=lent.trunk if lent else {key: tensors[f"trunk.{key}"] for key in trunk},
+        backbone=lent.backbone if lent else {key: tensors[f"backbone.{key}"] for key in backbone},
         flow_config=header["flow"],
         flow={key: tensors[f"flow.{key}"] for key in flow},
         reference=reference,
         card=header["card"],
         readout=lent.readout if lent else {key: tensors[f"readout.{key}"] for key in readout},
-        lender=lent.name if lent else "",
+        backbone_of=lent.name if lent else "",
         name=str(path),
+        path=path.absolute(),
     )
 
 
-def _lent(path: Path, trunk: dict[str, Any]) -> Weights:
-    """Weights whose trunk and readout these are; they are named, so that no file decides which other is read."""
-    from torchmetrics_rl2.weights.catalog import find_entry  # names know of files, files of few names
-
-    if _borrowing.get():
-        raise RL2Error(f"{path} has the trunk of other weights, and cannot lend it: name those, {trunk['weights']!a}.")
-    entry = find_entry(trunk["weights"])
-    if entry is None or entry.name != trunk["weights"]:
+def _borrow(path: Path, backbone: Mapping[str, Any], lend: Lend) -> Weights:
+    lender = lend(path, backbone)
+    if lender.backbone_id != backbone["backbone_id"]:
         raise RL2Error(
-            f"{path} has the trunk of the weights {ascii(trunk['weights'])[:80]}, a name with version that is not "
-            "known here. Install the package that brings it, or a newer torchmetrics-rl2."
-        )
-    token = _borrowing.set(True)
-    try:
-        lender = replace(read_weights(entry.place.fetch()), name=entry.name)
-    finally:
-        _borrowing.reset(token)
-    if lender.trunk_id != trunk["trunk_id"]:
-        raise RL2Error(
-            f"{path} was made with another trunk than that of {entry.name}: {str(trunk['trunk_id'])[:12]}, not "
-            f"{lender.trunk_id[:12]}. Get a fresh copy of both."
+            f"{path} was made with another backbone than that of {lender.name}: {str(backbone['backbone_id'])[:12]}, "
+            f"not {lender.backbone_id[:12]}. Get a fresh copy of both."
         )
     return lender
 

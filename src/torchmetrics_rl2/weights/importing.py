@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.flow import RealNVP
-from torchmetrics_rl2.tensorfile import check_writable
+from torchmetrics_rl2.networks.extractor import Preprocessing
+from torchmetrics_rl2.networks.flow import RealNVP
+from torchmetrics_rl2.storage import check_writable
 from torchmetrics_rl2.weights.backbone import UNIT, load_backbone
-from torchmetrics_rl2.weights.file import Preprocessing, Weights, read_weights, write_weights
+from torchmetrics_rl2.weights.file import Weights, read_weights, write_weights
 
 __all__ = ["import_weights"]
 
@@ -57,10 +58,10 @@ def import_weights(
     expects = PIXELS[pixels] if pixels else made_for
     weights = Weights(
         preprocessing=Preprocessing(expects.mean, expects.std, px or made_for.px, mpp or made_for.mpp),
-        trunk=backbone.state_dict,
+        backbone=backbone.state_dict,
         flow_config=fitted.config,
         flow=fitted.state_dict(),
-        card={"data": f"trunk imported from {backbone.name}", **(card or {})},
+        card={"data": f"backbone imported from {backbone.name}", **(card or {})},
         readout=backbone.readout,
     )
     write_weights(weights, out)

@@ -10,10 +10,10 @@ def weights():
         CatalogEntry(
             name="acme/breast-40x@1",
             where=str(Path(__file__).with_name("breast-40x-1.safetensors")),
-            sha256="8bed774c43aba4b6593ad46452588992f1bc61e113f2944e36ea676a2dfc855f",
-            bytes=5004,
+            sha256="2dd79af34af5249a5efa89f037df4f9f7a4471c3658115e11cdd0a481e78d27a",
+            bytes=5036,
             summary="H&E, breast, 40x",
-            licence="CC0-1.0",
+            license="CC0-1.0",
             tissue="breast",
             px=64,
             mpp=0.25,

@@ -1,0 +1,211 @@
+"""Power and level, outliers, lost diversity and domain: what an audit measures beside the ladders."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from torchmetrics_rl2.auditing.meter import Measured, Meter
+from torchmetrics_rl2.auditing.result import Contamination, Diversity, Power
+from torchmetrics_rl2.auditing.subject import Subject, read_images
+from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.functional import resnet_l2
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.pixels.degradations import degrade
+
+__all__ = ["contamination", "diversity", "domain", "power", "read_outliers", "squash"]
+
+
+def squash(latents: Tensor, radius: float) -> Tensor:
+    r"""Pull in latents beyond a radius, so that a few outliers do not drown the mean of a set.
+
+    .. math:: z \mapsto z \min\left(1, \frac{r (1 + \ln(\lVert z \rVert / r))}{\lVert z \rVert}\right)
+
+    Args:
+        latents: ``(N, d)``.
+        radius: The radius :math:`r`, such as the norm that 99 % of real latents stay below; those are left alone.
+
+    Returns:
+        ``(N, d)``, in the same directions and the same order of norms.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics_rl2.functional import squash
+        >>> squash(torch.tensor([[0.5, 0.0], [0.0, 100.0]]), 1.0)
+        tensor([[0.5000, 0.0000],
+                [0.0000, 5.6052]])
+
+    """
+    ratio = (latents.norm(dim=1, keepdim=True) / radius).clamp(min=1)
+    pulled: Tensor = latents * (1 + ratio.log()) / ratio
+    return pulled
+
+
+SIZES = (25, 40, 50, 100)
+REPEATS = 200
+REPEATED = 10
+MIN_FOR_SHARES = 40
+OUTLIERS = 10
+
+
+def power(
+    subject: Subject, clean: Tensor, weakest: Mapping[str, Tensor], seed: int, withheld: list[str]
+) -> list[Power]:
+    """Level and power of the test, of units drawn without replacement, no unit on both sides.
+
+    Args:
+        subject: The images.
+        clean: Their latents, ``(N, d)``.
+        weakest: Latents of the same images at the weakest severity of some ladders, by name.
+        seed: Of the draws.
+        withheld: Where to say what these images are too few for.
+
+    """
+    names = sorted(set(subject.units))
+    rows = {name: [i for i, unit in enumerate(subject.units) if unit == name] for name in names}
+    found, sets = [], {"clean": clean, **weakest}
+    too_many = [str(n) for n in SIZES if 2 * n > len(names)]
+    if too_many:
+        withheld.append(f"power at {', '.join(too_many)} a side: {len(names)} units, twice as many are needed")
+    for n in SIZES[: len(SIZES) - len(too_many)]:
+        rejected = dict.fromkeys(sets, 0)
+        generator = Generator().manual_seed(seed)
+        for _ in range(REPEATS):
+            drawn = [names[i] for i in torch.randperm(len(names), generator=generator)[: 2 * n].tolist()]
+            real, other = ([i for name in side for i in rows[name]] for side in (drawn[:n], drawn[n:]))
+            reference = _statistics(subject, clean, real)
+            for name, latents in sets.items():
+                p_value = compare(reference, _statistics(subject, latents, other)).p_value
+                rejected[name] += p_value is not None and p_value < 0.05
+        shares = {name: count / REPEATS for name, count in rejected.items()}
+        found.append(Power(n, REPEATS, shares.pop("clean"), shares))
+    return found
+
+
+def _statistics(subject: Subject, latents: Tensor, rows: list[int]) -> Statistics:
+    groups = [subject.units[i] for i in rows] if subject.groups else None
+    return Statistics.of_latents(latents[rows], groups)
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Images that do not belong.
+
+    Args:
+        images: uint8 ``(N, 3, H, W)``.
+        source: Where they are from.
+        unreadable: Files that were left out, with the reason.
+
+    """
+
+    images: Tensor
+    source: str
+    unreadable: tuple[str, ...] = ()
+
+
+def read_outliers(source: str | Path, reader: ImageReader, limit: int) -> Strangers:
+    """The first images of a source, as many as may be mixed in, and where they are from.
+
+    Args:
+        source: A folder, a glob or a text file of paths.
+        reader: How images are read.
+        limit: How many images the audit uses at most.
+
+    Raises:
+        RL2Error: If there are none, or they differ in size.
+
+    """
+    most = max(OUTLIERS, limit // 100)
+    images, _, unreadable = read_images(reader, find_images(source)[:most])
+    return Strangers(images[:most], os.fspath(source), unreadable)
+
+
+def contamination(
+    encoder: LatentEncoder,
+    subject: Subject,
+    clean: Measured,
+    outliers: Strangers | None,
+    seed: int,
+    withheld: list[str],
+) -> Contamination | None:
+    """Mix about 1 % of images that do not belong into the second half, many times over."""
+    half = int(subject.second.sum())
+    if half < MIN_FOR_SHARES:
+        withheld.append(f"outliers: {half} images in a half, {MIN_FOR_SHARES} are needed")
+        return None
+    first, second = clean.latents[~subject.second], clean.latents[subject.second]
+    count = max(1, round(half / 100))
+    if outliers is None:
+        some = subject.images[subject.second][: max(OUTLIERS, count)]
+        outliers = Strangers(degrade(some, "pen", 0.5, seed), "inked by a pen")
+    count = min(count, len(outliers.images))
+    meter = Meter(encoder, None, 0)
+    mixed_in = meter.measure(outliers.images)
+    blurred = meter.measure(degrade(subject.images[subject.second], "gaussian blur", 0.25, seed))
+    radius = _radius(encoder, first)
+    squashed = [squash(latents, radius) for latents in (first, second, blurred.latents)]
+    plain, robust, detected = [], [], []
+    likelihood = clean.likelihood[subject.second]
+    for start in range(0, len(outliers.images) - count + 1, count):
+        rows = slice(start, start + count)
+        mixed = torch.cat([second[count:], mixed_in.latents[rows]])
+        plain.append(float(resnet_l2(first, mixed)))
+        robust.append(float(resnet_l2(squashed[0], squash(mixed, radius))))
+        threshold = torch.cat([likelihood[count:], mixed_in.likelihood[rows]]).sort().values[count - 1]
+        detected.append(float((mixed_in.likelihood[rows] <= threshold).double().mean()))
+    base = float(resnet_l2(squashed[0], squashed[1]))
+    return Contamination(
+        source=outliers.source,
+        share=count / len(second),
+        plain=float(np.mean(plain)) / float(resnet_l2(first, second)),
+        robust=float(np.mean(robust)) / base,
+        blur=float(resnet_l2(squashed[0], squashed[2])) / base,
+        detected=float(np.mean(detected)),
+        unreadable=outliers.unreadable,
+    )
+
+
+def _radius(encoder: LatentEncoder, latents: Tensor) -> float:
+    """The norm that 99 % of held-out real latents stay below."""
+    norms = encoder.reference.scores[:, 1] if encoder.reference else latents.norm(dim=1)
+    return float(norms.cpu().quantile(0.99))
+
+
+def diversity(subject: Subject, clean: Tensor, seed: int, withheld: list[str]) -> Diversity | None:
+    """Variance ratios of ten repeated images, and of clean halves."""
+    names = sorted(set(subject.units))
+    if len(names) < 4 * REPEATED:
+        withheld.append(f"lost diversity: {len(names)} units, {4 * REPEATED} are needed")
+        return None
+    latents = clean.double().numpy()
+    units = np.array(subject.units)
+    draws = np.random.default_rng(seed)
+    null, repeated = [], []
+    for _ in range(REPEATS):
+        order = draws.permutation(names)
+        others = np.isin(units, order[: len(order) // 2])
+        null.append(_total_variance(latents[~others]) / _total_variance(latents[others]))
+        chosen = [draws.choice(np.flatnonzero(units == name)) for name in order[-REPEATED:]]
+        repeated.append(_total_variance(latents[chosen]) * (1 - 1 / REPEATED) / _total_variance(latents[others]))
+    low, high = np.quantile(null, [0.025, 0.975])
+    return Diversity(float(np.mean(repeated)), (float(low), float(high)), float(np.mean(np.array(repeated) < low)))
+
+
+def _total_variance(latents: NDArray[np.float64]) -> float:
+    return float(latents.var(0, ddof=1).sum())
+
+
+def domain(encoder: LatentEncoder, latents: Tensor, groups: Sequence[str] | None) -> float | None:
+    """RL2 from the reference inside, in multiples of what as many images of its own would score."""
+    if encoder.reference is None:
+        return None
+    ours = Statistics.of_latents(latents, groups, weights=encoder.name, weights_id=encoder.weights_id)
+    return compare(encoder.reference_statistics, ours).baseline_multiple

@@ -1,0 +1,86 @@
+"""How each severity of a ladder compares with the clean images."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from torch import Tensor
+
+from torchmetrics_rl2.auditing.meter import Measured
+from torchmetrics_rl2.auditing.result import LadderResult, SeverityResult
+from torchmetrics_rl2.auditing.subject import Subject
+from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.result import RL2Result
+from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.networks.gaussian import Gaussian
+from torchmetrics_rl2.pixels.degradations import LADDERS, Ladder
+
+__all__ = ["auroc"]
+
+
+def auroc(clean: Tensor, damaged: Tensor) -> float:
+    """Probability that a damaged patch ``(M,)`` scores below a clean one ``(N,)``; ties count half."""
+    below, equal = damaged[:, None] < clean, damaged[:, None] == clean
+    return float(below.double().mean() + equal.double().mean() / 2)
+
+
+class Judge:
+    """Compares damaged with clean images."""
+
+    def __init__(self, subject: Subject, clean: Measured) -> None:
+        self.subject, self.measured = subject, clean
+        self.first = self._statistics(clean, subject, ~subject.second)
+        self.clean: RL2Result = compare(self.first, self._statistics(clean, subject, subject.second))
+        self.features, self.handcrafted = (self._baseline(numbers) for numbers in (clean.features, clean.handcrafted))
+
+    def _statistics(self, measured: Measured, of: Subject, rows: Tensor) -> Statistics:
+        groups = [unit for unit, row in zip(of.units, rows.tolist(), strict=True) if row]
+        return Statistics.of_latents(measured.latents[rows], groups if of.groups or self.subject.groups else None)
+
+    def severity(self, ladder: Ladder, severity: float, damaged: Measured, source: Subject) -> SeverityResult:
+        """Response to one severity; ``source`` says which unit and half each damaged image is of."""
+        result = compare(self.first, self._statistics(damaged, source, source.second))
+        return SeverityResult(
+            severity=severity,
+            amount=ladder.amount(severity),
+            value=result.value,
+            debiased=result.debiased,
+            interval=_finite_interval(result.interval),
+            p_value=result.p_value,
+            auc=auroc(self.measured.likelihood, damaged.likelihood),
+            auc_gaussian=self._area(self.features, damaged.features, source),
+            auc_handcrafted=self._area(self.handcrafted, damaged.handcrafted, source),
+        )
+
+    def _baseline(self, clean: Tensor) -> list[tuple[bool, Gaussian, Tensor]]:
+        """For each half: which it is, the Gaussian of the other half, and what that makes of the clean half."""
+        halves = []
+        for half in (False, True):
+            gaussian = Gaussian(clean[self.subject.second != half])
+            halves.append((half, gaussian, gaussian.log_prob(clean[self.subject.second == half])))
+        return halves
+
+    def _area(self, baseline: list[tuple[bool, Gaussian, Tensor]], damaged: Tensor, source: Subject) -> float:
+        """Mean AUC of both halves."""
+        judged = [(gaussian, clean, damaged[source.second == half]) for half, gaussian, clean in baseline]
+        return fmean(auroc(clean, gaussian.log_prob(numbers)) for gaussian, clean, numbers in judged if len(numbers))
+
+    def ladder(self, ladder: Ladder, sign: int, severities: Sequence[SeverityResult]) -> LadderResult:
+        """All severities of a ladder, or of one direction."""
+        number = list(LADDERS).index(ladder.name) + 1
+        name = f"{ladder.name} {'+' if sign > 0 else '-'}" if ladder.signed else ladder.name
+        return LadderResult(
+            number=number,
+            name=name,
+            family=ladder.family,
+            unit=ladder.unit,
+            visible=ladder.amount(sign * ladder.visible),
+            clean=self.clean.value,
+            clean_debiased=self.clean.debiased,
+            clean_interval=_finite_interval(self.clean.interval),
+            severities=severities,
+        )
+
+
+def _finite_interval(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return interval if interval and all(map(math.isfinite, interval)) else None

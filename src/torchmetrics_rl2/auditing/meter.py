@@ -1,0 +1,71 @@
+"""What the weights make of images, measured batch by batch."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.networks.flow import log_likelihood
+from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
+from torchmetrics_rl2.runtime import Progress, exact_arithmetic
+
+__all__ = ["Measured", "Meter"]
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of images, one row an image.
+
+    Args:
+        features: ``(N, 512)``.
+        handcrafted: Fifteen statistics, ``(N, 15)``.
+        latents: ``(N, 512)``.
+        likelihood: Log-likelihood under the flow, ``(N,)``, in nats.
+
+    """
+
+    features: Tensor
+    handcrafted: Tensor
+    latents: Tensor
+    likelihood: Tensor
+
+
+class Meter:
+    """Encodes images, and reports how far the audit is.
+
+    Args:
+        encoder: The weights.
+        progress: Whom to tell, if anybody.
+        total: Steps in all.
+
+    """
+
+    def __init__(self, encoder: LatentEncoder, progress: Progress | None, total: int) -> None:
+        self.encoder, self.progress, self.done, self.total = encoder, progress, 0, total
+
+    def measure(self, images: Tensor) -> Measured:
+        """One step: all that is to be known of uint8 images ``(N, 3, H, W)``."""
+        parts = []
+        for batch in torch.split(images, BATCH):
+            on_device = batch.to(self.encoder.device)
+            features = self.encoder.features(on_device)
+            with exact_arithmetic(self.encoder.device):
+                latents, log_det = self.encoder.flow(features)
+                handcrafted = handcrafted_statistics(on_device.float() / 255)
+                values = features, handcrafted, latents, log_likelihood(latents, log_det)
+            parts.append([value.cpu() for value in values])
+            self._tell(len(batch))
+        self.step()
+        return Measured(*map(torch.cat, zip(*parts, strict=True)))
+
+    def step(self) -> None:
+        """One of the steps is done."""
+        self.done += 1
+        self._tell(0)
+
+    def _tell(self, images: int) -> None:
+        if self.progress:
+            self.progress("audit", self.done, self.total, images)

@@ -1,0 +1,101 @@
+"""Pictures of results."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from torchmetrics_rl2.auditing.result import AuditResult, LadderResult
+from torchmetrics_rl2.errors import RL2Error
+
+__all__ = ["check_plot", "plot_audit"]
+
+COLUMNS = 5
+COLORS = {
+    "detects": "tab:green",
+    "saturates": "tab:olive",
+    "blind": "tab:gray",
+    "inverts": "tab:red",
+    "untested": "tab:purple",
+}
+
+
+def check_plot(path: Path) -> None:
+    """Refuse early what cannot be drawn.
+
+    Args:
+        path: The picture to write.
+
+    Raises:
+        RL2Error: If matplotlib is missing, or the ending is none it knows.
+
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RL2Error("Pictures need matplotlib: pip install 'torchmetrics-rl2[plot]'.") from error
+    kinds = Figure().canvas.get_supported_filetypes()
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise RL2Error(f"{path} cannot be written: there is no folder {path.absolute().parent} that takes files.")
+    if path.is_dir():
+        raise RL2Error(f"{path} is a folder; expected the name of a picture to write.")
+    if path.suffix[1:] not in kinds:
+        raise RL2Error(f"{path} ends in {path.suffix!r}; a picture ends in one of {', '.join(sorted(kinds))}.")
+
+
+def plot_audit(result: AuditResult, path: str | Path) -> None:
+    """Draw an audit on one page: a panel a ladder, its verdict and the AUC of the flow and both baselines.
+
+    Args:
+        result: What :func:`~torchmetrics_rl2.auditing.audit` found.
+        path: The picture, in a format that matplotlib knows by its ending.
+
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(result.ladders) // COLUMNS)
+    figure = Figure(figsize=(2.6 * COLUMNS, 2.1 * rows + 1.1), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    highest = max(severity.value for ladder in result.ladders for severity in ladder.severities) / result.clean
+    for panel, ladder in zip(panels, result.ladders, strict=False):
+        _panel(panel, ladder, highest)
+    for panel in panels[len(result.ladders) :]:
+        panel.set_axis_off()
+    figure.suptitle(
+        f"{result.weights} ({result.weights_id[:12]}), {result.n} images of {Path(result.images).name}: RL2 in "
+        "multiples of two clean halves\n"
+        "bar: 95 % interval; AUC of flow / Gaussian / hand-crafted at the severity marked by a line",
+        fontsize=10,
+    )
+    figure.savefig(path, dpi=110)
+
+
+def _panel(panel: Any, ladder: LadderResult, highest: float) -> None:
+    amounts = [str(float(f"{severity.amount:.3g}")).removesuffix(".0") for severity in ladder.severities]
+    places = range(1, len(amounts) + 1)
+    color = COLORS[ladder.verdict]
+    panel.semilogy(
+        [0, *places], [1, *(severity.value / ladder.clean for severity in ladder.severities)], marker="o", color=color
+    )
+    for place, severity in zip(places, ladder.severities, strict=True):
+        if severity.interval and severity.interval[1] > 0:
+            low, high = (max(end / ladder.clean, 0.3) for end in severity.interval)
+            panel.plot([place, place], [low, high], color=color, alpha=0.4, linewidth=4)
+    panel.axvline(1 + ladder.severities.index(ladder.at_visible), color="lightgray", zorder=0)
+    panel.axhline(1, linestyle="--", color="lightgray", zorder=0)
+    panel.set(
+        ylim=(0.3, 2 * highest),
+        xticks=[0, *places],
+        xticklabels=["0", *amounts],
+    )
+    severity = ladder.at_visible
+    panel.set_title(f"{ladder.number} {ladder.name}, {ladder.unit}", fontsize=8)
+    panel.text(
+        0.03,
+        0.97,
+        f"{ladder.verdict}\n{severity.auc:.2f} / {severity.auc_gaussian:.2f} / {severity.auc_handcrafted:.2f}",
+        transform=panel.transAxes,
+        va="top",
+        fontsize=8,
+        color=color,
+    )
+    panel.tick_params(labelsize=7)

@@ -1,0 +1,8 @@
+"""The distance between two sets of latents, and how far to trust it."""
+
+from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.result import RL2Result
+from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.uncertainty import Uncertainty, uncertainty
+
+__all__ = ["RL2Result", "Statistics", "Uncertainty", "compare", "uncertainty"]

@@ -1,0 +1,90 @@
+"""Two sides of the distance, compared."""
+
+import math
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+from torchmetrics.utilities import rank_zero_warn
+
+from torchmetrics_rl2.distance.baseline import baseline_fields
+from torchmetrics_rl2.distance.result import RL2Result, if_finite
+from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, uncertainty
+from torchmetrics_rl2.functional import debias, distance
+
+__all__ = ["compare", "domain_shift"]
+
+DOMINANT = 1 / 3
+
+
+def compare(real: Statistics, fake: Statistics) -> RL2Result:
+    """RL2 between two sides, with its uncertainty.
+
+    Args:
+        real: Statistics of the real side.
+        fake: Statistics of the generated side.
+
+    Raises:
+        RL2Error: If they are latents of different weights.
+
+    """
+    check_same_weights(real, fake)
+    value = distance(real.sums, fake.sums)
+    found: dict[str, Any] = {"debiased": math.nan}
+    with suppress(ArithmeticError, ValueError):  # latents whose squares or fourth powers are beyond float64
+        found["debiased"] = float(debias(value, real.mean_variance + fake.mean_variance))
+        units = real.units, fake.units
+        if units[0] and units[1] and value.isfinite():
+            found = asdict(uncertainty(units[0], units[1]))
+            found["variance_ratio"] = if_finite(found["variance_ratio"])
+            if any(map(math.isnan, found["variance_ratio_interval"])):
+                found["variance_ratio_interval"] = None
+    for side in (real, fake):
+        if side.groups is not None and len(side.groups.count) >= MIN_UNITS:
+            _warn_of_a_dominant_group(side.source, side.groups.count)
+    counts = [(len(side), None if side.groups is None else side.groups.count) for side in (real, fake)]
+    found |= baseline_fields(float(value), real.mean_variance, real.total_variance, *counts)
+    return RL2Result(
+        value=float(value),
+        n_real=len(real),
+        n_fake=len(fake),
+        real=real.source,
+        fake=fake.source,
+        weights=fake.weights,
+        weights_id=fake.weights_id,
+        groups_real=None if real.groups is None else len(real.groups.count),
+        groups_fake=None if fake.groups is None else len(fake.groups.count),
+        unreadable=[*real.unreadable, *fake.unreadable],
+        **found,
+    )
+
+
+def _warn_of_a_dominant_group(source: str, counts: Tensor) -> None:
+    share = float(counts.max() / counts.sum())
+    if share > DOMINANT:
+        rank_zero_warn(
+            f"One of the {len(counts)} groups of {source} has {share:.0%} of its images. Interval and p-value lean on "
+            "it; give groups of similar size."
+        )
+
+
+def domain_shift(reference: Statistics, real: Statistics) -> float | None:
+    r"""How far real images are from the reference data of the weights, whatever their number.
+
+    .. math:: \mathrm{debiased} / \sqrt{\mathrm{tr}\,S_{ref}}
+
+    At 1 they are, on average, as far from the mean of the reference as its own images are.
+
+    Args:
+        reference: Of the weights.
+        real: Real images of the user.
+
+    Returns:
+        The debiased distance in standard deviations of the reference data (root total variance), 0 where it is negative; ``None`` where it cannot be told.
+
+    """
+    noise = reference.mean_variance + real.mean_variance
+    apart = float(debias(distance(reference.sums, real.sums), noise)) / math.sqrt(reference.total_variance or math.nan)
+    return max(0.0, apart) if math.isfinite(apart) else None

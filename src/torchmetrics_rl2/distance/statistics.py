@@ -1,0 +1,255 @@
+"""Statistics of one side of the distance: add, save, load, compare."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchmetrics_rl2._version import __version__
+from torchmetrics_rl2.distance.sums import add_rows, rows_of, sums_to_tensors, tensors_to_sums
+from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, ROUNDING, Units, group_units, image_units
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.functional import LatentSums, latent_sums, mean_variance
+from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
+
+__all__ = ["Statistics"]
+
+FORMAT_VERSION = 1
+HEADER = "torchmetrics-rl2-statistics"
+REFERENCE = "reference data of the weights"
+"""Source of the real images inside weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What is kept of the images of one side; statistics of parts add up to those of the whole.
+
+    Args:
+        sums: Sums over all latents.
+        groups: The same sums of each slide, patient or source image, one row a group; ``None`` takes every image as
+            independent of the others.
+        group_names: Their names, by which they merge.
+        weights: Name of the weights, for people.
+        weights_id: Which latents these are; ``None`` if the encoder does not say.
+        source: Where the images came from, for people.
+        settings: How they were read: ``tile``, ``scale`` and the sizes that came of it, ``px``.
+        unreadable: Files that were left out, with the reason.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics_rl2 import Statistics, compare
+        >>> latents = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+        >>> slides = [f"slide {i // 10}" for i in range(200)]
+        >>> real = Statistics.of_latents(latents[:100], slides[:100])
+        >>> fake = Statistics.of_latents(latents[100:] + 0.5, slides[100:])
+        >>> result = compare(real, fake)
+        >>> round(result.debiased, 2), [round(end, 2) for end in result.interval], result.p_value < 0.05
+        (1.26, [0.94, 1.67], True)
+
+    """
+
+    sums: LatentSums
+    groups: LatentSums | None = None
+    group_names: tuple[str, ...] = ()
+    weights: str = "unnamed"
+    weights_id: str | None = None
+    source: str = "latents"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+
+    @classmethod
+    def of_latents(cls, latents: Tensor, groups: Sequence[str] | None = None, **described: Any) -> "Statistics":
+        """Statistics of latents.
+
+        Args:
+            latents: ``(N, d)``.
+            groups: Slide, patient or source image of each, as text.
+            described: ``weights``, ``weights_id``, ``source`` and ``settings``.
+
+        Raises:
+            ValueError: If latents are not ``(N, d)``, or there are more or fewer groups.
+
+        """
+        if latents.ndim != 2 or not len(latents) or (groups is not None and len(groups) != len(latents)):
+            raise ValueError(
+                f"Statistics need latents (N, d) and a group for each, but got {tuple(latents.shape)} and "
+                f"{'no' if groups is None else len(groups)} groups."
+            )
+        # Groups are the units where there are any, and the second moment of single images has no use.
+        sums = latent_sums(latents, second_moment=groups is None).to("cpu", torch.float64)
+        if groups is None:
+            return cls(sums, **described)
+        names, rows = rows_of([str(name) for name in (groups.tolist() if isinstance(groups, Tensor) else groups)])
+        each = latents.cpu().double()
+        ones = torch.ones(len(each), dtype=torch.int64)
+        return cls(sums, add_rows([each, each.square().sum(1), ones], rows, len(names)), names, **described)
+
+    def __len__(self) -> int:
+        return int(self.sums.count)
+
+    def __repr__(self) -> str:
+        groups = "no groups" if self.groups is None else f"{len(self.group_names)} groups"
+        return f"Statistics({len(self)} images of {self.source}, {groups}, weights {self.weights})"
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Statistics":
+        return self  # nothing in it changes, and clones of a metric can share it
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        """Statistics of both; groups of one name become one group."""
+        return Statistics.merge([self, other])
+
+    @classmethod
+    def merge(cls, parts: "Sequence[Statistics]") -> "Statistics":
+        """Statistics of all parts; groups of one name become one group.
+
+        Args:
+            parts: At least one.
+
+        Raises:
+            RL2Error: If they are of different weights, or some have groups and some not.
+
+        """
+        if not parts:
+            raise RL2Error("There are no statistics to merge.")
+        first = parts[0]
+        for part in parts[1:]:
+            check_same_weights(first, part)
+            if (first.groups is None) != (part.groups is None):
+                raise RL2Error(
+                    f"Of the statistics of {first.source} and {part.source} one has groups and the other has none. "
+                    "Make both with groups, or both without."
+                )
+        groups, names = None, tuple(name for part in parts for name in part.group_names)
+        if first.groups is not None:
+            columns = zip(
+                *(
+                    (part.groups.sum, part.groups.square_sum, part.groups.count)
+                    for part in parts
+                    if part.groups is not None
+                ),
+                strict=True,
+            )
+            names, rows = rows_of(names)
+            groups = add_rows([torch.cat(column) for column in columns], rows, len(names))
+        sources = dict.fromkeys(source for part in parts for source in part.source.split(", "))
+        agreed = {
+            key: value for key, value in first.settings.items() if all(p.settings.get(key) == value for p in parts)
+        }
+        sizes = {tuple(px) for part in parts for px in part.settings.get("px", ())}
+        agreed |= {"px": [list(px) for px in sorted(sizes)]} if sizes else {}
+        sums = reduce(add, (part.sums for part in parts))
+        unreadable = tuple(reason for part in parts for reason in part.unreadable)
+        return cls(sums, groups, names, first.weights, first.weights_id, ", ".join(sources), agreed, unreadable)
+
+    @property
+    def mean_variance(self) -> float:
+        """Trace of the covariance of the mean latent: how much of a squared distance is this sample's chance."""
+        if self.groups is None:
+            return float(mean_variance(self.sums))
+        return self._group_units.mean_variance if len(self.groups.count) > 1 else float("nan")
+
+    @property
+    def total_variance(self) -> float:
+        """Total variance of the images, the trace of their covariance; NaN where there is but one, or one group."""
+        if (len(self) if self.groups is None else len(self.groups.count)) < 2:
+            return math.nan
+        if self.groups is not None:
+            return self._group_units.total_variance
+        total = self.mean_variance * len(self)
+        return 0.0 if total <= ROUNDING * float(self.sums.square_sum) / len(self) else total
+
+    @property
+    def units(self) -> Units | None:
+        """Independent units, or ``None`` where there are too few, or only sums and no second moment."""
+        if self.groups is not None:
+            return self._group_units if len(self.groups.count) >= MIN_UNITS else None
+        if self.sums.second_moment is None or len(self) < MIN_UNITS:
+            return None
+        return image_units(self.sums)
+
+    @cached_property
+    def _group_units(self) -> Units:
+        # A debiased metric asks its reference in every step.
+        assert self.groups is not None
+        return group_units(self.groups)
+
+    def save(self, path: str | Path) -> None:
+        """Write a file, whole or not at all.
+
+        Args:
+            path: Where to, ``.safetensors``. Names of groups are in it.
+
+        Raises:
+            RL2Error: If the encoder has no ``weights_id``: nobody could say later which latents these are.
+
+        """
+        if self.weights_id is None:
+            raise RL2Error(
+                f"These statistics cannot be saved: their encoder, {self.weights}, has no weights_id, so nobody could "
+                "tell later which latents they are of. Give the module a weights_id that names its weights."
+            )
+        tensors = sums_to_tensors(self.sums, self.groups)
+        if not len(self) or not all(value.isfinite().all() for value in tensors.values()):
+            raise RL2Error(f"The statistics of {self.source} cannot be saved: they have no images, or NaN among them.")
+        header = {
+            "written_by": __version__,
+            "format_version": FORMAT_VERSION,
+            "weights": self.weights,
+            "weights_id": self.weights_id,
+            "source": self.source,
+            "settings": dict(self.settings),
+            "groups": list(self.group_names),
+            "unreadable": list(self.unreadable),
+        }
+        header["sha256"] = digest([header], tensors)
+        write_file(Path(path), HEADER, header, tensors, Statistics.load)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Statistics":
+        """Read a file and check all of it.
+
+        Args:
+            path: What :meth:`save` or ``rl2 stats`` wrote.
+
+        Raises:
+            RL2Error: If there is no such file, or it is no complete, unaltered file of a known format version.
+
+        """
+        path = Path(path)
+        hint = "Make them with 'rl2 stats IMAGES -o FILE'."
+        header, tensors = read_file(path, HEADER, FORMAT_VERSION, "RL2 statistics", hint)
+        expected = header.pop("sha256", None)
+        if digest([header], tensors) != expected:
+            raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
+        sums, groups = tensors_to_sums(path, tensors)
+        with damaged(path):
+            described = {key: header[key] for key in ("weights", "weights_id", "source")}
+            if not all(isinstance(value, str) for value in described.values()):
+                raise TypeError("weights, weights_id and source are texts")
+            names, unreadable = (tuple(map(str, header[key])) for key in ("groups", "unreadable"))
+            settings = dict(header["settings"])
+            sizes = settings.get("px", [])
+            if not all(isinstance(side, int) for height, width in sizes for side in (height, width)):
+                raise TypeError("px are pairs of numbers")
+        if len(set(names)) != (0 if groups is None else len(groups.count)):
+            raise RL2Error(f"{path} has a damaged header: its groups have not one name each.")
+        return cls(sums, groups, names, **described, settings=settings, unreadable=unreadable)
+
+
+def check_same_weights(one: Statistics, other: Statistics) -> None:
+    """Refuse to mix latents of different weights: their coordinates mean different things."""
+    if one.weights_id != other.weights_id or one.sums.sum.shape != other.sums.sum.shape:
+        sides = (
+            f"{side.weights} ({(side.weights_id or 'no weights_id')[:12]}, {len(side.sums.sum)} numbers)"
+            for side in (one, other)
+        )
+        raise RL2Error(
+            f"The statistics of {one.source} and of {other.source} are latents of different weights, "
+            f"{' and '.join(sides)}. Make both with the same weights; on the command line, with --weights."
+        )

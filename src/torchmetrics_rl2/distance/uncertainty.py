@@ -1,0 +1,205 @@
+r"""How far the distance of two finite sets can be trusted: standard error, interval, test and power.
+
+With :math:`V = S_r / n_r + S_g / n_g` the covariance of the difference of means :math:`d`,
+:math:`Q = \lVert d \rVert^2` and :math:`T = Q - \mathrm{tr}\,V` the debiased squared distance, :math:`T` has about the
+variance :math:`2\,\mathrm{tr}\,V^2 + 4\,\delta' V \delta` at the shift :math:`\delta`. Nothing inverts a covariance, so
+there may be fewer images than dimensions.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy import optimize, stats
+from torch import Tensor
+
+from torchmetrics_rl2.functional import LatentSums
+
+__all__ = ["Uncertainty", "Units", "group_units", "image_units", "uncertainty"]
+
+MIN_UNITS = 4
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Units:
+    """Independent units of one side, images or groups of them, as far as they move its mean.
+
+    Args:
+        mean: Mean latent of all images, ``(d,)``.
+        count: Number of units.
+        covariance: Of the units, ``(d, d)``; that of the mean is ``covariance / count``.
+        squared_trace: Unbiased estimate of the trace of the squared covariance.
+        total_variance: Total variance of the images, the trace of their covariance.
+        variance_of_total: Variance of that estimate.
+
+    """
+
+    mean: Tensor
+    count: int
+    covariance: Tensor
+    squared_trace: float
+    total_variance: float
+    variance_of_total: float
+
+    @property
+    def mean_variance(self) -> float:
+        """Trace of the covariance of the mean."""
+        return float(self.covariance.trace()) / self.count
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What is known of the difference of two sets.
+
+    Args:
+        debiased: Signed root of the unbiased squared distance.
+        standard_error: Half the interval over its t quantile.
+        interval: 95 % interval of the debiased distance.
+        p_value: Of the test that both sets come from one distribution.
+        detectable: The smallest shift that the test finds with 80 % power at these numbers of images.
+        variance_ratio: Total variance of the generated latents over that of the real ones.
+        variance_ratio_interval: Its 95 % interval.
+
+    """
+
+    debiased: float
+    standard_error: float
+    interval: tuple[float, float]
+    p_value: float
+    detectable: float
+    variance_ratio: float
+    variance_ratio_interval: tuple[float, float]
+
+
+def image_units(sums: LatentSums) -> Units:
+    """Images as units, from sums with their second moment."""
+    assert sums.second_moment is not None
+    n, mean = int(sums.count), sums.sum / sums.count
+    total = torch.cat([sums.sum, sums.square_sum[None]])
+    centerd = sums.second_moment - torch.outer(total, total) / n
+    covariance = centerd[:-1, :-1] / (n - 1)
+    # ||z - m||^2 is linear in (z, ||z||^2), and this is its sum of squares about its mean.
+    direction = torch.cat([-2 * mean, torch.ones_like(mean[:1])])
+    squares = float(direction @ centerd @ direction)
+    trace = float(covariance.trace())
+    fourth = float(sums.second_moment[-1, -1])
+    return Units(
+        mean=mean,
+        count=n,
+        covariance=covariance,
+        squared_trace=_squared_trace(covariance, n, squares + n * (trace * (n - 1) / n) ** 2),
+        total_variance=trace if trace > ROUNDING * float(sums.square_sum) / n else 0.0,
+        variance_of_total=squares / (n - 1) / n if squares > ROUNDING * fourth else math.nan,
+    )
+
+
+def group_units(groups: LatentSums) -> Units:
+    """Groups as units, from sums with one row a group."""
+    n, images = len(groups.count), groups.count.sum()
+    mean = groups.sum.sum(0) / images
+    # The jackknife's weights: a group that most images are of pulls the mean to itself, and seems to vary little.
+    weights = (n - 1) / (images - groups.count)
+    residuals = (groups.sum - groups.count[:, None] * mean) * weights[:, None]
+    covariance = residuals.T @ residuals / (n - 1)
+    inner = groups.square_sum.sum() / images - mean.square().sum()
+    excess = (groups.square_sum - 2 * groups.sum @ mean + groups.count * (mean.square().sum() - inner)) * weights
+    total = float(inner + covariance.trace() / n)
+    size = float(groups.square_sum.sum() / images)
+    return Units(
+        mean=mean,
+        count=n,
+        covariance=covariance,
+        squared_trace=_squared_trace(covariance, n, float(residuals.square().sum(1).square().sum())),
+        total_variance=total if total > ROUNDING * size else 0.0,
+        variance_of_total=float(excess.square().sum()) / n / (n - 1),
+    )
+
+
+def uncertainty(real: Units, fake: Units) -> Uncertainty:
+    r"""Interval, test and power of the debiased distance.
+
+    The test is a one-sided Satterthwaite F, :math:`P(F(f, f \nu) > Q / \mathrm{tr}\,V)` with
+    :math:`f = (\mathrm{tr}\,V)^2 / \mathrm{tr}\,V^2`. The interval holds the squared shifts :math:`x` with
+    :math:`|T - x| \le t \sqrt{2\,\mathrm{tr}\,V^2 + 4 v x}`, where :math:`v = d' V d / Q` is the variance of the mean
+    along the difference.
+
+    Args:
+        real: Units of the real side, at least four.
+        fake: Units of the generated side, at least four.
+
+    """
+    difference = real.mean - fake.mean
+    square, noise = float(difference.square().sum()), real.mean_variance + fake.mean_variance
+    variance = real.covariance / real.count + fake.covariance / fake.count
+    cross = float((real.covariance * fake.covariance).sum()) / real.count / fake.count
+    noise_square = real.squared_trace / real.count**2 + 2 * cross + fake.squared_trace / fake.count**2
+    noise_square = min(max(noise_square, noise**2 / len(difference)), noise**2)
+    along = float(difference @ variance @ difference) / square if square else 0.0
+    if noise > 0:
+        freedom = noise**2 / noise_square
+        nu = noise**2 / sum(side.mean_variance**2 / (side.count - 1) for side in (real, fake))
+        p_value = float(stats.f.sf(square / noise, freedom, freedom * nu))
+        detectable = math.sqrt(_detectable(freedom, nu) * noise / freedom)
+        t = float(stats.t.ppf(0.975, nu))
+    else:  # all images of a side are the same
+        p_value, detectable, t = float(square == 0), 0.0, 0.0
+    low, high = (_root(_bound(square - noise, noise_square, along, sign * t)) for sign in (-1, 1))
+    ratio, ratio_interval = _variance_ratio(real, fake)
+    return Uncertainty(
+        debiased=_root(square - noise),
+        standard_error=(high - low) / (2 * t) if t else 0.0,
+        interval=(low, high),
+        p_value=p_value,
+        detectable=detectable,
+        variance_ratio=ratio,
+        variance_ratio_interval=ratio_interval,
+    )
+
+
+def _squared_trace(covariance: Tensor, n: int, fourth_sum: float) -> float:
+    """Unbiased for any distribution (Himeno and Yamada 2014); ``fourth_sum`` adds up ||x - mean||^4."""
+    if n < MIN_UNITS:
+        return math.nan
+    square, trace = float(covariance.square().sum()), float(covariance.trace())
+    unscaled = (n - 1) * (n - 2) * square + trace**2 - n * fourth_sum / (n - 1)
+    return (n - 1) / (n * (n - 2) * (n - 3)) * unscaled
+
+
+def _bound(value: float, noise_square: float, along: float, t: float) -> float:
+    """The squared shift x at which the value lies t standard deviations off; there is no shift below 0."""
+    slope = 2 * along * t**2
+    root = 4 * along * t**2 * (value + along * t**2) + 2 * t**2 * noise_square
+    shift = value + slope + math.copysign(math.sqrt(max(root, 0)), t)
+    return shift if shift >= 0 else value + t * math.sqrt(2 * noise_square)
+
+
+def _detectable(freedom: float, nu: float, power: float = 0.8) -> float:
+    """Noncentrality that a test at 5 % finds with this power."""
+    critical = stats.f.ppf(0.95, freedom, freedom * nu)
+
+    def missing(noncentrality: float) -> float:
+        return power - float(stats.ncf.sf(critical, freedom, freedom * nu, noncentrality))
+
+    high = 1.0
+    while missing(high) > 0:
+        high *= 2
+    return float(optimize.brentq(missing, 0, high))
+
+
+def _variance_ratio(real: Units, fake: Units) -> tuple[float, tuple[float, float]]:
+    if real.total_variance == 0:
+        return math.nan, (math.nan, math.nan)
+    ratio = fake.total_variance / real.total_variance
+    parts = [
+        side.variance_of_total / side.total_variance**2 if side.total_variance else math.nan for side in (real, fake)
+    ]
+    if not 0 < sum(parts) < 100:  # images that are all the same, or all as far from their mean
+        return ratio, (math.nan, math.nan)
+    freedom = sum(parts) ** 2 / sum(part**2 / (side.count - 1) for part, side in zip(parts, (real, fake), strict=True))
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(parts))
+    return ratio, (ratio * math.exp(-half), ratio * math.exp(half))
+
+
+def _root(square: float) -> float:
+    return math.copysign(math.sqrt(abs(square)), square)

@@ -1,0 +1,58 @@
+"""The folder in which a fit keeps features and checkpoints until its weights are written."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.storage import check_writable
+
+__all__ = ["open_run", "remove_run", "run_folder"]
+
+RECORD = "run.json"
+
+
+def run_folder(out: Path) -> Path:
+    """Where a run keeps features and checkpoints until its weights are written."""
+    return out.with_suffix(".fit")
+
+
+def open_run(out: Path, resume: bool, description: dict[str, Any]) -> Path:
+    """The folder of a new run, or of an interrupted one of the same description."""
+    run = run_folder(out)
+    record = run / RECORD
+    check_writable(out)
+    if run.exists() and not record.is_file():
+        raise RL2Error(f"The run would be kept in {run}, which is something else. Choose another output, or move it.")
+    # Lightning starts the other processes of a machine with the same command, and this set.
+    if record.exists() and not resume and "LOCAL_RANK" not in os.environ:
+        raise RL2Error(f"{run} holds an interrupted run. Go on with --resume, or remove the folder.")
+    if resume and not record.exists():
+        raise RL2Error(f"There is no interrupted run {run} to resume. Leave out --resume to start one.")
+    if record.exists():
+        try:
+            before = json.loads(record.read_text())
+            changed = [key for key in description if description[key] != before[key]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RL2Error(f"{record} is damaged. Remove the folder, and leave out --resume.") from error
+        if changed:
+            raise RL2Error(
+                f"{run} is a run with other {', '.join(changed)}. Resume with the same, or remove the folder."
+            )
+        return run
+    try:
+        run.mkdir()
+        record.write_text(json.dumps(description, indent=1))
+    except OSError as error:
+        raise RL2Error(f"The run cannot be kept in {run}: {error.strerror}.") from error
+    return run
+
+
+def remove_run(run: Path) -> None:
+    """Remove what a run keeps, and the folder if nothing else is in it."""
+    for file in (*run.glob("*.pt"), *run.glob("*.ckpt"), run / RECORD):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        run.rmdir()

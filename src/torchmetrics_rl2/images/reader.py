@@ -1,0 +1,153 @@
+"""Folders, globs and lists of patches to batches of uint8 tensors."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import resize
+
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.decode import read_image
+from torchmetrics_rl2.pixels.batch import MIN_PX
+
+__all__ = ["ImageBatch", "ImageReader", "Reading"]
+
+MAX_SCALE = 16
+SIZES_WAITING = 8
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of one size.
+
+    Args:
+        images: uint8 ``(N, 3, H, W)``.
+        paths: The file each came from.
+
+    """
+
+    images: Tensor
+    paths: Sequence[Path]
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """How files are read; each :meth:`read` is a run of its own.
+
+    Args:
+        tile: Cut into tiles of this side in pixels, row by row from the top left; what is left over is dropped.
+        scale: Resize by this factor first, antialiased.
+        batch_size: Images a batch, at most.
+        workers: Processes that read ahead.
+        skip_unreadable: Leave out files that cannot be read, and list them in :attr:`Reading.unreadable`, instead of
+            stopping.
+
+    Raises:
+        RL2Error: If tile, scale, batch size or number of workers is out of range.
+
+    """
+
+    tile: int | None = None
+    scale: float | None = None
+    batch_size: int = 64
+    workers: int = 0
+    skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and self.tile < MIN_PX:
+            raise RL2Error(f"Tiles need at least {MIN_PX} px, but got tile={self.tile}.")
+        if self.scale is not None and not 0 < self.scale <= MAX_SCALE:
+            raise RL2Error(f"The scale is a factor above 0 and at most {MAX_SCALE}, but got scale={self.scale}.")
+        if self.batch_size < 1 or self.workers < 0:
+            raise RL2Error(f"Expected batch_size >= 1 and workers >= 0, got {self.batch_size} and {self.workers}.")
+
+    def read(self, paths: Sequence[Path]) -> "Reading":
+        """Batches of all images of these files."""
+        return Reading(self, paths)
+
+
+class Reading:
+    """Batches of the images of some files, one size a batch, in the order of the files.
+
+    Args:
+        reader: How they are read.
+        paths: The files.
+
+    Attributes:
+        done: Files read so far.
+        unreadable: Files left out so far, with the reason.
+
+    """
+
+    def __init__(self, reader: ImageReader, paths: Sequence[Path]) -> None:
+        self.reader, self.paths = reader, paths
+        self.done, self.unreadable = 0, list[str]()
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        """Read the files, from the first on.
+
+        Raises:
+            RL2Error: If one cannot be read, unless such files are skipped.
+
+        """
+        reader = self.reader
+        self.done, self.unreadable = 0, []
+        waiting: dict[tuple[int, ...], list[tuple[Tensor, Path]]] = defaultdict(list)
+        files = _Files(self.paths, reader.tile, reader.scale)
+        loader = DataLoader(files, batch_size=None, num_workers=reader.workers)
+        for path, read in zip(self.paths, loader, strict=True):
+            self.done += 1
+            if isinstance(read, str):
+                if not reader.skip_unreadable:
+                    raise RL2Error(f"{read} With --skip-unreadable such files are left out and counted.")
+                self.unreadable.append(read)
+                continue
+            queue = waiting[tuple(read.shape[1:])]
+            # A copy: what a worker sends keeps a file open for as long as it is used.
+            queue += [(image.clone(), path) for image in read]
+            while len(queue) >= reader.batch_size:
+                yield _batch(queue[: reader.batch_size])
+                del queue[: reader.batch_size]
+            if sum(map(len, waiting.values())) >= SIZES_WAITING * reader.batch_size:
+                yield _batch(waiting.pop(max(waiting, key=lambda size: len(waiting[size]))))
+        for queue in waiting.values():
+            if queue:
+                yield _batch(queue)
+
+
+def _batch(queue: list[tuple[Tensor, Path]]) -> ImageBatch:
+    images, paths = zip(*queue, strict=True)
+    return ImageBatch(torch.stack(images), paths)
+
+
+class _Files(Dataset[Tensor | str]):
+    """Tiles ``(T, 3, H, W)`` of each file, or the sentence that says why it cannot be used."""
+
+    def __init__(self, paths: Sequence[Path], tile: int | None, scale: float | None) -> None:
+        self.paths, self.tile, self.scale = paths, tile, scale
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        path = self.paths[index]
+        try:
+            image: Tensor = read_image(path)
+        except RL2Error as error:
+            return str(error)
+        if self.scale is not None:
+            size = [max(1, round(side * self.scale)) for side in image.shape[1:]]
+            image = resize(image, size, antialias=True)
+        height, width = image.shape[1:]
+        least = self.tile or MIN_PX
+        if min(height, width) < least:
+            return f"{path} is {width} x {height} px; expected at least {least} x {least}."
+        if self.tile is None:
+            return image[None]
+        rows, columns = height // least, width // least
+        grid = image[:, : rows * least, : columns * least].reshape(3, rows, least, columns, least)
+        return grid.permute(1, 3, 0, 2, 4).flatten(0, 1)

@@ -1,0 +1,345 @@
+"""ResNetL2, the torchmetrics metric."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.utilities import rank_zero_warn
+
+from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.result import RL2Result
+from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.sharing import network_of
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
+from torchmetrics_rl2.metrics.network_metric import NetworkMetric
+
+__all__ = ["ResNetL2"]
+
+
+class ResNetL2(NetworkMetric):
+    r"""Distance between the mean latents of real and generated histopathology patches.
+
+    Images pass through a frozen ResNet-18 and a RealNVP flow that was fitted on real patches only. With :math:`z_r`
+    and :math:`z_g` the latents of the two sets (Eqs. 3 and 4 of arXiv 2411.01034),
+
+    .. math:: \mathrm{RL2} = \lVert \mathbb{E}[z_r] - \mathbb{E}[z_g] \rVert_2 .
+
+    Only sums and counts are kept, so memory does not grow with the data and ranks are combined by addition. Finite
+    samples add to the distance, values at different numbers of images do not compare; ``debiased=True`` removes that,
+    and ``uncertainty=True`` lets :meth:`result` say how far the value can be trusted.
+
+    As input to ``forward`` and ``update`` the metric accepts
+
+    - ``imgs`` (:class:`~torch.Tensor`): a batch ``(N, 3, H, W)``, uint8, or floats in [0, 1] with ``normalize=True``
+    - ``real`` (``bool`` or bool :class:`~torch.Tensor`): the side of the batch, or of each of its N images
+
+    As output of ``forward`` and ``compute`` the metric returns
+
+    - ``rl2`` (:class:`~torch.Tensor`): a float32 scalar; NaN while a side is empty, and where an image held NaN
+
+    The network is held as ``metric.encoder``, outside of the metric's modules: parameters, checkpoints, ``train()`` and
+    casts of a model that owns the metric do not meet it, and clones of the metric share its tensors. A checkpoint says
+    in the metadata of its state dict which weights the metric had; loading it into a metric with others is refused,
+    where that metadata was not stripped.
+
+    Args:
+        encoder: Name of weights, path of a weights file, or a module that maps images to ``(N, num_features)`` and
+            has ``num_features``; it is called in evaluation mode and without gradients. A module may declare a
+            ``weights_id`` that names its weights; without one its statistics cannot be saved.
+        reference: What to measure from: ``None``, the real images given to ``update``; ``"weights"``, the real images
+            inside the weights; a file of ``rl2 stats``; or :class:`Statistics`, as of ``other.statistics(real=True)``.
+            With a reference, real images given to ``update`` are skipped before the network, so that one loop still
+            serves FID, and ``reset_real_features`` has nothing to say.
+        normalize: If ``True``, images are floats in [0, 1], else uint8.
+        reset_real_features: If ``False``, ``reset`` forgets only the generated images.
+        debiased: Return the signed root of the unbiased squared distance, which needs two images a side.
+        uncertainty: Keep second moments too, 2.1 MB a side, from which :meth:`result` has interval, test and power.
+        kwargs: See :class:`torchmetrics.Metric`.
+
+    Raises:
+        RL2Error: If there are no such weights or statistics, or they do not fit together.
+        ValueError: If a module has no ``num_features``, or images or ``real`` have another type, shape or length.
+
+    Example:
+        >>> import torch
+        >>> from torchmetrics_rl2 import ResNetL2
+        >>> class Brightness(torch.nn.Module):
+        ...     num_features = 3
+        ...     def forward(self, imgs):
+        ...         return imgs.float().mean((2, 3))
+        >>> metric = ResNetL2(Brightness())
+        >>> black = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        >>> metric.update(black, real=True)
+        >>> metric.update(black + 1, real=False)
+        >>> metric.compute()
+        tensor(1.7321)
+
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    plot_lower_bound = 0.0
+
+    fake_sum: Tensor
+    fake_square_sum: Tensor
+    fake_count: Tensor
+
+    def __init__(
+        self,
+        encoder: str | Path | nn.Module = "lung-colon",
+        *,
+        reference: str | Path | Statistics | None = None,
+        normalize: bool = False,
+        reset_real_features: bool = True,
+        debiased: bool = False,
+        uncertainty: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(encoder, **kwargs)
+        self.normalize = normalize
+        self.reset_real_features = reset_real_features
+        self.debiased = debiased
+        self.uncertainty = uncertainty
+        self._reference = None if reference is None else self._find_reference(reference)
+        self._in_forward = False
+        self._has_warned = False
+        self._sides_in_range: frozenset[str] = frozenset()
+        if debiased:  # may be negative
+            self.__dict__["plot_lower_bound"] = None
+
+        # Metrics that differ, now or after a reset, must differ in their states, else a MetricCollection merges them.
+        self._real_prefix = "real" if reset_real_features else "kept_real"
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        empty = latent_sums(
+            torch.empty(0, self.num_features, device=self.device, dtype=dtype), second_moment=uncertainty
+        )
+        for side in ([self._real_prefix] if self._reference is None else []) + ["fake"]:
+            for name, value in vars(empty).items():
+                if value is not None:
+                    self.add_state(f"{side}_{name}", value, dist_reduce_fx="sum")
+
+    def update(self, imgs: Tensor, real: bool | Tensor) -> None:
+        """Add images to one side, or each to its own.
+
+        Args:
+            imgs: A batch ``(N, 3, H, W)``, uint8, or floats in [0, 1] with ``normalize=True``.
+            real: Whether the batch is real, or a bool tensor ``(N,)`` that says so of each image.
+
+        """
+        self._check(imgs, real)
+        sides = self._split(real)
+        if self._reference is not None:
+            fake = sides["fake"]
+            if fake is False or not torch.as_tensor(fake).any():
+                return
+            imgs, sides = imgs if fake is True else imgs[fake], {"fake": True}
+        if self.normalize:
+            self._warn_of_range(imgs, [side for side, chosen in sides.items() if chosen is not False])
+        self._place(self.device)
+        with torch.no_grad(), _evaluating(self.encoder):
+            latents = self.encoder(imgs)
+        if latents.shape != (len(imgs), self.num_features):
+            raise ValueError(
+                f"ResNetL2 expects latents of shape {(len(imgs), self.num_features)} from its encoder, but got "
+                f"{tuple(latents.shape)}."
+            )
+        for side, chosen in sides.items():
+            if chosen is not False:
+                self._add(side, latent_sums(latents if chosen is True else latents[chosen], self.uncertainty))
+
+    def compute(self) -> Tensor:
+        """RL2 of all images so far."""
+        fake = self._sums("fake")
+        if self._reference is None:
+            real = self._sums(self._real_prefix)
+            noise: Tensor | float = mean_variance(real)
+        else:
+            real = self._reference.sums.to(fake.sum.device, fake.sum.dtype)
+            noise = self._reference.mean_variance
+        value = distance(real, fake)
+        if self.debiased:
+            value = debias(value, noise + mean_variance(fake))
+        # Before the first update the base class warns.
+        if self._update_count:
+            self._warn_of_nan(value, real, fake)
+        return value.float()
+
+    def result(self) -> RL2Result:
+        """RL2 of all images so far, over all processes as in ``compute``, and how far to trust it.
+
+        Call it on every process, and before the metric is reset: in ``on_validation_epoch_end`` in Lightning. Interval,
+        p-value and power need ``uncertainty=True``.
+        """
+        with self._synced():
+            real, fake = self._side(real=True), self._side(real=False)
+            result = compare(real, fake)
+            self._warn_of_nan(torch.tensor(result.value), real.sums, fake.sums)
+        return result
+
+    def statistics(self, real: bool) -> Statistics:
+        """What is known of one side, over all processes as in ``compute``: to save, or as another metric's reference.
+
+        Args:
+            real: Which side.
+
+        """
+        with self._synced():
+            return self._side(real)
+
+    @torch.jit.unused
+    def forward(self, imgs: Tensor, real: bool | Tensor) -> Tensor:
+        """Add images and return the value of this batch alone."""
+        self._check(imgs, real)
+        with self._unchanged_by_errors():
+            self._in_forward = True
+            value: Tensor = super().forward(imgs, real)
+        self._in_forward = False
+        return value
+
+    def reset(self) -> None:
+        """Forget all images, or only the generated ones with ``reset_real_features=False``."""
+        # Forward resets, updates and adds the earlier states back: kept reals would count twice.
+        keep = not self.reset_real_features and not self._in_forward and self._reference is None
+        self._has_warned = self._has_warned and self._in_forward
+        kept = self._sums(self._real_prefix) if keep else None
+        super().reset()
+        if kept is not None:
+            for name, value in vars(kept).items():
+                if value is not None:
+                    setattr(self, f"{self._real_prefix}_{name}", value)
+
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
+        """Plot a value, or several over time.
+
+        Args:
+            val: What ``forward`` or ``compute`` returned, or a list of it; by default ``compute`` is called.
+            ax: A matplotlib axis to draw on.
+
+        """
+        return self._plot(val, ax)
+
+    def _check(self, imgs: Tensor, real: bool | Tensor) -> None:
+        """Refuse wrong input by its shapes and dtypes alone."""
+        if not isinstance(imgs, Tensor) or imgs.ndim != 4 or imgs.shape[1] != 3 or not len(imgs):
+            got = str(tuple(imgs.shape)) if isinstance(imgs, Tensor) else type(imgs).__name__
+            raise ValueError(f"ResNetL2 expects at least one color image, shape (N, 3, H, W), but got {got}.")
+        if self.normalize and not imgs.is_floating_point():
+            raise ValueError(
+                f"ResNetL2(normalize=True) expects floats in [0, 1], got {imgs.dtype}; pass normalize=False for uint8."
+            )
+        if not self.normalize and imgs.dtype != torch.uint8:
+            raise ValueError(
+                f"ResNetL2 got {imgs.dtype} images but expects uint8; pass normalize=True for floats in [0, 1]."
+            )
+        is_mask = isinstance(real, Tensor) and real.dtype == torch.bool and real.shape == (len(imgs),)
+        if not isinstance(real, bool) and not is_mask:
+            got = f"{real.dtype} of shape {tuple(real.shape)}" if isinstance(real, Tensor) else repr(real)
+            raise ValueError(
+                f"ResNetL2 expects real as a bool or a bool tensor of shape ({len(imgs)},), but got {got}."
+            )
+
+    def _warn_of_range(self, imgs: Tensor, sides: list[str]) -> None:
+        # Once a side, because looking at values makes a GPU wait.
+        if self._sides_in_range.issuperset(sides):
+            return
+        low, high = (float(end) for end in imgs.detach().float().aminmax())
+        if math.isnan(low):
+            return
+        self._sides_in_range = self._sides_in_range.union(sides)
+        if low < -0.01 or high > 1.01:
+            rank_zero_warn(
+                f"ResNetL2(normalize=True) expects floats in [0, 1] and got {low:.3g} to {high:.3g}, which it clamps. "
+                "Give (x + 1) / 2 of images in [-1, 1], and x / 255 of images in [0, 255]."
+            )
+
+    def _warn_of_nan(self, value: Tensor, real: LatentSums, fake: LatentSums) -> None:
+        # One side alone is how FID's loop calls forward.
+        if not self._in_forward and not self._has_warned and value.isnan():
+            self._has_warned = True
+            rank_zero_warn(_why_nan(real, fake, self.debiased))
+
+    def _split(self, real: bool | Tensor) -> dict[str, bool | Tensor]:
+        """Which images go to which side: all, none, or those of a mask."""
+        if isinstance(real, bool):
+            return {self._real_prefix: real, "fake": not real}
+        return {self._real_prefix: real, "fake": ~real}
+
+    def _sums(self, side: str) -> LatentSums:
+        names = ("sum", "square_sum", "count") + (("second_moment",) if self.uncertainty else ())
+        return LatentSums(*(getattr(self, f"{side}_{name}") for name in names))
+
+    def _add(self, side: str, more: LatentSums) -> None:
+        # Out of place: a state made under inference mode could not be changed in place outside of it.
+        for name, value in vars(self._sums(side) + more).items():
+            if value is not None:
+                setattr(self, f"{side}_{name}", value)
+
+    def _side(self, real: bool) -> Statistics:
+        if real and self._reference is not None:
+            return self._reference
+        return Statistics(
+            self._sums(self._real_prefix if real else "fake").to("cpu", torch.float64),
+            weights=self._encoder_name(),
+            weights_id=self._weights_id(),
+            source=f"update(real={real})",
+        )
+
+    def _find_reference(self, reference: str | Path | Statistics) -> Statistics:
+        network = network_of(self.encoder)
+        if isinstance(reference, Statistics):
+            found = reference
+        elif reference != "weights":
+            found = Statistics.load(reference)
+        elif isinstance(network, LatentEncoder):
+            found = network.reference_statistics
+        else:
+            raise RL2Error(
+                f"ResNetL2(reference='weights') needs weights, but {self._encoder_name()} is a module; "
+                "leave reference out and give real images to update, or give statistics."
+            )
+        ours = Statistics(
+            latent_sums(torch.empty(0, self.num_features)),
+            weights=self._encoder_name(),
+            weights_id=self._weights_id(),
+            source="this metric",
+        )
+        check_same_weights(found, ours)
+        if not len(found):
+            raise RL2Error(f"ResNetL2 cannot measure from {found.source}: there are none yet.")
+        if self.debiased and math.isnan(found.mean_variance):
+            raise RL2Error(
+                "ResNetL2(debiased=True) needs a reference of at least two images, and of two groups where it has "
+                f"groups, but got {found!r}."
+            )
+        if self.uncertainty and found.groups is None and found.sums.second_moment is None:
+            raise RL2Error(
+                "ResNetL2(uncertainty=True) needs a reference with second moments or groups, but that of "
+                f"{found.source} has sums alone. Make it with 'rl2 stats', or from a metric with uncertainty=True."
+            )
+        return found
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _why_nan(real: LatentSums, fake: LatentSums, debiased: bool) -> str:
+    counts = f"{int(real.count)} real and {int(fake.count)} generated images"
+    least = 2 if debiased else 1
+    if min(int(real.count), int(fake.count)) < least:
+        return f"ResNetL2 is NaN: it needs at least {least} on each side, but has seen {counts} since it was reset."
+    return f"ResNetL2 is NaN: among {counts} there are some with NaN pixels or latents."

@@ -1,0 +1,128 @@
+"""From pixels to features: preprocessing, ResNet-18 and global average pooling, frozen."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from torchmetrics_rl2.networks.readout import Readout
+from torchmetrics_rl2.pixels.batch import check_images, to_8_bit
+from torchmetrics_rl2.runtime import exact_arithmetic
+
+__all__ = ["FeatureExtractor", "Preprocessing"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to pixels in [0, 1] before the backbone, and which patches the weights were made for.
+
+    Args:
+        mean: Subtracted from red, green and blue.
+        std: Divides red, green and blue.
+        px: Side of the patches in pixels, ``None`` if they differed.
+        mpp: Their resolution in um/px, ``None`` if unknown.
+
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    px: int | None = None
+    mpp: float | None = None
+
+
+def empty_backbone() -> nn.Module:
+    """A torchvision ResNet-18 without its classifier, on the meta device."""
+    with torch.device("meta"):
+        backbone = resnet18(weights=None)
+    backbone.fc = nn.Identity()
+    return backbone  # type: ignore[no-any-return]
+
+
+class Frozen(nn.Module):
+    """A module that modes, casts, gradients, default dtype and default device cannot reach."""
+
+    mean: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in: float32, or float64 after :meth:`with_dtype`."""
+        return self.mean.dtype
+
+    def train(self, mode: bool = True) -> "Frozen":
+        """Stay in evaluation mode: batch statistics would make a score depend on the batch."""
+        return super().train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Frozen":
+        """Stay without gradients."""
+        return super().requires_grad_(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frozen":
+        # .half(), .to(bfloat16) and the like arrive here as well as device moves; only the move is taken over.
+        device = fn(torch.empty(0, device=self.device)).device
+        moved: Frozen = super()._apply(lambda tensor: tensor.to(device), recurse)  # type: ignore[no-untyped-call]
+        return moved
+
+
+class FeatureExtractor(Frozen):
+    """Preprocessing, ResNet-18 backbone and global average pooling (Eq. 1 of the RL2 paper), and a readout if any.
+
+    As input to ``forward`` the extractor accepts
+
+    - ``images`` (:class:`~torch.Tensor`): ``(N, 3, H, W)`` with H, W >= 32, uint8, or floating point in [0, 1], which
+      is clamped and rounded to 8 bits; NaN is kept
+
+    As output of ``forward`` the extractor returns
+
+    - ``features`` (:class:`~torch.Tensor`): ``(N, 512)``
+
+    Args:
+        preprocessing: What happens to pixels first.
+        state_dict: State dict of a torchvision ResNet-18 without its classifier.
+        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`; without any, features are the backbone's own.
+
+    """
+
+    mean: Tensor
+    std: Tensor
+    num_features = 512
+
+    def __init__(
+        self, preprocessing: Preprocessing, state_dict: dict[str, Tensor], readout: Mapping[str, Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32, device="cpu")
+            self.register_buffer(name, values.view(1, 3, 1, 1))
+        self.backbone = empty_backbone()
+        single = {
+            key: value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+            for key, value in state_dict.items()
+        }
+        self.backbone.load_state_dict(single, assign=True)
+        self.backbone.to(memory_format=torch.channels_last)
+        self.readout = Readout(readout) if readout else None
+        self.requires_grad_(False)
+        self.train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(N, 512)`` of raw images ``(N, 3, H, W)``."""
+        with exact_arithmetic(self.device):
+            return self.with_gradients(images)
+
+    def with_gradients(self, images: Tensor) -> Tensor:
+        """What :meth:`forward` computes, with the gradients and arithmetic of the caller."""
+        check_images(images)
+        self.backbone.eval()  # model.apply(lambda m: m.train()) passes by train() above
+        pixels = images.to(self.dtype) if images.dtype == torch.uint8 else to_8_bit(images.to(self.dtype))
+        pixels = pixels / 255
+        inputs = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.backbone(inputs)
+        return self.readout(features, pixels) if self.readout else features

@@ -1,0 +1,292 @@
+"""What good patches score: the reference of every percentile and threshold of a screen."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.stats import beta
+from torch import Tensor
+
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.networks.gaussian import Gaussian
+from torchmetrics_rl2.pixels.patch_statistics import STATISTICS
+from torchmetrics_rl2.pixels.stain import Stain, three
+from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
+
+__all__ = ["Calibration", "Threshold"]
+
+HEADER = "torchmetrics-rl2-calibration"
+FORMAT_VERSION = 1
+HINT = "'rl2 screen --calibrate GOOD_PATCHES' makes one."
+MIN_PATCHES = 16
+MIN_TO_CUT = 20
+FOLDS = 5
+COLUMNS = ("latents", "log_det", "statistics", "flagged", "groups")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score below which patches are cut, and what that costs.
+
+    Args:
+        score: Patches at or below it are cut.
+        max_false_rejection: The share of good patches that it may cut, as asked for.
+        false_rejection: The share of the good patches of the calibration that it cuts, those with a named reason included.
+        interval: 95 % interval of the share of further good patches that it cuts.
+
+    """
+
+    score: float
+    max_false_rejection: float
+    false_rejection: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    r"""Good patches, as the weights and simple statistics see them, and the scores that follow.
+
+    The score of a patch is the sum of two log-likelihoods, each less its median and divided by its median absolute
+    deviation among good patches:
+
+    .. math:: \log \mathcal{N}(z; m, S) + \log \left| \det \frac{\partial z}{\partial x_f} \right|
+        \quad \text{and} \quad \log \mathcal{N}(s; m', S')
+
+    The first is Eq. 2 of the RL2 paper with the base of the flow, N(0, I), replaced by a shrunk Gaussian of the latents
+    of good patches; the second has a shrunk Gaussian of 25 simple statistics. Good patches are scored by Gaussians of
+    other groups than their own, in five folds, and any other patch by the median of the five, so that both are scored
+    by Gaussians of as many patches. All are brought to one stain, that of the good patches.
+
+    Args:
+        latents: ``(n, 512)``, of good patches.
+        log_det: ``(n,)``.
+        statistics: ``(n, 25)``, see :data:`~torchmetrics_rl2.patch_statistics.STATISTICS`.
+        flagged: Which of them have a named reason, ``(n,)`` bool.
+        groups: Row of the slide, patient or source image of each, ``(n,)`` int64.
+        stain: Theirs.
+        weights: Name of the weights.
+        weights_id: Which latents these are.
+        source: Where the patches came from.
+        two_sided: Whether a first part far above its median is as strange as one far below.
+        px: Side of the patches in pixels.
+        mpp: Their resolution in um/px, ``None`` if unknown.
+        of_weights: Whether they are of the domain of the weights, rather than of the user.
+
+    """
+
+    latents: Tensor = field(repr=False)
+    log_det: Tensor = field(repr=False)
+    statistics: Tensor = field(repr=False)
+    flagged: Tensor = field(repr=False)
+    groups: Tensor = field(repr=False)
+    stain: Stain
+    weights: str
+    weights_id: str
+    source: str
+    two_sided: bool = False
+    px: int | None = None
+    mpp: float | None = None
+    of_weights: bool = False
+
+    def __post_init__(self) -> None:
+        n = len(self.latents)
+        shapes = [tuple(getattr(self, name).shape) for name in COLUMNS]
+        width = self.latents.shape[1:]
+        if shapes != [(n, *width), (n,), (n, len(STATISTICS)), (n,), (n,)] or len(width) != 1:
+            raise RL2Error(f"A calibration has {', '.join(COLUMNS)} of the same patches, but got the shapes {shapes}.")
+        if not all(bool(getattr(self, name).isfinite().all()) for name in COLUMNS[:3]):
+            raise RL2Error("A good patch has latents or statistics that are not finite.")
+        if n < MIN_PATCHES:
+            raise RL2Error(
+                f"{self.source} gave {n} good patches; a calibration needs at least {MIN_PATCHES}, and 64 to 128 of "
+                f"{MIN_TO_CUT} slides or more are enough for most of the gain."
+            )
+
+    def __len__(self) -> int:
+        """Number of good patches."""
+        return len(self.latents)
+
+    def __repr__(self) -> str:
+        px = "any px" if self.px is None else f"{self.px} px"
+        mpp = "" if self.mpp is None else f", {self.mpp:g} um/px"
+        return (
+            f"Calibration({len(self)} good patches in {self.group_count} groups, {px}{mpp}, source {self.source!r}, "
+            f"weights {self.weights!r})"
+        )
+
+    @property
+    def group_count(self) -> int:
+        """Number of their groups."""
+        return len(set(self.groups.tolist()))
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 over all that scores and thresholds depend on."""
+        settings = [asdict(self.stain), self.weights_id, self.two_sided, self.px, self.mpp]
+        return digest(settings, {name: getattr(self, name) for name in COLUMNS})
+
+    @cached_property
+    def good(self) -> Tensor:
+        """Scores of the good patches by Gaussians of other groups, those flagged at minus infinity, ascending."""
+        scores = self._standardize(self._parts_of_good)
+        return scores.masked_fill(self.flagged, -math.inf).sort().values
+
+    def score(self, latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
+        """Scores ``(N,)`` of patches: latents ``(N, 512)``, log-determinants ``(N,)``, statistics ``(N, 25)``."""
+        parts = [_parts(gaussians, latents, log_det, statistics) for gaussians in self._gaussians]
+        return self._standardize(torch.stack(parts).median(0).values)
+
+    def percentile(self, scores: Tensor) -> Tensor:
+        """Share of the good patches that score lower, in %, ``(N,)``; 0 for minus infinity."""
+        below = torch.searchsorted(self.good, scores.contiguous())
+        return 100.0 * below / len(self.good)
+
+    def threshold(self, max_false_rejection: float) -> Threshold:
+        """The score that cuts at most this share of good patches, by their rank, as in split conformal prediction.
+
+        Args:
+            max_false_rejection: Share of good patches, 0 to 0.5.
+
+        Raises:
+            RL2Error: If there are too few patches or groups to say so.
+
+        """
+        if not 0 < max_false_rejection <= 0.5:
+            raise RL2Error(
+                f"The acceptable loss of good patches is a share above 0 and at most 0.5, not {max_false_rejection}."
+            )
+        n, needed = len(self), math.ceil(1 / max_false_rejection - 1e-9)
+        if n < needed or self.group_count < MIN_TO_CUT:
+            least = f" With these, the least is {1 / n:.2g}." if self.group_count >= MIN_TO_CUT else ""
+            raise RL2Error(
+                f"{self.source} has {n} good patches of {self.group_count} group(s), too few for a threshold that "
+                f"loses {100 * max_false_rejection:g} % of good ones: that needs {needed} of {MIN_TO_CUT} groups.{least}"
+            )
+        rank = max(1, math.floor(max_false_rejection * (n + 1) + 1e-9))
+        flagged = int(self.flagged.sum())
+        if flagged >= rank:
+            raise RL2Error(
+                f"{flagged} of the {n} good patches of {self.source} have ink, as many as may be lost or more, "
+                f"{100 * max_false_rejection:g} %, so that no score is left to cut by. Leave them out, if they are not good."
+            )
+        score = float(self.good[rank - 1])
+        if int((self.good <= score).sum()) > rank:  # patches that score the same are all kept
+            score = math.nextafter(float(self.good[rank]), -math.inf)
+        cut = int((self.good <= score).sum())
+        n_effective, k = n / self.design_effect, cut / self.design_effect
+        low = float(beta.ppf(0.025, k, n_effective + 1 - k)) if cut else 0.0
+        interval = (low, float(beta.ppf(0.975, max(k, 1), n_effective + 1 - k)))
+        return Threshold(score, max_false_rejection, cut / n, interval)
+
+    @cached_property
+    def design_effect(self) -> float:
+        """By how much patches of one group, being alike, make the numbers of patches count less, at least 1."""
+        _, rows, counts = torch.unique(self.groups, return_inverse=True, return_counts=True)
+        groups, n = len(counts), len(self)
+        if groups in (1, n):
+            return 1.0
+        ranks = self._standardize(self._parts_of_good).argsort().argsort().double()
+        means = torch.zeros(groups, dtype=torch.float64).index_add(0, rows, ranks) / counts
+        between = float((counts * (means - ranks.mean()).square()).sum()) / (groups - 1)
+        within = float((ranks - means[rows]).square().sum()) / (n - groups)
+        typical = (n - float(counts.square().sum()) / n) / (groups - 1)
+        alike = min(1.0, max(0.0, (between - within) / (between + (typical - 1) * within)))
+        return 1 + (float(counts.square().sum()) / n - 1) * alike
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``.safetensors`` file.
+
+        Args:
+            path: The file; one that exists is replaced.
+
+        """
+        header = {
+            "format_version": FORMAT_VERSION,
+            "stain": asdict(self.stain),
+            **{name: getattr(self, name) for name in DESCRIBED},
+        }
+        write_file(Path(path), HEADER, header, {name: getattr(self, name) for name in COLUMNS}, Calibration.load)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Calibration":
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path: The file.
+
+        Raises:
+            RL2Error: If it is no such file.
+
+        """
+        path = Path(path)
+        header, tensors = read_file(path, HEADER, FORMAT_VERSION, "a calibration of good patches", HINT)
+        with damaged(path):
+            columns: dict[str, Any] = {name: tensors[name] for name in COLUMNS}
+            described = {name: header[name] for name in DESCRIBED}
+            stain = Stain(*(three(header["stain"][name]) for name in ("white", "tissue")))
+            return cls(**columns, stain=stain, **described)
+
+    def of(self, weights_id: str, **changes: object) -> "Calibration":
+        """This calibration, if it is of these weights.
+
+        Raises:
+            RL2Error: If it is of others.
+
+        """
+        if self.weights_id != weights_id:
+            raise RL2Error(
+                f"The calibration of {self.source} is of the weights {self.weights} ({self.weights_id[:12]}), and "
+                f"these are others ({weights_id[:12]}). Calibrate again, with --calibrate."
+            )
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @cached_property
+    def _fold(self) -> Tensor:
+        return _folds(self.groups.tolist() if self.group_count >= FOLDS else list(range(len(self))))
+
+    @cached_property
+    def _gaussians(self) -> list[tuple[Gaussian, Gaussian]]:
+        """Of latents and of statistics, for each fold of the other folds."""
+        others = [self._fold != k for k in range(FOLDS)]
+        return [(Gaussian(self.latents[rows]), Gaussian(self.statistics[rows])) for rows in others]
+
+    @cached_property
+    def _parts_of_good(self) -> Tensor:
+        """Both log-likelihoods of the good patches, by Gaussians of other folds, ``(n, 2)``."""
+        parts = torch.empty(len(self), 2, dtype=torch.float64)
+        for k, gaussians in enumerate(self._gaussians):
+            rows = self._fold == k
+            parts[rows] = _parts(gaussians, self.latents[rows], self.log_det[rows], self.statistics[rows])
+        return parts
+
+    def _standardize(self, parts: Tensor) -> Tensor:
+        median = self._parts_of_good.median(0).values
+        spread = (self._parts_of_good - median).abs().median(0).values.clamp(min=1e-6)
+        standard = (parts - median) / spread
+        flow = -standard[:, 0].abs() if self.two_sided else standard[:, 0]
+        return flow + standard[:, 1]
+
+
+DESCRIBED = ("weights", "weights_id", "source", "two_sided", "px", "mpp", "of_weights")
+
+
+def _parts(gaussians: tuple[Gaussian, Gaussian], latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
+    of_latents, of_statistics = gaussians
+    parts = of_latents.log_prob(latents) + log_det, of_statistics.log_prob(statistics)
+    return torch.stack([part.double() for part in parts], 1)
+
+
+def _folds(groups: Sequence[int]) -> Tensor:
+    """Five folds of about one size that share no group, ``(n,)``."""
+    sizes = dict.fromkeys(groups, 0)
+    for group in groups:
+        sizes[group] += 1
+    filled, fold = [0] * FOLDS, {}
+    for group in sorted(sizes, key=lambda group: (-sizes[group], group)):
+        fold[group] = filled.index(min(filled))
+        filled[fold[group]] += sizes[group]
+    return torch.tensor([fold[group] for group in groups])

@@ -1,0 +1,74 @@
+"""Where and how things are computed: device, worker processes, versions, exact arithmetic, progress."""
+
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from torchmetrics_rl2.errors import RL2Error
+
+__all__ = ["Progress", "default_device", "default_workers", "exact_arithmetic", "versions"]
+
+Progress = Callable[[str, int, int, int], None]
+"""Told what is being done, how much of it is done, how much there is, and images read since the last call."""
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """No gradients, no autocast, no TF32 or bfloat16 inside float32, no algorithm chosen by timing."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), _ieee_float32():
+        yield
+
+
+@contextmanager
+def _ieee_float32() -> Iterator[None]:
+    backends: Any = torch.backends
+    if not hasattr(backends, "fp32_precision"):  # torch before 2.9
+        precision = torch.get_float32_matmul_precision()
+        with backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            torch.set_float32_matmul_precision("highest")
+            try:
+                yield
+            finally:
+                torch.set_float32_matmul_precision(precision)
+        return
+    units = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    switches: list[tuple[Any, str, object]] = [(unit, "fp32_precision", "ieee") for unit in units]
+    switches += [(backends.cudnn, "benchmark", False), (backends.cudnn, "deterministic", True)]
+    before = [getattr(owner, name) for owner, name, _ in switches]
+    try:
+        for owner, name, value in switches:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name, _), value in zip(switches, before, strict=True):
+            setattr(owner, name, value)
+
+
+def default_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, else a GPU if there is one, else the CPU."""
+    try:
+        probe = torch.zeros((), device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        probe.item()
+    except (RuntimeError, AssertionError) as error:
+        raise RL2Error(
+            f"The device {str(device)!r} cannot be used here; expected cpu, or cuda, cuda:N or mps where there is one."
+        ) from error
+    return probe.device
+
+
+def default_workers(workers: int | None, device: torch.device) -> int:
+    """The number asked for, else none beside a network on the CPU, which needs the cores itself, else up to 8."""
+    if workers is not None:
+        return workers
+    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+def versions() -> dict[str, str]:
+    """Of what a value depends on."""
+    packages = {name: metadata.version(name) for name in ("torchmetrics-rl2", "torch", "torchvision")}
+    return {"python": platform.python_version()} | packages

@@ -1,0 +1,134 @@
+"""Whether real and generated images were saved, sized and stained alike, from their pixels and files alone."""
+
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.images.reader import ImageBatch
+from torchmetrics_rl2.images.sampling import EvenSample
+from torchmetrics_rl2.pixels.handcrafted import HANDCRAFTED, handcrafted_statistics
+from torchmetrics_rl2.runtime import exact_arithmetic
+
+__all__ = ["Look", "asymmetries", "different_px"]
+
+SAMPLE = 256
+MIN_IMAGES = 10
+APPEARANCE = [
+    HANDCRAFTED.index(name)
+    for name in (
+        "log-variance of the Laplacian at scale 1",
+        "mean density of red",
+        "mean density of green",
+        "mean density of blue",
+    )
+]
+NOT_WANTED = torch.empty(0)
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF"}
+LOSSY = ("JPEG", "WebP")
+
+
+class Look:
+    """File formats of the images of one side, and sharpness and stain of up to 256 spread evenly over them.
+
+    Which images are taken depends on their number and order alone. Sharpness is the log-variance of the Laplacian,
+    stain the mean optical density of red, green and blue.
+    """
+
+    def __init__(self) -> None:
+        self.formats: Counter[str] = Counter()
+        self._sample = EvenSample[Tensor](SAMPLE)
+
+    def see(self, batch: ImageBatch, latents: Tensor) -> None:
+        """Take what is needed of a batch.
+
+        Args:
+            batch: Images as they were read.
+            latents: Theirs; where these are, the numbers are computed.
+
+        """
+        self.formats.update(FORMATS.get(path.suffix.lower(), "BMP") for path in batch.paths)
+        wanted = self._sample.wanted(len(batch.images))
+        rows = dict(zip(wanted, _appearance(batch.images[list(wanted)].to(latents.device)), strict=True))
+        for i in range(len(batch.images)):
+            self._sample.add(rows.get(i, NOT_WANTED))
+
+    @property
+    def numbers(self) -> Tensor:
+        """Sharpness and the three densities, ``(n, 4)``."""
+        return torch.stack(self._sample.items) if self._sample.items else torch.empty(0, 4)
+
+
+def _appearance(images: Tensor) -> Tensor:
+    with exact_arithmetic(images.device):
+        return handcrafted_statistics(images / 255)[:, APPEARANCE].cpu() if len(images) else torch.empty(0, 4)
+
+
+def asymmetries(real: Look, fake: Look) -> list[str]:
+    r"""Sentences on what makes two sets differ before any network sees them.
+
+    Medians :math:`m` of sharpness and stain differ if :math:`|m_g - m_r| > s_r (1 + 3 \sqrt{1 / n_r + 1 / n_g})`, with
+    :math:`s_r` the standard deviation over real images: by more than real images differ from each other, and than
+    chance makes medians differ. Formats differ if the shares of lossy ones (JPEG, WebP) differ by more than half.
+
+    Args:
+        real: Of the real side.
+        fake: Of the generated side.
+
+    Returns:
+        A sentence for each difference; none of sharpness and stain where a side has fewer than ten images.
+
+    """
+    return [*_different_formats(real.formats, fake.formats), *_different_looks(real.numbers, fake.numbers)]
+
+
+def different_px(real: Statistics, fake: Statistics) -> list[str]:
+    """A sentence, if the two sides are of different sizes in pixels."""
+    px = [side.settings.get("px") for side in (real, fake)]
+    if None in px or px[0] == px[1]:
+        return []
+    sizes = (" and ".join(f"{h} x {w}" for h, w in side[:3]) for side in px if side)
+    return [
+        "Real and generated images differ in size, {} against {} px. Compare only patches of one size and one "
+        "mpp.".format(*sizes)
+    ]
+
+
+def _different_formats(real: Counter[str], fake: Counter[str]) -> list[str]:
+    if not real or not fake:  # statistics
+        return []
+    shares = [sum(formats[name] for name in LOSSY) / formats.total() for formats in (real, fake)]
+    if abs(shares[0] - shares[1]) <= 0.5:
+        return []
+    names = ("{} ({} of {})".format(*formats.most_common(1)[0], formats.total()) for formats in (real, fake))
+    return [
+        "Real images are {} and generated ones {}. Compression leaves traces that RL2 may see: save both alike.".format(
+            *names
+        )
+    ]
+
+
+def _different_looks(real: Tensor, fake: Tensor) -> list[str]:
+    if min(len(real), len(fake)) < MIN_IMAGES:
+        return []
+    medians = [side.median(0).values for side in (real, fake)]
+    apart = (medians[1] - medians[0]) / real.std(0).clamp(min=1e-3)
+    limit = 1 + 3 * (1 / len(real) + 1 / len(fake)) ** 0.5
+    sharpness, stain = apart[0], apart[1:][apart[1:].abs().argmax()]
+    own = "If that is the generator's doing, it belongs to the score; if it comes of other tissue,"
+    found = []
+    if sharpness.abs() > limit:
+        found.append(
+            f"Generated images are {'sharper' if sharpness > 0 else 'softer'} than real ones: the median log-variance "
+            f"of the Laplacian is {medians[1][0]:.2f} against {medians[0][0]:.2f}, {sharpness.abs():.1f} standard "
+            f"deviations of real images apart. {own} saving or resizing, make both alike."
+        )
+    if stain.abs() > limit:
+        densities = (", ".join(f"{value:.3f}" for value in side[1:].tolist()) for side in (medians[1], medians[0]))
+        found.append(
+            "Generated images are stained otherwise than real ones: the median optical density of red, green and blue "
+            "is {} against {}, up to {:.1f} standard deviations of real images apart. {} another laboratory, "
+            "scanner or way of saving, make both alike.".format(*densities, stain.abs(), own)
+        )
+    return found

@@ -1,0 +1,93 @@
+"""Statistics of sources: images are read, encoded and added up; statistics are merged with them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.sharing import encoder_of
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.reader import ImageBatch, ImageReader
+from torchmetrics_rl2.runtime import Progress, default_device, default_workers
+from torchmetrics_rl2.scoring.sources import ImageSource
+
+__all__ = ["Watch", "encoder_for", "image_reader", "measure"]
+
+PENDING = 64
+
+Watch = Callable[[ImageBatch, Tensor], None]
+"""Shown every batch of images, with its latents."""
+
+
+def image_reader(
+    tile: int | None,
+    scale: float | None,
+    batch_size: int,
+    workers: int | None,
+    device: str | torch.device | None,
+    skip_unreadable: bool,
+) -> ImageReader:
+    """How images are read, with the number of workers that suits the device."""
+    return ImageReader(tile, scale, batch_size, default_workers(workers, default_device(device)), skip_unreadable)
+
+
+def encoder_for(
+    found: Sequence[Statistics | ImageSource],
+    weights: str | Path | LatentEncoder,
+    device: str | torch.device | None,
+    always: bool = False,
+) -> LatentEncoder | None:
+    """The encoder, if there are images or ``always``; statistics alone say which weights they have."""
+    if not always and all(isinstance(one, Statistics) for one in found):
+        return None
+    encoder = encoder_of(weights, device)
+    ours = encoder.statistics(torch.zeros(1, encoder.num_features), source=f"weights {encoder.name}")
+    for one in found:
+        if isinstance(one, Statistics):
+            check_same_weights(one, ours)
+    return encoder
+
+
+def measure(
+    found: Sequence[Statistics | ImageSource],
+    encoder: LatentEncoder | None,
+    reader: ImageReader,
+    progress: Progress | None,
+    side: str,
+    watch: Sequence[Watch] = (),
+) -> Statistics:
+    """Statistics of all that was found, as one."""
+    done, total = 0, sum(len(one.paths) for one in found if isinstance(one, ImageSource))
+    if progress and total:
+        progress(side, 0, total, 0)
+    parts, unreadable = [], list[str]()
+    for one in found:
+        if isinstance(one, Statistics):
+            parts.append(one)
+            continue
+        assert encoder is not None
+        pending, px = [], set()
+        for batch in (reading := reader.read(one.paths)):
+            names = [one.groups[path] for path in batch.paths] if one.groups else None
+            latents = encoder(batch.images.to(encoder.device))
+            pending.append(encoder.statistics(latents, names))
+            for see in watch:
+                see(batch, latents)
+            px.add(tuple(batch.images.shape[-2:]))
+            if len(pending) == PENDING:
+                pending = [Statistics.merge(pending)]
+            if progress:
+                progress(side, done + reading.done, total, len(batch.images))
+        done += len(one.paths)
+        unreadable += reading.unreadable
+        if pending:
+            settings = {"tile": reader.tile, "scale": reader.scale, "px": sorted(map(list, px))}
+            parts.append(replace(Statistics.merge(pending), source=one.source, settings=settings))
+    if not parts:
+        raise RL2Error(f"None of the {total} files of {found[0].source} could be read: {unreadable[-1]}")
+    merged = Statistics.merge(parts)
+    return replace(merged, unreadable=(*merged.unreadable, *unreadable))

@@ -1,0 +1,72 @@
+"""What a side of the distance is made of: images that are still to be read, and statistics."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.sums import sums_to_tensors
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.groups import groups_of
+from torchmetrics_rl2.storage import digest
+
+__all__ = ["ImageSource", "Source", "find_sources"]
+
+Source = str | Path | Statistics
+"""A folder, a glob in quotes, a text file of paths, one image, a file of statistics, or statistics."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images to read.
+
+    Args:
+        source: Where they are, as it was given.
+        paths: Their files.
+        groups: What each belongs to; ``None`` takes all images as independent.
+
+    """
+
+    source: str
+    paths: Sequence[Path]
+    groups: Mapping[Path, str] | None
+
+
+def find_sources(source: Source | Sequence[Source], groups: str | Path | None) -> list[Statistics | ImageSource]:
+    """Everything that can be wrong with sources before an image is read."""
+    found: list[Statistics | ImageSource] = []
+    several = [source] if isinstance(source, str | Path | Statistics) else list(source)
+    seen: set[str] = set()
+    for one in several:
+        if isinstance(one, Statistics) or _is_statistics_file(one):
+            statistics = one if isinstance(one, Statistics) else replace(Statistics.load(one), source=os.fspath(one))
+            sums = digest([], sums_to_tensors(statistics.sums, statistics.groups))
+            if sums in seen:
+                raise RL2Error(f"The statistics {statistics.source} are given twice. Leave them out once.")
+            seen.add(sums)
+            found.append(statistics)
+            continue
+        # An image that two sources have counts once.
+        files = {os.path.realpath(path): path for path in find_images(one)}
+        paths = [path for real, path in files.items() if real not in seen]
+        seen |= files.keys()
+        base = Path(one) if len(several) == 1 and os.path.isdir(one) else Path()
+        found.append(ImageSource(os.fspath(one), paths, groups_of(groups, paths, base) if groups else None))
+    if not found:
+        raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
+    if groups is not None and all(isinstance(one, Statistics) for one in found):
+        raise RL2Error("The groups of statistics are those they were made with; give groups with images only.")
+    grouped = [one.source for one in found if one.groups is not None]
+    if 0 < len(grouped) < len(found):
+        others = [one.source for one in found if one.groups is None]
+        raise RL2Error(
+            f"{grouped[0]} has groups and {others[0]} has none, so they do not merge. Give all of them groups, or none."
+        )
+    return found
+
+
+def _is_statistics_file(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".safetensors")

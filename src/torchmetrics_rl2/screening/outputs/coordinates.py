@@ -1,0 +1,45 @@
+"""Coordinates of kept patches for CLAM and TRIDENT."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_coordinates"]
+
+
+def write_coordinates(
+    rows: Sequence[Mapping[str, Any]], folder: Path, *, name: str, px: int, size: float, mpp: float, slide: Any
+) -> None:
+    """Write the places of kept patches, ``coords_clam.h5`` and ``coords_trident.h5``, as each reads them.
+
+    Args:
+        rows: Patches with ``x``, ``y`` and ``keep``.
+        folder: Where to.
+        name: Of the slide.
+        px: Side of a patch.
+        size: Side of a patch on level 0.
+        mpp: Resolution of a patch.
+        slide: The :class:`~torchmetrics_rl2.slides.Slide`.
+
+    """
+    import h5py
+    import numpy as np
+
+    kept = np.array([(row["x"], row["y"]) for row in rows if row["keep"]], dtype=np.int64).reshape(-1, 2)
+    level_0 = {"downsample": (1.0, 1.0), "downsampled_level_dim": slide.size, "level_dim": slide.size}
+    # Both call it patch_size: CLAM means pixels of patch_level, TRIDENT pixels at the target magnification.
+    clam = {"patch_size": round(size), "patch_level": 0, **level_0, "name": name, "save_path": ""}
+    trident = {
+        "patch_size": px,
+        "patch_size_level0": round(size),
+        "level0_magnification": round(10 / slide.mpp),
+        "target_magnification": round(10 / mpp),
+        "overlap": 0,
+        "name": name,
+        "savetodir": "",
+        "level0_width": slide.size[0],
+        "level0_height": slide.size[1],
+    }
+    for kind, attributes in (("clam", clam), ("trident", trident)):
+        with h5py.File(folder / f"coords_{kind}.h5", "w", track_order=True) as file:
+            file.create_dataset("coords", data=kept).attrs.update(attributes)

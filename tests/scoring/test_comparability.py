@@ -1,0 +1,125 @@
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.transforms.v2.functional import gaussian_blur, to_pil_image
+
+from tests.conftest import random_images
+from tests.test_statistics import latents
+from torchmetrics_rl2 import Statistics, score
+from torchmetrics_rl2.scoring.comparability import SAMPLE, Look, asymmetries
+from torchmetrics_rl2.distance.comparing import domain_shift
+from torchmetrics_rl2.images.reader import ImageBatch
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.decode import read_image
+
+CMU = Path(__file__).parents[1] / "examples" / "cmu"
+
+
+def looked(images, name="x.png", batch=16):
+    look = Look()
+    for i in range(0, len(images), batch):
+        part = images[i : i + batch]
+        look.see(ImageBatch(part, [Path(name)] * len(part)), torch.empty(0))
+    return look
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    """Small crops of real tissue, of two parts of a slide."""
+    return [
+        torch.stack([read_image(path)[:, :64, :64] for path in find_images(CMU / part)])
+        for part in ("reference", "clean")
+    ]
+
+
+def test_real_images_of_one_source_are_alike(tissue):
+    real, other = map(looked, tissue)
+    assert asymmetries(real, other) == asymmetries(other, real) == asymmetries(real, real) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda x: gaussian_blur(x, [9, 9], [2, 2]), "softer than real ones"),
+        (lambda x: (x.float() + 25 * torch.randn(x.shape)).clamp(0, 255).byte(), "sharper than real ones"),
+        (lambda x: x // 2, "stained otherwise than real ones"),
+        (lambda x: torch.stack([x[:, 0], x[:, 1] // 3, x[:, 2]], 1), "stained otherwise than real ones"),
+    ],
+    ids=["blur", "noise", "dark", "one channel"],
+)
+def test_what_differs_is_said_with_numbers_and_advice(tissue, change, sentence):
+    torch.manual_seed(0)
+    found = [one for one in asymmetries(looked(tissue[0]), looked(change(tissue[1]))) if sentence in one]
+    assert len(found) == 1
+    assert "standard deviations of real images apart" in found[0]
+    assert "belongs to the score" in found[0]
+    assert "make both alike" in found[0]
+
+
+def test_a_few_images_say_nothing(tissue):
+    assert asymmetries(looked(tissue[0][:9]), looked(tissue[1][:9] // 2)) == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("x.jpg", 1), ("x.webp", 1), ("x.JPEG", 1), ("x.tif", 0), ("x.bmp", 0)])
+def test_lossy_against_lossless(tissue, name, said):
+    real = tissue[0]
+    for pair in ((looked(real), looked(real, name)), (looked(real, name), looked(real))):
+        assert len(asymmetries(*pair)) == said
+    if said:
+        assert "PNG (40 of 40)" in asymmetries(looked(real), looked(real, name))[0]
+    assert asymmetries(looked(real, "x.jpg"), looked(real, name)) == [] or not said
+
+
+def test_statistics_have_no_format(tissue):
+    assert asymmetries(Look(), looked(tissue[0], "x.jpg")) == []
+
+
+def test_the_sample_is_bounded_spread_and_the_same_in_any_batch():
+    images = random_images(SAMPLE * 3 + 5, px=32)
+    looks = [looked(images, batch=batch) for batch in (1, 50, 1000)]
+    for look in looks:
+        assert SAMPLE / 2 < len(look.numbers) <= SAMPLE
+        torch.testing.assert_close(look.numbers, looks[0].numbers)
+    torch.testing.assert_close(looks[0].numbers, looked(images[::4]).numbers)
+
+
+def test_score_warns_and_keeps_the_sentences(patches, encoder, tmp_path):
+    for folder in ("png", "jpg"):
+        (tmp_path / folder).mkdir()
+        for i, image in enumerate(random_images(12)):
+            to_pil_image(image).save(tmp_path / folder / f"{i:02}.{folder}", quality=95)
+    with pytest.warns(UserWarning, match="Real images are PNG .* generated ones JPEG"):
+        result = score(tmp_path / "jpg", tmp_path / "png", weights=encoder)
+    assert any("JPEG" in sentence for sentence in result.warnings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert score(tmp_path / "png", tmp_path / "png", weights=encoder).warnings == []
+
+
+def test_a_dtype_of_the_caller_does_not_reach_it(tissue):
+    expected = looked(tissue[0]).numbers
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.testing.assert_close(looked(tissue[0]).numbers.float(), expected, rtol=1e-4, atol=1e-4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_spreads_are_of_the_reference_and_do_not_grow_with_numbers():
+    reference = Statistics.of_latents(latents(5000, d=20))
+    for n in (30, 3000):
+        assert domain_shift(reference, Statistics.of_latents(latents(n, 1, d=20) + 3)) == pytest.approx(3, rel=0.05)
+        assert domain_shift(reference, Statistics.of_latents(latents(n, 1, d=20))) < 0.1
+    assert domain_shift(reference, Statistics.of_latents(latents(1, d=20))) is None
+
+
+def test_foreign_reals_are_advised_a_fit_in_one_sentence(patches, encoder, bare_encoder):
+    near = score(patches / "b", patches / "a", weights=encoder)
+    far = score(patches / "a", patches / "bright", weights=encoder)
+    assert near.domain_shift < 0.5 < far.domain_shift
+    assert "rl2 fit" not in str(near)
+    assert str(far).count("rl2 fit") == 1
+    assert score(patches / "a", weights=encoder).domain_shift is None
+    assert score(patches / "b", patches / "a", weights=bare_encoder).domain_shift is None

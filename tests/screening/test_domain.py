@@ -1,0 +1,12 @@
+from tests.conftest import tissue
+from torchmetrics_rl2.pixels.degradations import degrade
+from torchmetrics_rl2.screening.domain import domain_of
+
+
+def test_domain_tells_same_from_shifted_and_damage_from_neither(screener):
+    same = tissue(50, seed=21)
+    assert domain_of(screener, same.split(20)).verdict == "same"
+    other = domain_of(screener, [degrade(same, "hematoxylin", 0.8)])
+    assert other.verdict in ("shifted", "outside")
+    assert other.low > 0
+    assert domain_of(screener, [same[:2]]).verdict == "unknown"
