@@ -7,7 +7,7 @@ from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.weights.catalog import find_entry
 from torchmetrics_rl2.weights.file import Weights, write_weights
-from torchmetrics_rl2.weights.loading import load_weights
+from torchmetrics_rl2.weights.loading import lend, load_weights
 
 __all__ = ["check_can_save", "save_audit"]
 
@@ -41,4 +41,4 @@ def save_audit(result: AuditResult, path: str | Path) -> None:
     weights = check_can_save(path)
     if weights.weights_id != result.weights_id:
         raise RL2Error(f"{path} has the weights {weights.weights_id[:12]}, but {result.weights_id[:12]} were audited.")
-    write_weights(replace(weights, card={**weights.card, "audit": result.summary()}), path)
+    write_weights(replace(weights, card={**weights.card, "audit": result.summary()}), path, lend)

@@ -55,16 +55,15 @@ def audit(
 
     rl2 audit ours.safetensors --images slides/ --groups parent --tile 224 --plot audit.png --save
     """
-    from torchmetrics_rl2.auditing import run as auditing
+    from torchmetrics_rl2.auditing import audit as run
+    from torchmetrics_rl2.auditing import check_can_save, check_plot, plot_audit, save_audit
 
     if plot:
-        from torchmetrics_rl2.auditing.picture import check_plot
-
         check_plot(plot)
     if save:
-        auditing.check_can_save(weights)
+        check_can_save(weights)
     with progress_bars() as report:
-        result = auditing.audit(
+        result = run(
             weights,
             images,
             groups=groups,
@@ -85,8 +84,6 @@ def audit(
         typer.echo(str(result))
         print_unreadable(result.unreadable)
     if plot:
-        from torchmetrics_rl2.auditing.picture import plot_audit
-
         plot_audit(result, plot)
     if save:
-        auditing.save_audit(result, weights)
+        save_audit(result, weights)

@@ -1,24 +1,16 @@
 """``rl2 fit``."""
 
-import dataclasses
-import json as json_
 import logging
-import os
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
 from torchmetrics_rl2.cli.options import Scale, SkipUnreadable, Tile, Workers, complete_weights
 from torchmetrics_rl2.cli.output import errors, print_json, print_unreadable, progress_bars
-from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.fitting.split import split_images
-from torchmetrics_rl2.images.groups import groups_of
-
-FEW = 64
 
 
 class Train(str, Enum):
@@ -91,18 +83,10 @@ def fit(
 
     rl2 fit our_patches/ -o ours.safetensors --groups parent
     """
-    try:
-        from torchmetrics_rl2.fitting import run as fitting
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "lightning":
-            raise
-        raise RL2Error("rl2 fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
     from lightning_utilities.core.rank_zero import rank_zero_only
 
-    from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings
-    from torchmetrics_rl2.images.find import find_images
-    from torchmetrics_rl2.images.reader import ImageReader
-    from torchmetrics_rl2.runtime import default_workers
+    from torchmetrics_rl2.fitting import FitSettings, JointSettings, Machine
+    from torchmetrics_rl2.fitting import fit as run
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -116,31 +100,23 @@ def fit(
         seed=seed,
     )
     joint = JointSettings(max_epochs=joint_epochs, rank_share=rank_share, probe_share=probe_share)
-    paths = find_images(images)
-    grouped = groups_of(groups, paths, Path(images) if Path(images).is_dir() else Path()) if groups else None
-    if grouped is None and "LOCAL_RANK" not in os.environ:  # one process says so
-        errors.print(
-            "Warning: without --groups, patches of one slide may be on two sides of the split, and the held-out "
-            "likelihood then flatters the flow."
-        )
-    split = split_images(paths, grouped, seed)
-    device = fitting.feature_device(accelerator)
-    reader = ImageReader(tile, scale, batch_size, default_workers(workers, device), skip_unreadable)
     try:
         with progress_bars() as report:
-            result = fitting.fit(
-                split,
+            result = run(
+                images,
                 out,
+                groups=groups,
                 backbone=backbone,
-                groups=grouped,
+                tile=tile,
+                scale=scale,
+                mpp=mpp,
+                card=card,
                 settings=settings,
                 joint=joint if train is Train.joint else None,
-                card=_card(card),
-                reader=reader,
-                mpp=mpp,
-                accelerator=accelerator,
-                devices=devices,
-                num_nodes=nodes,
+                batch_size=batch_size,
+                workers=workers,
+                machine=Machine(accelerator, devices, nodes),
+                skip_unreadable=skip_unreadable,
                 resume=resume,
                 progress=report,
             )
@@ -151,43 +127,7 @@ def fit(
     if getattr(rank_zero_only, "rank", 0):
         return
     if json:
-        print_json(dataclasses.asdict(result))
+        print_json(result.to_dict())
         return
-    typer.echo(
-        f"Wrote {result.out} ({result.weights_id[:12]}): {result.n_fit} patches to fit the flow, "
-        f"{result.n_stop} to stop it (after {result.epochs} epochs), {result.n_reference} as reference. "
-        f"Log-likelihood of those that stopped it {result.held_out:.1f} nats a patch, "
-        f"{result.gaussian:.1f} without couplings."
-    )
-    if result.joint:
-        typer.echo(_joint_sentence(result.joint))
-    if result.n_fit < FEW:
-        errors.print(f"Warning: {result.n_fit} patches are few to fit a flow to; a few hundred make it dependable.")
+    typer.echo(str(result))
     print_unreadable(result.unreadable)
-
-
-def _joint_sentence(joint: dict[str, Any]) -> str:
-    start, end = joint["trace"][0], joint["trace"][joint["epochs"]]
-    why = {
-        "effective_rank": "before the effective rank fell below its share",
-        "probe": "before the linear probe fell below its share",
-        "epochs": "all that were asked for",
-    }[joint["stopped_by"]]
-    return (
-        f"Backbone trained for {joint['epochs']} epochs, {why}: effective rank {start['effective_rank']:.1f} to "
-        f"{end['effective_rank']:.1f}, R^2 of the probe {start['probe']:.3f} to {end['probe']:.3f}."
-    )
-
-
-def _card(path: Path | None) -> dict[str, object]:
-    if path is None:
-        return {}
-    try:
-        card = json_.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RL2Error(f"The card {path} is no JSON file that can be read: {error}") from error
-    if not isinstance(card, dict):
-        raise RL2Error(
-            f"The card {path} holds a {type(card).__name__}; expected an object with data, license, citation."
-        )
-    return card

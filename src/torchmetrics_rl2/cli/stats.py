@@ -21,9 +21,9 @@ def stats(
         str | None,
         Option(
             metavar="CSV|parent|file",
-            help="What is independent: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV with "
-            "columns path (relative to the folder given, or to here) and group. Names of groups are in the file, and "
-            "merge by name.",
+            help="Which patches belong together: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV "
+            "with the columns path (relative to the folder given, or to here) and group. The file keeps the names of "
+            "groups; groups of one name merge.",
         ),
     ] = None,
     tile: Tile = None,
@@ -34,10 +34,11 @@ def stats(
     skip_unreadable: SkipUnreadable = False,
     json: Annotated[bool, Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Write the statistics of patches, to score against without the patches; several sources merge into one file.
+    """Write the statistics of patches, to score against later without the patches; several sources merge into one file.
 
-    Only sums over latents are kept, and no patch: 2 MB, or 4 kB for each group. With --groups file the sum of a
-    group may be the latent of a single patch, beside its file name.
+    The file holds sums over latents and no patch: 2 MB, or 4 kB for each group. It belongs to the weights that made it;
+    using it with others is an error. With --groups file, the sum of a group may be the latent of a single patch, beside
+    its file name.
 
     rl2 stats slides/ --groups parent -o real.safetensors
 
@@ -45,12 +46,12 @@ def stats(
 
     rl2 score generated/ --real real.safetensors
     """
-    from torchmetrics_rl2.scoring import run as scoring
+    from torchmetrics_rl2.scoring import compute_statistics
     from torchmetrics_rl2.storage import check_writable
 
     check_writable(out)
     with progress_bars() as report:
-        statistics = scoring.compute_statistics(
+        statistics = compute_statistics(
             images,
             groups=groups,
             weights=weights,
@@ -64,22 +65,11 @@ def stats(
         )
     statistics.save(out)
     if json:
-        print_json(
-            {
-                "out": str(out),
-                "images": len(statistics),
-                "groups": len(statistics.group_names) or None,
-                "source": statistics.source,
-                "weights": statistics.weights,
-                "weights_id": statistics.weights_id,
-                "settings": dict(statistics.settings),
-                "unreadable": list(statistics.unreadable),
-            }
-        )
+        print_json({"out": str(out), **statistics.described()})
         return
     grouped = f" in {len(statistics.group_names)} groups" if statistics.group_names else ""
     typer.echo(
         f"Wrote {out}: {len(statistics)} images{grouped} of {statistics.source}, weights {statistics.weights} "
         f"({(statistics.weights_id or '')[:12]})"
     )
-    print_unreadable(list(statistics.unreadable))
+    print_unreadable(statistics.unreadable)

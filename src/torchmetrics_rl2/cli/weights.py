@@ -70,7 +70,7 @@ def show(name: Name, json: Json = False) -> None:
         "name": loaded.name,
         "weights_id": loaded.weights_id,
         "backbone_id": loaded.backbone_id,
-        "backbone_of": loaded.lender or None,
+        "backbone_of": loaded.backbone_of or None,
         "preprocessing": asdict(loaded.preprocessing),
         "flow": dict(loaded.flow_config),
         "n_reference": int(loaded.reference.sums.count) if loaded.reference else 0,

@@ -115,11 +115,11 @@ class RL2Result:
 
     def to_dict(self) -> dict[str, Any]:
         """As ``rl2 score --json`` prints it: with ``assumes_independence``, and then without a p-value; no NaN."""
-        shown = {"verdict": self.verdict or None}
+        shown: dict[str, Any] = {"verdict": self.verdict or None}
         shown |= asdict(self) | {"assumes_independence": self.assumes_independence}
         shown |= {"p_value": None} if self.assumes_independence else {}
         for name in ("interval", "variance_ratio_interval"):
-            ends = shown[name]
+            ends = getattr(self, name)
             shown[name] = None if ends is None or None in map(if_finite, ends) else ends
         return {key: if_finite(value) if isinstance(value, float) else value for key, value in shown.items()}
 

@@ -97,6 +97,18 @@ class Statistics:
         groups = "no groups" if self.groups is None else f"{len(self.group_names)} groups"
         return f"Statistics({len(self)} images of {self.source}, {groups}, weights {self.weights})"
 
+    def described(self) -> dict[str, Any]:
+        """As ``rl2 stats --json`` prints it."""
+        return {
+            "images": len(self),
+            "groups": len(self.group_names) or None,
+            "source": self.source,
+            "weights": self.weights,
+            "weights_id": self.weights_id,
+            "settings": dict(self.settings),
+            "unreadable": list(self.unreadable),
+        }
+
     def __deepcopy__(self, _: dict[int, Any]) -> "Statistics":
         return self  # nothing in it changes, and clones of a metric can share it
 

@@ -2,18 +2,45 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.fitting.run_folder import kept_for_resume, remove_run
+from torchmetrics_rl2.fitting.split import Split
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.runtime import Progress, default_device
 
-__all__ = []
+__all__ = ["Features", "feature_device", "features_of_split"]
 
 SHARD = 128
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the patches of a split.
+
+    Args:
+        fit: Of those that fit the flow, ``(N, 512)``.
+        stop: Of those that stop it.
+        reference: Of the reference.
+        reference_files: The file of each patch of the reference, resolved.
+        px: Side of the patches in pixels; ``None`` if they differ.
+        unreadable: Files that were left out, with the reason.
+
+    """
+
+    fit: Tensor
+    stop: Tensor
+    reference: Tensor
+    reference_files: Sequence[str]
+    px: int | None
+    unreadable: list[str]
 
 
 def feature_device(accelerator: str) -> torch.device:
@@ -21,7 +48,31 @@ def feature_device(accelerator: str) -> torch.device:
     return default_device({"auto": None, "gpu": "cuda"}.get(accelerator, accelerator))
 
 
-def features_of(
+def features_of_split(
+    extractor: FeatureExtractor, split: Split, reader: ImageReader, run: Path, progress: Progress | None
+) -> Features:
+    """Features of all patches of a split, from the run where they are there already.
+
+    Raises:
+        RL2Error: If a file cannot be read, or fewer than two patches of a side can.
+
+    """
+    features, files, sizes, unreadable = {}, {}, set(), list[str]()
+    for side, paths in vars(split).items():
+        with kept_for_resume(run, "*.pt", "computed"):
+            shards = _shards(extractor, paths, reader, run / side, progress)
+        features[side] = torch.cat([shard["features"] for shard in shards])
+        sizes |= {px for shard in shards for px in shard["px"]}
+        unreadable += [reason for shard in shards for reason in shard["unreadable"]]
+        files[side] = [file for shard in shards for file in shard["files"]]
+        if len(features[side]) < 2:
+            remove_run(run)
+            raise RL2Error(f"Only {len(features[side])} patches could be read for {side}; expected at least 2.")
+    px = sizes.pop() if len(sizes) == 1 else None
+    return Features(**features, reference_files=files["reference"], px=px, unreadable=unreadable)
+
+
+def _shards(
     extractor: FeatureExtractor,
     paths: Sequence[Path],
     reader: ImageReader,
@@ -33,26 +84,19 @@ def features_of(
     for start in range(0, len(paths), SHARD):
         shard = shards.with_name(f"{shards.name}-{start // SHARD:05}.pt")
         if not shard.exists():
-            features, files, px, skipped = [torch.empty(0, 512)], [], set(), len(reader.unreadable)
+            features, files, px = [torch.empty(0, 512)], [], set()
             if progress:
                 progress(f"features to {shards.name}", start, len(paths), 0)
-            for batch in reader.read(paths[start : start + SHARD]):
+            for batch in (reading := reader.read(paths[start : start + SHARD])):
                 height, width = batch.images.shape[-2:]
                 px.add(width if height == width else None)
                 files += [str(path.resolve()) for path in batch.paths]
                 features.append(extractor(batch.images.to(extractor.device)).cpu())
                 if progress:
-                    progress(f"features to {shards.name}", start + reader.files_read, len(paths), len(batch.images))
+                    progress(f"features to {shards.name}", start + reading.done, len(paths), len(batch.images))
             part = shard.with_suffix(f".{os.getpid()}")
-            torch.save(
-                {
-                    "features": torch.cat(features),
-                    "files": files,
-                    "px": list(px),
-                    "unreadable": reader.unreadable[skipped:],
-                },
-                part,
-            )
+            kept = {"features": torch.cat(features), "files": files, "px": list(px), "unreadable": reading.unreadable}
+            torch.save(kept, part)
             part.replace(shard)
         found.append(torch.load(shard, weights_only=True))
     return found

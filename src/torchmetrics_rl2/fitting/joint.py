@@ -1,6 +1,5 @@
 """Maximum likelihood of backbone and flow together, as in the RL2 paper, made well-posed."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,11 +10,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.fitting.drawn_patches import DrawnPatches, by_size
 from torchmetrics_rl2.fitting.guards import effective_rank, linear_probe
-from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings
+from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
 from torchmetrics_rl2.fitting.split import Split
 from torchmetrics_rl2.fitting.training import run_trainer
 from torchmetrics_rl2.images.reader import ImageReader
@@ -28,7 +28,6 @@ from torchmetrics_rl2.weights.backbone import Backbone
 __all__ = ["JointTraining", "train_joint"]
 
 STEPS = 50  # of an epoch, at most, so that the guards look often where there are many images
-TILES = 8  # an epoch takes of an image that is cut
 MAX_HELD_OUT = 1000
 MIN_HELD_OUT = 16
 
@@ -100,7 +99,7 @@ class JointTraining(LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Every rank its share, in an order, with tiles and flips that seed and epoch decide."""
         world = self.trainer.world_size
-        data = _Patches(self.fit_files, self.reader, self.flow_settings.seed, self.current_epoch)
+        data = DrawnPatches(self.fit_files, self.reader, self.flow_settings.seed, self.current_epoch)
         sampler: DistributedSampler[Any] = DistributedSampler(
             data, world, self.global_rank, seed=self.flow_settings.seed, drop_last=len(data) >= world
         )
@@ -114,7 +113,7 @@ class JointTraining(LightningModule):
         # The statistics of a remnant would be poor.
         drop_last = len(sampler) >= batch
         return DataLoader(
-            data, batch, sampler=sampler, num_workers=self.reader.workers, collate_fn=_by_size, drop_last=drop_last
+            data, batch, sampler=sampler, num_workers=self.reader.workers, collate_fn=by_size, drop_last=drop_last
         )
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
@@ -165,7 +164,7 @@ class JointTraining(LightningModule):
     def _held_out(self) -> tuple[Tensor, Tensor]:
         """Features of held-out patches, and their hand-crafted statistics."""
         features, targets, count = [], [], 0
-        for batch in replace(self.reader).read(self.stop_files):
+        for batch in self.reader.read(self.stop_files):
             features.append(self.extractor(batch.images.to(self.extractor.device)))
             targets.append(handcrafted_statistics(batch.images.float() / 255))
             count += len(batch.images)
@@ -195,38 +194,6 @@ class JointTraining(LightningModule):
         )
 
 
-class _Patches(Dataset[Tensor]):
-    """A patch of each file, flipped at random; several, as far as there are, of a file that is cut into tiles."""
-
-    def __init__(self, files: Sequence[Path], reader: ImageReader, seed: int, epoch: int) -> None:
-        self.files, self.seed = files, f"{seed} {epoch}"
-        self.draws = TILES if reader.tile else 1
-        self.reader = replace(reader, workers=0)
-
-    def __len__(self) -> int:
-        return len(self.files) * self.draws
-
-    def __getitem__(self, index: int) -> Tensor:
-        file, draw = divmod(index, self.draws)
-        # An unreadable file is stood in for by the next, so that all devices have as many batches.
-        for number in (*range(file, len(self.files)), *range(file)):
-            found = [batch.images for batch in self.reader.read(self.files[number : number + 1])]
-            if found:
-                tiles = torch.cat(found)
-                order = random.Random(f"{self.seed} {number}").sample(range(len(tiles)), len(tiles))
-                patch = tiles[order[draw % len(tiles)]]
-                flips = random.Random(f"{self.seed} {number} {draw}")
-                return patch.flip([axis for axis in (1, 2) if flips.random() < 0.5])
-        raise RL2Error(f"None of the {len(self.files)} files that fit the flow could be read.")
-
-
-def _by_size(patches: list[Tensor]) -> list[Tensor]:
-    sizes: dict[tuple[int, ...], list[Tensor]] = {}
-    for patch in patches:
-        sizes.setdefault(tuple(patch.shape), []).append(patch)
-    return [torch.stack(same) for same in sizes.values()]
-
-
 def train_joint(
     backbone: Backbone,
     extractor: FeatureExtractor,
@@ -234,11 +201,10 @@ def train_joint(
     reader: ImageReader,
     flow: FitSettings,
     settings: JointSettings,
+    *,
     run: Path,
+    machine: Machine,
     progress: Progress | None,
-    accelerator: str,
-    devices: int | str,
-    num_nodes: int,
 ) -> tuple[Backbone, dict[str, Any]]:
     """Train the backbone together with a flow, see :class:`JointTraining`, up to where a guard stops it.
 
@@ -252,13 +218,11 @@ def train_joint(
         flow: How the flow is built and trained.
         settings: How the backbone is trained, and when that stops.
         run: The folder that keeps checkpoints.
+        machine: Where to train.
         progress: Called with what is being done, how much is done, how much there is, and images read since.
-        accelerator: As of a Lightning Trainer.
-        devices: As of a Lightning Trainer.
-        num_nodes: As of a Lightning Trainer.
 
     Returns:
-        The backbone with its new backbone, that of the last epoch which both guards let pass, or its old one if they let
+        The backbone with its new weights, those of the last epoch which both guards let pass, or its old one if they let
         none pass; and for the card, settings, the number of epochs kept, what stopped them, and held-out
         log-likelihood, effective rank and R^2 of the probe, at the start and after each epoch.
 
@@ -279,7 +243,7 @@ def train_joint(
             [checkpoint],
             run / "joint.ckpt",
             settings.max_epochs,
-            (accelerator, devices, num_nodes),
+            machine,
             limit_train_batches=STEPS,
             reload_dataloaders_every_n_epochs=1,
         )

@@ -1,9 +1,15 @@
 """What a fit came to."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = ["FitResult"]
+
+STOPPED_BY = {
+    "effective_rank": "before the effective rank fell below its share",
+    "probe": "before the linear probe fell below its share",
+    "epochs": "all that were asked for",
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class FitResult:
         gaussian: Mean held-out log-likelihood before training, with the linear layer alone, in nats a patch.
         held_out: The same of the flow that was kept.
         unreadable: Files that were left out, with the reason.
-        joint: How the backbone was trained, if it was, see :func:`~torchmetrics_rl2.joint.train_joint`.
+        joint: How the backbone was trained, if it was, see :func:`~torchmetrics_rl2.fitting.joint.train_joint`.
+        warnings: Sentences on what makes the fit less dependable.
 
     """
 
@@ -34,3 +41,23 @@ class FitResult:
     held_out: float
     unreadable: list[str]
     joint: dict[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``rl2 fit --json`` prints it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"Wrote {self.out} ({self.weights_id[:12]}): {self.n_fit} patches fitted the flow, {self.n_stop} stopped it "
+            f"after {self.epochs} epochs, {self.n_reference} are the reference",
+            f"Held-out log-likelihood: {self.held_out:.1f} nats a patch; {self.gaussian:.1f} without couplings",
+        ]
+        if self.joint:
+            start, end = self.joint["trace"][0], self.joint["trace"][self.joint["epochs"]]
+            lines.append(
+                f"Backbone trained for {self.joint['epochs']} epochs, {STOPPED_BY[self.joint['stopped_by']]}: effective "
+                f"rank {start['effective_rank']:.1f} to {end['effective_rank']:.1f}, R^2 of the probe "
+                f"{start['probe']:.3f} to {end['probe']:.3f}"
+            )
+        return "\n".join(lines)

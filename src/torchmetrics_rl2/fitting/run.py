@@ -1,195 +1,322 @@
-"""Fit a flow to real patches: features of a backbone, computed once, then maximum likelihood with Lightning."""
+"""A flow fitted to real patches: found, split by group, turned into features once, and fitted by Lightning."""
 
 import hashlib
 import json
 import math
+import os
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
+from torch import Tensor
 
 from torchmetrics_rl2.encoder.encoder import reference_of
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.fitting.features import feature_device, features_of
-from torchmetrics_rl2.fitting.joint import train_joint
+from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split
 from torchmetrics_rl2.fitting.result import FitResult
-from torchmetrics_rl2.fitting.run_folder import open_run, remove_run
-from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings
-from torchmetrics_rl2.fitting.split import Split
-from torchmetrics_rl2.fitting.training import FlowTraining, train_flow
+from torchmetrics_rl2.fitting.run_folder import kept_for_resume, open_run, remove_run
+from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
+from torchmetrics_rl2.fitting.split import Split, split_images
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.groups import groups_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.quality.calibrating import beside, calibrate
-from torchmetrics_rl2.runtime import Progress, versions
+from torchmetrics_rl2.runtime import Progress, default_workers, versions
 from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
 from torchmetrics_rl2.weights.file import Weights, write_weights
 
-__all__ = ["fit"]
+__all__ = ["fit", "fit_split"]
+
+FEW = 64
+NO_GROUPS = (
+    "Without --groups, patches of one slide may be on two sides of the split, and the held-out likelihood then flatters "
+    "the flow."
+)
 
 
 def fit(
+    images: str | Path,
+    out: str | Path,
+    *,
+    groups: str | Path | None = None,
+    backbone: str | Path = "lung-colon",
+    tile: int | None = None,
+    scale: float | None = None,
+    mpp: float | None = None,
+    card: Mapping[str, Any] | str | Path | None = None,
+    settings: FitSettings = FitSettings(),  # noqa: B008
+    joint: JointSettings | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    machine: Machine = Machine(),  # noqa: B008
+    skip_unreadable: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Fit a flow to your own real patches and write weights that load and score like those that ship.
+
+    70 % of the patches fit the flow, 10 % stop its training, and 20 % become the reference inside the file. The
+    backbone stays as it is, unless ``joint`` has it trained first. Features are computed once and kept, with
+    checkpoints, in a folder beside the output, so that an interrupted run goes on with ``resume=True``; it is removed
+    when the weights are written. The patches of the reference are also written as a calibration of screens, beside the
+    weights.
+
+    Args:
+        images: Real patches: a folder, a glob or a text file of paths.
+        out: The weights file to write, ``.safetensors``.
+        groups: What stays on one side of the split: ``"parent"`` for the folders that patches are in, such as slides,
+            ``"file"``, or a CSV with the columns ``path`` and ``group``.
+        backbone: Name or path of weights, ``imagenet``, or the path of a ResNet-18 state dict.
+        tile: Cut images into tiles of this side, in pixels.
+        scale: Resize by this factor before, antialiased.
+        mpp: Resolution of the patches in um/px, to be kept on record.
+        card: What people should know: ``data``, ``license``, ``citation``; or a JSON file of it.
+        settings: How the flow is built and trained.
+        joint: Train the backbone too, this way.
+        batch_size: Images a batch while features are computed, and of joint training.
+        workers: Processes that read ahead; by default none on a CPU, else up to 8.
+        machine: Where to train, as of a Lightning Trainer.
+        skip_unreadable: Leave out files that cannot be read, and say so in the result.
+        resume: Go on with an interrupted run of the same images, backbone and settings.
+        progress: Called with what is being done, how much is done, how much there is, and images read since.
+
+    Raises:
+        RL2Error: If the output exists, an image cannot be read, there are too few images or groups, Lightning is
+            missing, or there is nothing, or something else, to resume.
+        KeyboardInterrupt: On Ctrl-C; the run can be resumed.
+
+    Example:
+        >>> from torchmetrics_rl2 import fit
+        >>> from torchmetrics_rl2.fitting import FitSettings
+        >>> import tempfile, pathlib
+        >>> out = pathlib.Path(tempfile.mkdtemp(), "ours.safetensors")
+        >>> fit("examples/cmu/reference", out, groups="file", settings=FitSettings(layers=0)).n_fit
+        28
+
+    """
+    paths = find_images(images)
+    base = Path(images) if os.path.isdir(images) else Path()
+    named = groups_of(groups, paths, base) if groups else None
+    said = [] if named else [NO_GROUPS]
+    first = "LOCAL_RANK" not in os.environ  # of the processes that Lightning starts, one warns
+    if said and first:
+        warnings.warn(NO_GROUPS, stacklevel=2)
+    workers = default_workers(workers, feature_device(machine.accelerator))
+    found = fit_split(
+        split_images(paths, named, settings.seed),
+        out,
+        backbone=backbone,
+        groups=named,
+        settings=settings,
+        joint=joint,
+        card=card,
+        reader=ImageReader(tile, scale, batch_size, workers, skip_unreadable),
+        mpp=mpp,
+        machine=machine,
+        resume=resume,
+        progress=progress,
+    )
+    if found.n_fit < FEW:
+        said.append(f"{found.n_fit} patches are few to fit a flow to; a few hundred make it dependable.")
+        if first:
+            warnings.warn(said[-1], stacklevel=2)
+    return replace(found, warnings=said)
+
+
+def fit_split(
     split: Split,
     out: str | Path,
     *,
     backbone: str | Path = "lung-colon",
     groups: Mapping[Path, str] | None = None,
-    settings: FitSettings | None = None,
+    settings: FitSettings = FitSettings(),  # noqa: B008
     joint: JointSettings | None = None,
-    card: Mapping[str, Any] | None = None,
-    reader: ImageReader | None = None,
+    card: Mapping[str, Any] | str | Path | None = None,
+    reader: ImageReader = ImageReader(),  # noqa: B008
     mpp: float | None = None,
-    accelerator: str = "auto",
-    devices: int | str = 1,
-    num_nodes: int = 1,
+    machine: Machine = Machine(),  # noqa: B008
     resume: bool = False,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Fit a flow to real patches and write it as a weights file.
-
-    The backbone stays as it is, unless ``joint`` has it trained first; its features are computed once and kept, with
-    checkpoints, in a folder beside the output, so that an interrupted run goes on with ``resume=True``. The folder is
-    removed when the weights are written. The patches of the reference are written as a calibration of screens too,
-    beside the weights.
+    """Fit a flow to patches that were split already; see :func:`fit` for the rest.
 
     Args:
-        split: Patches that fit the flow, stop it, and become its reference, see
-            :func:`~torchmetrics_rl2.splitting.split_images`.
-        out: The weights file to write, ``.safetensors``.
-        backbone: Name or path of weights, ``imagenet``, or the path of a torchvision ResNet-18 state dict.
+        split: Patches that fit the flow, stop it, and become its reference.
+        out: The weights file to write.
+        backbone: As of :func:`fit`.
         groups: Slide, patient or source image of each patch, the units of the reference.
-        settings: How the flow is built and trained.
-        joint: Train the backbone too, this way, see :class:`~torchmetrics_rl2.joint.JointTraining`.
-        card: What a person should know of the data: ``data``, ``license``, ``citation``.
+        settings: As of :func:`fit`.
+        joint: As of :func:`fit`.
+        card: As of :func:`fit`.
         reader: How images are read, cut and scaled.
-        mpp: Resolution of the patches in um/px, if known.
-        accelerator: As of a Lightning Trainer.
-        devices: As of a Lightning Trainer.
-        num_nodes: As of a Lightning Trainer.
-        resume: Go on with an interrupted run of the same images, backbone and settings.
-        progress: Called with what is being done, how much is done, how much there is, and images read since.
-
-    Raises:
-        RL2Error: If the output exists, an image cannot be read, or there is nothing, or something else, to resume.
-        KeyboardInterrupt: On Ctrl-C; the run can be resumed.
+        mpp: As of :func:`fit`.
+        machine: As of :func:`fit`.
+        resume: As of :func:`fit`.
+        progress: As of :func:`fit`.
 
     """
-    out, settings, reader = Path(out), settings or FitSettings(), reader or ImageReader()
+    out = Path(out)
     if mpp is not None and not 0 < mpp < math.inf:
         raise RL2Error(f"The mpp is a resolution above 0 um/px, but got {mpp}.")
-    if num_nodes < 1 or (isinstance(devices, int) and devices < 1):
-        raise RL2Error(f"A fit needs at least one device and one node, but got {devices} and {num_nodes}.")
-    backbone = load_backbone(backbone)
-    run = open_run(out, resume, _description(split, backbone, settings, joint, reader))
-    device = feature_device(accelerator)
-    extractor = FeatureExtractor(backbone.preprocessing, dict(backbone.state_dict), backbone.readout).to(device)
-    machine, trained = (accelerator, devices, num_nodes), None
+    _require_lightning()
+    described = card if isinstance(card, Mapping) else read_card(card)
+    start = load_backbone(backbone)
+    run = open_run(out, resume, _description(split, start, settings, joint, reader))
+    extractor = FeatureExtractor(start.preprocessing, dict(start.state_dict), start.readout)
+    extractor.to(feature_device(machine.accelerator))
+    trained: dict[str, Any] | None = None
     if joint:
-        try:
-            backbone, trained = train_joint(
-                backbone, extractor, split, reader, settings, joint, run, progress, *machine
+        from torchmetrics_rl2.fitting.joint import train_joint
+
+        with kept_for_resume(run, "*.ckpt", "trained"):
+            start, trained = train_joint(
+                start, extractor, split, reader, settings, joint, run=run, machine=machine, progress=progress
             )
-        except RL2Error as error:
-            if any(run.glob("*.ckpt")):
-                raise RL2Error(f"{error} What was trained is kept; go on with --resume.") from error
-            remove_run(run)
-            raise
-    features, files, sizes, unreadable = {}, {}, set(), []
-    for side, paths in vars(split).items():
-        try:
-            shards = features_of(extractor, paths, reader, run / side, progress)
-        except RL2Error as error:
-            if any(run.glob("*.pt")):
-                raise RL2Error(f"{error} What was computed is kept; go on with --resume.") from error
-            remove_run(run)
-            raise
-        features[side] = torch.cat([shard["features"] for shard in shards])
-        sizes |= {px for shard in shards for px in shard["px"]}
-        unreadable += [reason for shard in shards for reason in shard["unreadable"]]
-        files[side] = [file for shard in shards for file in shard["files"]]
-        if len(features[side]) < 2:
-            remove_run(run)
-            raise RL2Error(f"Only {len(features[side])} patches could be read for {side}; expected at least 2.")
-
-    flow = RealNVP(
-        512, settings.layers, settings.hidden, settings.scale_bound, linear=settings.linear, seed=settings.seed
-    )
-    flow.linear.adapt(features["fit"])
-    with torch.no_grad():
-        gaussian = flow.log_prob(features["stop"]).mean().item()
-    if not math.isfinite(gaussian):
-        remove_run(run)
-        raise RL2Error(
-            f"The features of the {len(features['fit'])} patches that fit the flow do not vary or are not finite, and "
-            "no flow fits them. Are the images all the same, and is the backbone sound?"
-        )
-    held_out, epochs = gaussian, 0
-    if settings.layers:
-        module = FlowTraining(flow, features["fit"], features["stop"], settings)
-        held_out, epochs = train_flow(module, gaussian, run, progress, *machine)
-
-    px = sizes.pop() if len(sizes) == 1 else None
-    # The backbone's own scale says nothing of these patches.
-    preprocessing = replace(backbone.preprocessing, px=px, mpp=mpp)
+    features = features_of_split(extractor, split, reader, run, progress)
+    fitted = _fit_flow(features, settings, run, machine, progress)
     history = {
-        "backbone": backbone.name,
-        "n_fit": len(features["fit"]),
-        "n_stop": len(features["stop"]),
-        "n_unreadable": len(unreadable),
+        "backbone": start.name,
+        "n_fit": len(features.fit),
+        "n_stop": len(features.stop),
+        "n_unreadable": len(features.unreadable),
         "tile": reader.tile,
         "scale": reader.scale,
         "train": "joint" if joint else "flow",
         **({"joint": trained} if trained else {}),
         "settings": asdict(settings),
-        "epochs": epochs,
-        "gaussian_log_likelihood": gaussian,
-        "held_out_log_likelihood": held_out,
+        "epochs": fitted.epochs,
+        "gaussian_log_likelihood": fitted.gaussian,
+        "held_out_log_likelihood": fitted.held_out,
         "versions": versions(),
     }
-    flow.requires_grad_(False)
     named = {str(path.resolve()): group for path, group in (groups or {}).items()}
+    units = [named[file] for file in features.reference_files] if named else None
     weights = Weights(
-        preprocessing,
-        backbone.state_dict,
-        flow.config,
-        flow.state_dict(),
-        reference_of(flow, features["reference"], [named[file] for file in files["reference"]] if named else None),
-        {**(card or {}), "fit": history},
-        backbone.readout,
+        # The backbone's own px and mpp say nothing of these patches.
+        replace(start.preprocessing, px=features.px, mpp=mpp),
+        start.state_dict,
+        fitted.flow.config,
+        fitted.flow.state_dict(),
+        reference_of(fitted.flow, features.reference, units),
+        {**described, "fit": history},
+        start.readout,
     )
     if getattr(rank_zero_only, "rank", 0) == 0:
         write_weights(weights, out)
         remove_run(run)
-        with suppress(RL2Error):  # of too few patches, or of several sizes; a screen then asks for good ones
-            good = calibrate(
-                split.reference,
-                out,
-                groups=groups,
-                tile=reader.tile,
-                scale=reader.scale,
-                mpp=mpp,
-                workers=reader.workers,
-                device=device,
-                skip_unreadable=reader.skip_unreadable,
-                progress=progress,
-            )
-            replace(good, of_weights=True, source=f"the reference of {out.name}").save(beside(out))
+        _calibrate_beside(split, out, groups, reader, mpp, extractor.device, progress)
     return FitResult(
         out=str(out),
         weights_id=weights.weights_id,
-        n_fit=len(features["fit"]),
-        n_stop=len(features["stop"]),
-        n_reference=len(features["reference"]),
-        epochs=epochs,
-        gaussian=gaussian,
-        held_out=held_out,
-        unreadable=unreadable,
+        n_fit=len(features.fit),
+        n_stop=len(features.stop),
+        n_reference=len(features.reference),
+        epochs=fitted.epochs,
+        gaussian=fitted.gaussian,
+        held_out=fitted.held_out,
+        unreadable=features.unreadable,
         joint=trained,
     )
+
+
+def read_card(path: str | Path | None) -> dict[str, Any]:
+    """What people should know of weights, from a JSON file; nothing without one.
+
+    Raises:
+        RL2Error: If it is no JSON file of an object.
+
+    """
+    if path is None:
+        return {}
+    try:
+        card = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise RL2Error(f"The card {path} is no JSON file that can be read: {error}") from error
+    if not isinstance(card, dict):
+        raise RL2Error(
+            f"The card {path} holds a {type(card).__name__}; expected an object with data, license, citation."
+        )
+    return card
+
+
+def _require_lightning() -> None:
+    try:
+        import lightning.pytorch  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "lightning":
+            raise
+        raise RL2Error("A fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A flow, epochs trained, and held-out log-likelihoods without and with couplings."""
+
+    flow: RealNVP
+    epochs: int
+    gaussian: float
+    held_out: float
+
+
+def _fit_flow(
+    features: Features, settings: FitSettings, run: Path, machine: Machine, progress: Progress | None
+) -> _Fitted:
+    flow = RealNVP(
+        512, settings.layers, settings.hidden, settings.scale_bound, linear=settings.linear, seed=settings.seed
+    )
+    flow.linear.adapt(features.fit)
+    gaussian = _mean_log_likelihood(flow, features.stop)
+    if not math.isfinite(gaussian):
+        remove_run(run)
+        raise RL2Error(
+            f"The features of the {len(features.fit)} patches that fit the flow do not vary or are not finite, and no "
+            "flow fits them. Are the images all the same, and is the backbone sound?"
+        )
+    held_out, epochs = gaussian, 0
+    if settings.layers:
+        from torchmetrics_rl2.fitting.training import FlowTraining, train_flow
+
+        module = FlowTraining(flow, features.fit, features.stop, settings)
+        held_out, epochs = train_flow(module, gaussian, run, machine, progress)
+    flow.requires_grad_(False)
+    return _Fitted(flow, epochs, gaussian, held_out)
+
+
+@torch.no_grad()
+def _mean_log_likelihood(flow: RealNVP, features: Tensor) -> float:
+    return flow.log_prob(features).mean().item()
+
+
+def _calibrate_beside(
+    split: Split,
+    out: Path,
+    groups: Mapping[Path, str] | None,
+    reader: ImageReader,
+    mpp: float | None,
+    device: torch.device,
+    progress: Progress | None,
+) -> None:
+    with suppress(RL2Error):  # of too few patches, or of several sizes; a screen then asks for good ones
+        good = calibrate(
+            split.reference,
+            out,
+            groups=groups,
+            tile=reader.tile,
+            scale=reader.scale,
+            mpp=mpp,
+            workers=reader.workers,
+            device=device,
+            skip_unreadable=reader.skip_unreadable,
+            progress=progress,
+        )
+        replace(good, of_weights=True, source=f"the reference of {out.name}").save(beside(out))
 
 
 def _description(

@@ -2,14 +2,15 @@
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.storage import check_writable
 
-__all__ = ["open_run", "remove_run", "run_folder"]
+__all__ = ["kept_for_resume", "open_run", "remove_run", "run_folder"]
 
 RECORD = "run.json"
 
@@ -48,6 +49,18 @@ def open_run(out: Path, resume: bool, description: dict[str, Any]) -> Path:
     except OSError as error:
         raise RL2Error(f"The run cannot be kept in {run}: {error.strerror}.") from error
     return run
+
+
+@contextmanager
+def kept_for_resume(run: Path, files: str, done: str) -> Iterator[None]:
+    """Whoever fails after some work is told that it is kept; a run without any is removed."""
+    try:
+        yield
+    except RL2Error as error:
+        if any(run.glob(files)):
+            raise RL2Error(f"{error} What was {done} is kept; go on with --resume.") from error
+        remove_run(run)
+        raise
 
 
 def remove_run(run: Path) -> None:

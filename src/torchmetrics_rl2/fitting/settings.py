@@ -6,7 +6,7 @@ from typing import Literal
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["FitSettings", "JointSettings"]
+__all__ = ["FitSettings", "JointSettings", "Machine"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,31 @@ class FitSettings:
             raise RL2Error(
                 "A fit needs layers >= 0, hidden, batch size, epochs and patience >= 1, and a scale bound and a "
                 f"learning rate above 0, but got {self}."
+            )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to train, as of a Lightning Trainer.
+
+    Args:
+        accelerator: ``cpu``, ``gpu``, ``mps`` or ``auto``.
+        devices: Devices a machine.
+        num_nodes: Machines.
+
+    Raises:
+        RL2Error: If there would be no device or machine.
+
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = 1
+    num_nodes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_nodes < 1 or (isinstance(self.devices, int) and self.devices < 1):
+            raise RL2Error(
+                f"A fit needs at least one device and one node, but got {self.devices} and {self.num_nodes}."
             )
 
 

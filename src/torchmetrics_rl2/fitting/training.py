@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from torchmetrics_rl2.fitting.settings import FitSettings
+from torchmetrics_rl2.fitting.settings import FitSettings, Machine
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.runtime import Progress
 
@@ -74,10 +74,8 @@ def train_flow(
     module: FlowTraining,
     gaussian: float,
     run: Path,
+    machine: Machine,
     progress: Progress | None,
-    accelerator: str,
-    devices: int | str,
-    num_nodes: int,
 ) -> tuple[float, int]:
     """Train the couplings; leaves the best of them in the module, or none if none beat the linear layer alone."""
     untrained = {key: value.clone() for key, value in module.flow.state_dict().items()}
@@ -86,7 +84,7 @@ def train_flow(
     callbacks: list[Callback] = [EarlyStopping("held_out", mode="max", patience=settings.patience), checkpoint]
     if progress:
         callbacks.append(_Progress(progress, settings.max_epochs))
-    trainer = run_trainer(module, callbacks, run / "last.ckpt", settings.max_epochs, (accelerator, devices, num_nodes))
+    trainer = run_trainer(module, callbacks, run / "last.ckpt", settings.max_epochs, machine)
     best = checkpoint.best_model_score
     if best is None or not float(best) > gaussian:
         module.flow.load_state_dict(untrained)
@@ -101,7 +99,7 @@ def run_trainer(
     callbacks: list[Callback],
     last: Path,
     epochs: int,
-    machine: tuple[str, int | str, int],
+    machine: Machine,
     **options: Any,
 ) -> Trainer:
     """Train a module, which is left on the CPU.
@@ -111,23 +109,22 @@ def run_trainer(
         callbacks: Of the Trainer.
         last: The checkpoint to go on from, if it exists.
         epochs: Epochs, at most.
-        machine: Accelerator, devices and nodes, as of a Lightning Trainer.
+        machine: Accelerator, devices and nodes.
         options: More of the Trainer.
 
     Raises:
         KeyboardInterrupt: On Ctrl-C.
 
     """
-    accelerator, devices, num_nodes = machine
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")
         trainer = Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            num_nodes=machine.num_nodes,
             max_epochs=epochs,
             callbacks=callbacks,
             gradient_clip_val=1.0,

@@ -110,6 +110,13 @@ class NetworkMetric(Metric):
         self._defaults["encoder_id"] = self.encoder_id = self._encoder_id()
         return self
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._encoder_name()!r}{self._described()})"
+
+    def _described(self) -> str:
+        """What a repr adds to the name of the encoder."""
+        return ""
+
     def _encoder_name(self) -> str:
         network = network_of(self.encoder)
         return network.name if isinstance(network, LatentEncoder) else type(network).__name__

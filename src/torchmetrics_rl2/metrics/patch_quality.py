@@ -136,10 +136,10 @@ class PatchQuality(NetworkMetric):
             RL2Error: If weights, calibration or options are others.
 
         """
-        state = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
+        state: Any = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
         if isinstance(state, dict) and not torch.equal(state.get("criteria_id", self.criteria_id), self.criteria_id):
             raise RL2Error("The state to merge was judged by another calibration, threshold or stain. Use the same.")
         super().merge_state(incoming_state)
 
-    def __repr__(self) -> str:
-        return f"PatchQuality({self._encoder_name()!r}, {self._criteria.calibration!r})"
+    def _described(self) -> str:
+        return f", {self._criteria.calibration!r}, {sum(map(len, self.percentiles))} patches"

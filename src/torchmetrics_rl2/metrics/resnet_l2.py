@@ -225,6 +225,12 @@ class ResNetL2(NetworkMetric):
         """
         return self._plot(val, ax)
 
+    def _described(self) -> str:
+        generated = f"{int(self._sums('fake').count)} generated images"
+        if self._reference is not None:
+            return f", reference={self._reference!r}, {generated}"
+        return f", {int(self._sums(self._real_prefix).count)} real and {generated}"
+
     def _check(self, imgs: Tensor, real: bool | Tensor) -> None:
         """Refuse wrong input by its shapes and dtypes alone."""
         if not isinstance(imgs, Tensor) or imgs.ndim != 4 or imgs.shape[1] != 3 or not len(imgs):

@@ -12,7 +12,8 @@ from pathlib import Path
 from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.weights.download import MAX_BYTES, SHA256, Place, hub_parts
+from torchmetrics_rl2.storage import MAX_BYTES
+from torchmetrics_rl2.weights.download import SHA256, Place, hub_parts
 
 __all__ = ["CatalogEntry", "find_entry", "list_weights", "register_weights"]
 
