@@ -1,4 +1,4 @@
-"""Whether a slide, as it is stained and scanned, is of the kind of the good patches."""
+"""Whether a slide, as it is stained and scanned, is of the domain of the good patches."""
 
 import math
 from collections.abc import Iterable
@@ -19,12 +19,13 @@ class Domain:
     """How far a slide, as it is stained and scanned, is from the good patches.
 
     Args:
-        verdict: ``same`` if the interval of the distance includes 0; ``outside`` if the slide is further than half the
-            spread of good patches; ``shifted`` between; ``unknown`` of too few patches or groups.
-        rl2: Debiased RL2 between up to 200 patches of the slide and the good ones.
-        low: Lower end of its 95 % interval, of patches as independent of each other.
+        verdict: ``same`` if the interval of the distance includes 0; ``outside`` if the slide is further than half a
+            standard deviation of the good patches; ``shifted`` in between; ``unknown`` if there are too few patches or
+            groups to tell.
+        rl2: Debiased RL2 between up to 200 patches of the slide and the good patches.
+        low: Lower end of its 95 % interval, which takes patches of the slide as independent of each other.
         high: Upper end.
-        spreads: The distance in spreads of the good patches, root total variance.
+        shift: The distance in standard deviations of the good patches (root total variance).
 
     """
 
@@ -32,14 +33,14 @@ class Domain:
     rl2: float | None
     low: float | None
     high: float | None
-    spreads: float | None
+    shift: float | None
 
 
 def domain_of(screener: PatchScreener, batches: Iterable[torch.Tensor]) -> Domain:
-    """Domain verdict on patches as they are.
+    """Domain of patches as they are stained.
 
     Args:
-        screener: Knows the good patches.
+        screener: Has the good patches.
         batches: uint8 ``(N, 3, H, W)`` each.
 
     """
@@ -49,7 +50,7 @@ def domain_of(screener: PatchScreener, batches: Iterable[torch.Tensor]) -> Domai
     latents = torch.cat([screener.encoder(images.to(screener.encoder.device)).cpu() for images in batches])
     slide = Statistics.of_latents(latents)
     result = compare(reference, slide)
-    spreads = domain_shift(reference, slide)
+    shift = domain_shift(reference, slide)
     low, high = map(if_finite, result.interval or (math.nan, math.nan))
-    verdict = "outside" if (spreads or 0) > MAX_DOMAIN_SHIFT else "shifted" if low and low > 0 else "same"
-    return Domain("unknown" if low is None else verdict, if_finite(result.debiased), low, high, spreads)
+    verdict = "outside" if (shift or 0) > MAX_DOMAIN_SHIFT else "shifted" if low and low > 0 else "same"
+    return Domain("unknown" if low is None else verdict, if_finite(result.debiased), low, high, shift)

@@ -1,10 +1,9 @@
 """Screens of many slides or folders of patches: resumed, isolated from each other's failures, shared out."""
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +11,48 @@ from filelock import FileLock, Timeout
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.quality.screener import PatchScreener
-from torchmetrics_rl2.runtime import Progress, versions
-from torchmetrics_rl2.screening.manifest import freeze, is_finished, names_of, put_in_place, row_of
-from torchmetrics_rl2.screening.outputs.folder import write_folder
+from torchmetrics_rl2.runtime import Progress
+from torchmetrics_rl2.screening.manifest import (
+    RECORD,
+    error_file,
+    freeze,
+    is_finished,
+    manifest_of,
+    names_of,
+    put_in_place,
+    row_of,
+    write_record,
+)
+from torchmetrics_rl2.screening.options import Outputs
+from torchmetrics_rl2.screening.outputs.folder import exporter, write_folder
 from torchmetrics_rl2.screening.outputs.tables import text_of, write_table
-from torchmetrics_rl2.screening.sources import RECORD, ScreenSource
-from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.screening.rows import SlideRow
+from torchmetrics_rl2.screening.screen_one import screen_one
+from torchmetrics_rl2.screening.sources import Source
 
-__all__ = ["Outputs", "screen_cohort"]
+__all__ = ["FAILURES", "screen_all"]
 
 CALIBRATION = "calibration.safetensors"
+FAILURES = (RL2Error, OSError, RuntimeError, ValueError)
+"""Whatever a slide does to its readers, the others go on."""
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What is written for each slide, beside tables and pictures.
-
-    Args:
-        tiles: A polygon for each patch in GeoJSON instead of one for each region.
-        export_patches: Kept patches as PNG files.
-
-    """
-
-    tiles: bool = False
-    export_patches: bool = False
-
-
-def screen_cohort(
-    sources: Sequence[ScreenSource],
-    out: str | Path,
+def screen_all(
+    sources: Sequence[Source],
+    out: Path,
     screener: PatchScreener,
-    outputs: Outputs = Outputs(),
+    outputs: Outputs = Outputs(),  # noqa: B008
     *,
     settings: Mapping[str, Any],
     overwrite: bool = False,
     share: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
-) -> list[dict[str, Any]]:
+) -> list[SlideRow]:
     """Screen slides and folders of patches, and write what is found; what is finished is not done again.
 
     Each has a folder of its own below ``out``, which appears when it is finished, with a manifest of its inputs. If
     these are the same again, versions and calibration included, it is left as it is; if not, it fails, unless
-    ``overwrite`` is asked for. A slide that fails leaves a row that says why, and the others go on.
+    ``overwrite`` is given. A slide that fails leaves a row that says why, and the others go on.
 
     Args:
         sources: What to screen.
@@ -62,19 +61,16 @@ def screen_cohort(
         outputs: What to write.
         settings: What else the result depends on, for the manifest.
         overwrite: Replace what was screened from other inputs.
-        share: Which of how many processes this is; slides are dealt out among them.
-        progress: Whom to tell.
+        share: Number of this process, from 0, and of all processes; slides are dealt out among them.
+        progress: Told of each batch and slide.
 
     Raises:
-        RL2Error: If nothing can be written there, or it holds a screen with another calibration.
+        RL2Error: If nothing can be written there, or it has a screen with another calibration.
 
     Returns:
-        The rows of all slides: ``status`` is ``finished``, ``failed`` with an ``error``, ``left`` where an earlier
-        screen from other inputs was left as it is, or ``unfinished`` where another process is still at it; ``new`` says
-        which were screened by this one.
+        A row for each source.
 
     """
-    out = Path(out)
     rank, processes = share
     named = dict(zip(names_of(sources), sources, strict=True))
     others = sorted({record.parent.name for record in out.glob(f"*/{RECORD}")} - named.keys())
@@ -84,72 +80,74 @@ def screen_cohort(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RL2Error(f"The screen cannot be written to {out}: {error.strerror}.") from error
+    job = _Job(out, screener, outputs, {**settings, **asdict(outputs)}, overwrite, progress)
     mine = list(named.items())[rank::processes]
     new = set()
     for done, (name, source) in enumerate(mine):
         if progress and len(mine) > 1:
             progress("slides", done, len(mine), 0)
-        if _screen_to_folder(source, out, name, screener, outputs, settings, overwrite, progress):
+        if job.screen(source, name):
             new.add(name)
     if progress and len(mine) > 1:
         progress("slides", len(mine), len(mine), 0)
     with FileLock(out / ".slides.lock"):
-        rows = [{**row_of(out, name, text_of(source.path)), "new": name in new} for name, source in named.items()]
+        rows = [row_of(out, name, text_of(source.path), name in new) for name, source in named.items()]
         before = [row_of(out, name) for name in others]
-        _write_cohort([*rows, *(row for row in before if row["status"] in ("finished", "left"))], out)
+        _write_slides([*rows, *(row for row in before if row.status in ("finished", "left"))], out)
     (out / ".slides.lock").unlink(missing_ok=True)
     return rows
 
 
-def _screen_to_folder(
-    source: ScreenSource,
-    out: Path,
-    name: str,
-    screener: PatchScreener,
-    outputs: Outputs,
-    settings: Mapping[str, Any],
-    overwrite: bool,
-    progress: Progress | None,
-) -> bool:
-    """Screen one, unless it is finished; whether it was screened."""
-    part, failed, lock = (out / name for name in (f".{name}.part", f"{name}.error.txt", f".{name}.lock"))
-    try:
-        with FileLock(lock, timeout=0):
-            try:
-                failed.unlink(missing_ok=True)
-                manifest = {
-                    "input": source.identity,
-                    "settings": {**settings, **asdict(outputs), "mpp": source.mpp},
-                    "weights_id": screener.encoder.weights_id,
-                    "calibration": screener.calibration.id,
-                    "versions": {key: value for key, value in versions().items() if key != "python"},
-                }
-                if is_finished(out / name, manifest, overwrite):
-                    return False
-                shutil.rmtree(part, ignore_errors=True)
-                part.mkdir()
-                summary = write_folder(source, part, name, screener, outputs, progress)
-                written = sorted(path for path in part.rglob("*") if path.is_file())
-                files = {str(path.relative_to(part)): sha256_of(path) for path in written}
-                record = {"path": text_of(source.path), "manifest": manifest, "summary": summary, "files": files}
-                (part / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
-                put_in_place(part, out / name)
-                return True
-            except (RL2Error, OSError, RuntimeError, ValueError) as error:
-                # Whatever a slide does to its readers, the others go on.
-                shutil.rmtree(part, ignore_errors=True)
-                failed.write_text(text_of(f"{error}\n"))
+@dataclass(frozen=True)
+class _Job:
+    """How sources are screened to folders; see :func:`screen_all`."""
+
+    out: Path
+    screener: PatchScreener
+    outputs: Outputs
+    settings: Mapping[str, Any]
+    overwrite: bool
+    progress: Progress | None = field(repr=False)
+
+    def screen(self, source: Source, name: str) -> bool:
+        """Screen one, unless it is finished; whether it was screened."""
+        lock = self.out / f".{name}.lock"
+        try:
+            with FileLock(lock, timeout=0):
+                try:
+                    return self._screen(source, name)
+                finally:
+                    lock.unlink(missing_ok=True)
+        except Timeout:
+            return False  # another process is at work on it
+
+    def _screen(self, source: Source, name: str) -> bool:
+        part, failed = self.out / f".{name}.part", error_file(self.out, name)
+        try:
+            failed.unlink(missing_ok=True)
+            manifest = manifest_of(source, self.screener, self.settings)
+            if is_finished(self.out / name, manifest, self.overwrite):
                 return False
-            finally:
-                lock.unlink(missing_ok=True)
-    except Timeout:
-        return False  # another process is at work on it
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            opened = source.open()
+            export = exporter(opened, part / "patches") if self.outputs.export_patches else None
+            screened = screen_one(opened, self.screener, self.progress, export)
+            write_folder(opened, screened, part, name, self.outputs)
+            write_record(part, source.path, manifest, screened.summary)
+            put_in_place(part, self.out / name)
+            return True
+        except FAILURES as error:
+            shutil.rmtree(part, ignore_errors=True)
+            failed.write_text(text_of(f"{error}\n"))
+            return False
 
 
-def _write_cohort(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+def _write_slides(rows: Sequence[SlideRow], out: Path) -> None:
     """The table of slides, whole or not at all."""
-    columns = list(dict.fromkeys(key for row in rows for key in row if key != "new"))
+    written = [row.columns() for row in rows]
+    columns = list(dict.fromkeys(key for row in written for key in row))
     part = out / f".slides-{os.getpid()}"
-    write_table([{key: row.get(key) for key in columns} for row in rows], part)
+    write_table([{key: row.get(key) for key in columns} for row in written], part)
     for ending in (".csv", ".parquet"):
         part.with_suffix(ending).replace(out / f"slides{ending}")

@@ -1,121 +1,136 @@
 """One slide or folder of patches, screened."""
 
-import hashlib
 import math
-import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic
 
 import torch
-from torchvision.transforms.v2.functional import to_pil_image
+from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.pixels.stain import Stain
 from torchmetrics_rl2.quality.screener import PatchScreener
 from torchmetrics_rl2.runtime import Progress
 from torchmetrics_rl2.screening.domain import Domain, domain_of
-from torchmetrics_rl2.screening.outputs.tables import count_reasons
-from torchmetrics_rl2.screening.sources import PatchFolder, ScreenSource, SlideSource
+from torchmetrics_rl2.screening.rows import P, PatchRow, SlideSummary, count_reasons
+from torchmetrics_rl2.screening.sources import Batch, Opened
 
-__all__ = ["screen_one"]
+__all__ = ["Screened", "screen_one"]
+
+MEASURED = ("percentile", "score", "log_likelihood", "tissue", "ink")
+
+
+@dataclass(frozen=True)
+class Screened(Generic[P]):
+    """What a screen found.
+
+    Args:
+        rows: A row for each patch, in the order of places.
+        summary: Of all of them.
+        threshold: Score at or below which patches were rejected; ``None`` if none was rejected by its score.
+
+    """
+
+    rows: Sequence[PatchRow[P]]
+    summary: SlideSummary
+    threshold: float | None
 
 
 def screen_one(
-    source: ScreenSource, screener: PatchScreener, progress: Progress | None = None, export: Path | None = None
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    opened: Opened[P],
+    screener: PatchScreener,
+    progress: Progress | None = None,
+    export: Callable[[P, Tensor], None] | None = None,
+) -> Screened[P]:
     """Screen one slide or folder of patches.
 
     Args:
-        source: What to screen; it was prepared.
-        screener: With what.
-        progress: Whom to tell.
-        export: Folder for kept patches as PNG files.
+        opened: What to screen.
+        screener: With what. Outside of the domain of the weights, their own calibration ranks and rejects only
+            background and ink.
+        progress: Told of each batch.
+        export: Given each kept patch, uint8 ``(3, H, W)``.
 
-    Returns:
-        A row for each patch, and the row of the slide.
+    Raises:
+        RL2Error: If patches cannot be read, or have another size than the good ones.
 
     """
-    total = source.prepare()
+    what = f"patches, {opened.path.name}"
     if progress:
-        progress(f"patches, {source.path.name}", 0, total, 0)
-    stain, sample = source.sample()
+        progress(what, 0, opened.total, 0)
+    stain, sample = opened.sample()
     domain = domain_of(screener, sample)
     calibrated = not screener.calibration.of_weights or domain.verdict in ("same", "shifted")
-    judge = screener if calibrated else screener.only_ranking()
-    rows: list[dict[str, Any]] = []
+    judge = screener if calibrated else screener.ranking()
+    rows: list[PatchRow[P]] = []
     started = time.monotonic()
-    for images, where in source.batches():
-        try:
-            verdicts = judge(images, stain)
-        except RL2Error as error:
-            raise RL2Error(f"{where[0].get('path', source.path)}: {error}") from error
-        for i, place in enumerate(where):
-            rows.append(
-                {
-                    **place,
-                    **{
-                        name: round(float(getattr(verdicts, name)[i]), 4)
-                        for name in ("percentile", "score", "log_likelihood", "tissue", "ink")
-                    },
-                    "keep": bool(verdicts.keep[i]),
-                    "reasons": "; ".join(verdicts.reasons[i]),
-                }
-            )
-            if export and verdicts.keep[i]:
-                to_pil_image(images[i]).save(_png(export, source.path.stem, place))
+    for batch in opened.batches():
+        found = _judged(batch, judge, stain, opened)
+        rows += found
+        for row, image in zip(found, batch.images, strict=True):
+            if export and row.keep:
+                export(row.place, image)
         if progress:
-            progress(f"patches, {source.path.name}", source.done, total, len(images))
-    if isinstance(source, PatchFolder) and not rows:
-        raise RL2Error(f"None of the files of {source.path} could be read.")
-    # Batches form by size, so the order of rows follows the files again.
-    rows.sort(key=lambda row: (row["path"], row["tile"]) if "path" in row else (row["y"], row["x"]))
-    scores = torch.tensor([row["score"] for row in rows]).double()
-    for row, below in zip(rows, torch.searchsorted(scores.sort().values, scores).tolist(), strict=True):
-        row["rank"] = round(100 * below / len(rows), 2)
-    return rows, _summary(source, rows, stain, domain, calibrated, time.monotonic() - started)
+            progress(what, batch.done, opened.total, len(found))
+    if not rows:
+        raise RL2Error(f"None of the files of {opened.path} could be read.")
+    rows = _ranked(rows)
+    threshold = judge.threshold.score if judge.threshold else None
+    return Screened(rows, _summary(opened, rows, stain, domain, calibrated, time.monotonic() - started), threshold)
 
 
-def _png(folder: Path, slide: str, place: Mapping[str, Any]) -> Path:
-    """A file for a patch, none twice."""
-    if "x" in place:
-        return folder / f"{slide}_{place['x']}_{place['y']}.png"
-    path = Path(place["path"])
-    png = folder / f"{path.parent.name}_{path.stem}_{place['tile']}.png"
-    if not png.exists():
-        return png
-    return png.with_stem(f"{png.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}")
+def _judged(batch: Batch[P], judge: PatchScreener, stain: Stain, opened: Opened[P]) -> list[PatchRow[P]]:
+    try:
+        verdicts = judge(batch.images, stain)
+    except ValueError as error:
+        raise RL2Error(f"{batch.places[0].label(opened.path)}: {error}") from error
+    rows = []
+    for i, place in enumerate(batch.places):
+        measured = {name: round(float(getattr(verdicts, name)[i]), 4) for name in MEASURED}
+        rows.append(PatchRow(place, **measured, keep=bool(verdicts.keep[i]), reasons=verdicts.reasons[i]))
+    return rows
+
+
+def _ranked(rows: Sequence[PatchRow[P]]) -> list[PatchRow[P]]:
+    """Rows in the order of their places, as batches form by size, with the share of them that score lower."""
+    ordered = sorted(rows, key=lambda row: row.place.order)
+    scores = torch.tensor([row.score for row in ordered]).double()
+    below = torch.searchsorted(scores.sort().values, scores).tolist()
+    return [replace(row, rank=round(100 * n / len(rows), 2)) for row, n in zip(ordered, below, strict=True)]
 
 
 def _summary(
-    source: ScreenSource,
-    rows: Sequence[Mapping[str, Any]],
+    opened: Opened[P],
+    rows: Sequence[PatchRow[P]],
     stain: Stain,
     domain: Domain,
     calibrated: bool,
     seconds: float,
-) -> dict[str, Any]:
-    kept = sum(row["keep"] for row in rows)
-    tissue = [row for row in rows if row["reasons"] != "background"]
-    percentiles = sorted(row["percentile"] for row in rows if math.isfinite(row["score"]))
-    summary: dict[str, Any] = {
-        "patches": len(tissue),
-        "kept": kept,
-        "kept_share": kept / len(tissue) if tissue else 0.0,
-        "background": len(rows) - len(tissue),
-        "reasons": "; ".join(f"{name} {n}" for name, n in count_reasons(tissue).items()),
-        "calibrated": calibrated,
-        "median_percentile": percentiles[len(percentiles) // 2] if percentiles else None,
-        **{f"domain_{name}" if name != "verdict" else "domain": value for name, value in asdict(domain).items()},
-    }
+) -> SlideSummary:
+    kept = sum(row.keep for row in rows)
+    tissue = [row for row in rows if not row.is_background]
+    percentiles = sorted(row.percentile for row in rows if math.isfinite(row.score))
+    colors: dict[str, Any] = {}
     for name, values in asdict(stain).items():
-        summary |= {f"{name}_{c}": round(v, 4) for c, v in zip(("red", "green", "blue"), values, strict=True)}
-    if isinstance(source, SlideSource):
-        summary |= {"mpp": source.slide.mpp, "target_mpp": source.target_mpp, "px": source.px}
-        summary |= {"size": source.slide.field(source.px, source.target_mpp)}
-    else:
-        summary |= {"mpp": source.mpp, "target_mpp": source.mpp, "px": None, "size": None}
-        summary |= {"unreadable": len(source.reader.unreadable)}
-    return summary | {"seconds": round(seconds, 1)}
+        colors |= {f"{name}_{c}": round(v, 4) for c, v in zip(("red", "green", "blue"), values, strict=True)}
+    grid: dict[str, Any] = asdict(opened.grid)
+    return SlideSummary(
+        patches=len(tissue),
+        kept=kept,
+        kept_share=kept / len(tissue) if tissue else 0.0,
+        background=len(rows) - len(tissue),
+        reasons="; ".join(f"{name} {n}" for name, n in count_reasons(tissue).items()),
+        calibrated=calibrated,
+        median_percentile=percentiles[len(percentiles) // 2] if percentiles else None,
+        domain=domain.verdict,
+        domain_rl2=domain.rl2,
+        domain_low=domain.low,
+        domain_high=domain.high,
+        domain_shift=domain.shift,
+        **colors,
+        **grid,
+        unreadable=opened.unreadable,
+        seconds=round(seconds, 1),
+    )

@@ -1,52 +1,68 @@
 """All files of one screened slide or folder of patches."""
 
-import json
+import hashlib
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torchmetrics_rl2.quality.screener import PatchScreener
-from torchmetrics_rl2.runtime import Progress
-from torchmetrics_rl2.screening.jobs import Outputs
-from torchmetrics_rl2.screening.outputs.coordinates import write_coordinates
-from torchmetrics_rl2.screening.outputs.geojson import geojson
-from torchmetrics_rl2.screening.outputs.pictures import plot_contact_sheet, plot_heatmap
-from torchmetrics_rl2.screening.outputs.tables import text_of, write_table
-from torchmetrics_rl2.screening.screen_one import screen_one
-from torchmetrics_rl2.screening.sources import PatchFolder, ScreenSource
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 
-__all__ = []
+from torchmetrics_rl2.screening.options import Outputs
+from torchmetrics_rl2.screening.outputs.pictures import Shown, plot_contact_sheet
+from torchmetrics_rl2.screening.outputs.tables import write_table
+from torchmetrics_rl2.screening.rows import P, PatchRow
+from torchmetrics_rl2.screening.screen_one import Screened
+from torchmetrics_rl2.screening.sources import Opened
+
+__all__ = ["exporter", "write_folder"]
 
 
-def write_folder(
-    source: ScreenSource,
-    folder: Path,
-    name: str,
-    screener: PatchScreener,
-    outputs: Outputs,
-    progress: Progress | None,
-) -> dict[str, Any]:
-    export = folder / "patches" if outputs.export_patches else None
-    if export:
-        export.mkdir()
-    rows, summary = screen_one(source, screener, progress, export)
-    known = {"slide": name, **({"size": summary["size"], "mpp": summary["target_mpp"]} if summary["size"] else {})}
-    # Background and ink have no score, whatever it would be.
-    written = [{**known, **row, "score": row["score"] if math.isfinite(row["score"]) else None} for row in rows]
-    written = [{**row, "path": text_of(row["path"])} if "path" in row else row for row in written]
-    write_table(written, folder / "patches")
-    threshold = screener.threshold.score if screener.threshold and summary["calibrated"] else None
-    measure = "percentile" if summary["calibrated"] else "rank"
-    plot_contact_sheet(rows, source.patch, folder / "contact_sheet.png", threshold, measure)
-    if isinstance(source, PatchFolder):
-        if source.reader.tile is None:  # a list of files cannot say which tile of one
-            kept = [text_of(Path(row["path"]).absolute()) for row in rows if row["keep"]]
-            (folder / "kept.txt").write_text("".join(f"{path}\n" for path in kept))
-        return summary
-    plot_heatmap(source.slide, rows, summary["size"], folder / "heatmap.png", summary["calibrated"])
-    collection = geojson(rows, summary["size"], name, outputs.tiles, source.slide.origin)
-    (folder / "patches.geojson").write_text(json.dumps(collection, allow_nan=False))
-    write_coordinates(
-        rows, folder, name=name, px=source.px, size=summary["size"], mpp=source.target_mpp, slide=source.slide
-    )
-    return summary
+def write_folder(opened: Opened[P], screened: Screened[P], folder: Path, name: str, outputs: Outputs) -> None:
+    """Write tables and pictures of what was found.
+
+    Args:
+        opened: What was screened.
+        screened: What was found.
+        folder: Where to.
+        name: Of the slide.
+        outputs: What to write.
+
+    """
+    summary = screened.summary
+    known = {} if summary.size is None else {"size": summary.size, "mpp": summary.target_mpp}
+    write_table([{"slide": name, **known, **_columns(row)} for row in screened.rows], folder / "patches")
+    shown = [Shown(row, opened.patch) for row in screened.rows]
+    plot_contact_sheet(shown, folder / "contact_sheet.png", screened.threshold, summary.calibrated)
+    opened.write(screened.rows, folder, name, outputs, summary.calibrated)
+
+
+def _columns(row: PatchRow[Any]) -> dict[str, Any]:
+    """A row as text and numbers; background and ink have no score."""
+    return {
+        **row.place.columns(),
+        "percentile": row.percentile,
+        "score": row.score if math.isfinite(row.score) else None,
+        "log_likelihood": row.log_likelihood,
+        "tissue": row.tissue,
+        "ink": row.ink,
+        "keep": row.keep,
+        "reasons": "; ".join(row.reasons),
+        "rank": row.rank,
+    }
+
+
+def exporter(opened: Opened[P], folder: Path) -> Callable[[P, Tensor], None]:
+    """Writes patches as PNG files into a new folder; two of the same name get a checksum of their path."""
+    folder.mkdir()
+
+    def export(place: P, image: Tensor) -> None:
+        png = folder / f"{place.file_stem(opened.path.stem)}.png"
+        if png.exists():
+            checksum = hashlib.sha256(os.fsencode(place.label(opened.path))).hexdigest()
+            png = png.with_stem(f"{png.stem}_{checksum[:8]}")
+        to_pil_image(image).save(png)
+
+    return export

@@ -2,10 +2,12 @@
 
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["COLORS", "KEPT", "geojson"]
+from torchmetrics_rl2.screening.rows import PatchRow, SlidePlace
+
+__all__ = ["COLORS", "KEPT", "class_of", "geojson"]
 
 KEPT = "kept"
 MEASURED = ("percentile", "rank", "score", "tissue", "ink")
@@ -25,46 +27,34 @@ COLORS = {
     "unusual": (229, 57, 53),
 }
 
+Row = PatchRow[SlidePlace]
 NAMESPACE = uuid.UUID("6c0a4a3e-2f0b-5a39-9a8e-3a4f1f6f2d11")
 
 
 def geojson(
-    rows: Sequence[Mapping[str, Any]],
-    size: float,
-    name: str,
-    tiles: bool = False,
-    origin: tuple[int, int] = (0, 0),
+    rows: Sequence[Row], size: float, name: str, tiles: bool = False, origin: tuple[int, int] = (0, 0)
 ) -> dict[str, Any]:
     """Patches of a slide as QuPath's GeoJSON: closed polygons in pixels of level 0, with class, color, measurements.
 
     Args:
-        rows: Patches with ``x``, ``y``, ``keep``, ``reasons``, and :data:`MEASURED`.
+        rows: Patches.
         size: Side of a patch on level 0.
-        name: Of the slide, of which the ids of the objects are made.
+        name: Of the slide; the ids of the objects are made of it.
         tiles: A detection for each patch instead of an annotation for each region of one class.
-        origin: Where on level 0 what was scanned begins, which QuPath counts from.
+        origin: Where on level 0 the scanned area begins, which QuPath counts from.
 
     """
-    from shapely import box, union_all
+    from shapely import box
     from shapely.geometry import mapping
     from shapely.geometry.polygon import orient
 
-    by_class: dict[str, list[Mapping[str, Any]]] = {}
-    for row in ({**row, "x": row["x"] - origin[0], "y": row["y"] - origin[1]} for row in rows):
-        by_class.setdefault(_class(row), []).append(row)
+    by_class: dict[str, list[tuple[Row, Any]]] = {}
+    for row in rows:
+        x, y = row.place.x - origin[0], row.place.y - origin[1]
+        by_class.setdefault(class_of(row), []).append((row, box(x, y, round(x + size), round(y + size))))
     features = []
     for kind, members in sorted(by_class.items()):
-        squares = [box(row["x"], row["y"], round(row["x"] + size), round(row["y"] + size)) for row in members]
-        if tiles:
-            measured = [{name: float(row[name]) for name in MEASURED if math.isfinite(row[name])} for row in members]
-            shapes = list(zip(squares, measured, strict=True))
-        else:
-            # Neighbors of a grid of fractional size may be a pixel apart, so they meet first.
-            merged = union_all([square.buffer(1, join_style="mitre") for square in squares])
-            merged = merged.buffer(-1, join_style="mitre")
-            parts = list(getattr(merged, "geoms", [merged]))
-            shapes = [(part, _region_measurements(part, members)) for part in parts]
-        for shape, measurements in shapes:
+        for shape, measurements in _patches(members) if tiles else _regions(members):
             features.append(
                 {
                     "type": "Feature",
@@ -80,24 +70,31 @@ def geojson(
     return {"type": "FeatureCollection", "features": features}
 
 
-def _class(row: Mapping[str, Any]) -> str:
-    return KEPT if row["keep"] else str(row["reasons"]).partition(";")[0]
+def class_of(row: PatchRow[Any]) -> str:
+    """Kept, or the strongest reason why not."""
+    return KEPT if row.keep else row.reasons[0]
 
 
-def _region_measurements(region: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    low_x, low_y, high_x, high_y = region.bounds
-    inside = [row for row in rows if low_x <= row["x"] < high_x and low_y <= row["y"] < high_y]
-    inside = [row for row in inside if region.covers(_point(row["x"] + 1, row["y"] + 1))]
-    if not inside:
-        return {}
-    percentiles = [float(row["percentile"]) for row in inside]
-    return {"patches": len(inside), "mean percentile": sum(percentiles) / len(inside)}
+def _patches(members: Sequence[tuple[Row, Any]]) -> Iterator[tuple[Any, dict[str, float]]]:
+    """The square of each patch, with its measurements."""
+    for row, square in members:
+        measured = {name: float(getattr(row, name)) for name in MEASURED}
+        yield square, {name: value for name, value in measured.items() if math.isfinite(value)}
 
 
-def _point(x: float, y: float) -> Any:
-    from shapely import Point
+def _regions(members: Sequence[tuple[Row, Any]]) -> Iterator[tuple[Any, dict[str, float]]]:
+    """Regions of patches that touch, with the number of patches and their mean percentile."""
+    from shapely import Point, union_all
 
-    return Point(x, y)
+    # Neighbors of a grid of fractional size may be a pixel apart, so they meet first.
+    merged = union_all([square.buffer(1, join_style="mitre") for _, square in members])
+    merged = merged.buffer(-1, join_style="mitre")
+    corners = [(row, *square.bounds[:2]) for row, square in members]
+    for region in getattr(merged, "geoms", [merged]):
+        low_x, low_y, high_x, high_y = region.bounds
+        nearby = [(row, x, y) for row, x, y in corners if low_x <= x < high_x and low_y <= y < high_y]
+        inside = [float(row.percentile) for row, x, y in nearby if region.covers(Point(x + 1, y + 1))]
+        yield region, {"patches": len(inside), "mean percentile": sum(inside) / len(inside)} if inside else {}
 
 
 def _closed(geometry: Mapping[str, Any]) -> dict[str, Any]:

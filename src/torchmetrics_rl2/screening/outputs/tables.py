@@ -1,18 +1,17 @@
-"""Tables of patches and slides."""
+"""Tables as Parquet and as CSV."""
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["check_libraries", "count_reasons", "text_of", "write_table"]
+__all__ = ["check_libraries", "text_of", "write_table"]
 
 
 def check_libraries() -> None:
-    """Refuse early what cannot be written.
+    """Find out before long work whether its results can be written.
 
     Raises:
         RL2Error: If a library of the extra is missing.
@@ -40,16 +39,11 @@ def write_table(rows: Sequence[Mapping[str, Any]], stem: Path) -> None:
     from pyarrow import csv, parquet
 
     table = pyarrow.Table.from_pylist([dict(row) for row in rows])
-    # A column of nothing has no type; all that may be missing are numbers.
+    # An empty column has no type; all that may be missing are numbers.
     types = [pyarrow.float64() if pyarrow.types.is_null(column) else column for column in table.schema.types]
     table = table.cast(pyarrow.schema(zip(table.column_names, types, strict=True)))
     parquet.write_table(table, stem.with_suffix(".parquet"))
     csv.write_csv(table, stem.with_suffix(".csv"))
-
-
-def count_reasons(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many patches were cut for each reason, their first."""
-    return dict(Counter(str(row["reasons"]).partition("; ")[0] for row in rows if row["reasons"]).most_common())
 
 
 def text_of(path: str | Path) -> str:
