@@ -242,7 +242,8 @@ class Calibration:
                 f"The calibration of {self.source} is of the weights {self.weights} ({self.weights_id[:12]}), and "
                 f"these are others ({weights_id[:12]}). Calibrate again, with --calibrate."
             )
-        return replace(self, **changes)  # type: ignore[arg-type]
+        # The same object, where nothing changes: it knows its scores.
+        return replace(self, **changes) if changes else self  # type: ignore[arg-type]
 
     @cached_property
     def _fold(self) -> Tensor:
