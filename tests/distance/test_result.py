@@ -1,10 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from tests.test_statistics import ID, latents
+from tests.distance.test_statistics import ID, latents
 from torchmetrics_rl2 import Statistics, compare
+from torchmetrics_rl2.distance.result import p_text, three_digits
+from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.functional import latent_sums
 
 
@@ -17,14 +20,14 @@ def test_without_groups_no_p_value_is_printed():
             with_groups if sides[0] is None else Statistics.of_latents(sides[0], **ID),
             Statistics.of_latents(fake, each, **ID) if sides[1] is None else Statistics.of_latents(sides[1], **ID),
         )
-        assert "p-value" not in str(result)
+        assert "p-value" not in result.details()
         side = {1: " on the generated side", 2: " on the real side", 0: ""}[(sides[0] is None) + 2 * (sides[1] is None)]
-        assert f"assumes independent patches{side}" in str(result)
+        assert f"assuming independent patches{side}" in result.details()
         assert result.to_dict()["p_value"] is None
         assert result.to_dict()["assumes_independence"] is True
     result = compare(with_groups, Statistics.of_latents(fake, each, **ID))
-    assert f"p-value of no difference {result.p_value:.2g}" in str(result)
-    assert "of 40 generated and 40 real groups" in str(result)
+    assert f"p-value of no difference: {result.p_value:.2g}" in result.details()
+    assert "with 40 generated and 40 real groups as units" in result.details()
     assert result.to_dict()["p_value"] == result.p_value
 
 
@@ -32,21 +35,21 @@ def test_a_value_outside_of_its_interval_says_why():
     sides = [Statistics.of_latents(latents(40, seed, d=200), **ID) for seed in range(2)]
     result = compare(*sides)
     assert result.value > result.interval[1]
-    assert "RL2 itself is outside: chance adds to it" in str(result)
+    assert "RL2 itself lies outside, because small samples add to it" in result.details()
 
 
 @pytest.mark.parametrize(
     ("fake", "sentence"),
     [
-        (Statistics.of_latents(latents(3), **ID), "at least 4 images a side, but the generated side has 3 images"),
+        (Statistics.of_latents(latents(3), **ID), "at least 4 images a side; the generated side has 3 images"),
         (
             Statistics.of_latents(latents(9), list("aaabbbccc"), **ID),
-            "but the generated side has 9 images in 3 group(s)",
+            "the generated side has 9 images in 3 group(s)",
         ),
         (Statistics.of_latents(latents(9) * math.nan, **ID), "there are NaN latents"),
         (Statistics(latent_sums(latents(9)), **ID), "ResNetL2(uncertainty=True) and 'rl2 stats'"),
         *(
-            (Statistics.of_latents(latents(9) * size, groups, **ID), "No interval")
+            (Statistics.of_latents(latents(9) * size, groups, **ID), "no interval")
             for size in (1e80, 1e90, 1e160)
             for groups in (None, list("abcdefghi"))
         ),
@@ -55,7 +58,8 @@ def test_a_value_outside_of_its_interval_says_why():
 def test_where_there_is_no_interval_it_says_why(fake, sentence):
     result = compare(Statistics.of_latents(latents(10), **ID), fake)
     assert (result.interval, result.p_value, result.variance_ratio) == (None, None, None)
-    assert sentence in str(result)
+    assert sentence in result.details()
+    assert result.verdict == ""
     json.dumps(result.to_dict(), allow_nan=False)
 
 
@@ -65,3 +69,57 @@ def test_a_result_is_json_whatever_is_missing():
     for result in (compare(copies, copies), compare(copies, one), compare(one, copies), compare(one, one)):
         json.dumps(result.to_dict(), allow_nan=False)
         assert str(result)
+        assert result.details()
+
+
+def test_the_verdict_says_whether_there_is_a_difference_beyond_chance():
+    real = Statistics.of_latents(latents(40, d=20), **ID)
+    for shift, verdict in ((0.0, "no difference beyond chance"), (0.45, "different"), (2.0, "clearly different")):
+        result = compare(real, Statistics.of_latents(latents(40, seed=1, d=20) + shift, **ID))
+        assert result.verdict == verdict
+        assert str(result).endswith(f"x the real-against-real baseline at these sample sizes: {verdict}")
+        assert result.to_dict()["verdict"] == verdict
+
+
+def test_with_groups_the_verdict_is_that_of_their_test():
+    """Patches of four slides a side differ by their slides alone: the interval of patches is sure, the test is not."""
+    slide = latents(8, d=20).repeat_interleave(20, 0) * 2
+    z, names = slide + latents(160, seed=1, d=20), [str(i // 20) for i in range(160)]
+    halves = z[:80], z[80:]
+    independent = compare(*(Statistics.of_latents(half, **ID) for half in halves))
+    grouped = compare(*(Statistics.of_latents(half, names[i * 80 :][:80], **ID) for i, half in enumerate(halves)))
+    assert independent.verdict == "clearly different"
+    assert grouped.p_value > 0.05
+    assert grouped.verdict == "no difference beyond chance"
+
+
+def test_no_verdict_on_a_generator_is_given_against_the_reference_of_weights():
+    reference = Statistics.of_latents(latents(40), source=REFERENCE, **ID)
+    result = compare(reference, Statistics.of_latents(latents(40, seed=1) + 3, **ID))
+    assert result.verdict == ""
+    assert "no verdict" in str(result)
+    assert "--real" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "text"), [(0.0, "< 0.001"), (1e-211, "< 0.001"), (0.00123, "0.0012"), (0.0499, "0.05"), (1.0, "1")]
+)
+def test_p_values_are_never_0(p_value, text):
+    assert p_text(p_value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(90.3557, "90.4"), (5.2, "5.20"), (0.68649, "0.686"), (1234.5, "1230"), (999.6, "1000"), (-3.21049, "-3.21"),
+     (0, "0"), (1.2e-9, "1.2e-09"), (3.4e12, "3.4e+12"), (math.nan, "nan")],
+)  # fmt: skip
+def test_three_digits_are_enough(value, text):
+    assert three_digits(value) == text
+
+
+def test_an_outlier_share_that_says_nothing_is_not_printed():
+    result = compare(Statistics.of_latents(latents(40), **ID), Statistics.of_latents(latents(40, seed=1), **ID))
+    for share, said in ((0.004, ""), (0.3, "30.0 % lower: a.png"), (-0.06, "6.0 % higher: a.png")):
+        details = replace(result, outlier_share=share, outliers=["a.png"]).details()
+        assert ("furthest from the real mean (1 of 40)" in details) == bool(said)
+        assert said in details

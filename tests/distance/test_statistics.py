@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Generator
 
 from torchmetrics_rl2 import RL2Error, Statistics, compare
-from torchmetrics_rl2.functional import LatentSums, resnet_l2
 from torchmetrics_rl2.distance.statistics import HEADER
+from torchmetrics_rl2.functional import LatentSums, resnet_l2
 from torchmetrics_rl2.storage import digest
 
 ID = {"weights": "noise@1", "weights_id": "ab" * 32}

@@ -7,9 +7,9 @@ import torch
 from scipy import stats
 from torch import Generator
 
-from torchmetrics_rl2.functional import LatentSums, latent_sums
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.uncertainty import group_units, image_units, uncertainty
+from torchmetrics_rl2.functional import LatentSums, latent_sums
 
 
 def latents(n, d=5, seed=0, shift=0.0):
@@ -35,9 +35,9 @@ def test_units_of_images_are_what_numpy_finds():
     np.testing.assert_allclose(units.mean, raw.mean(0))
     np.testing.assert_allclose(units.covariance, np.cov(raw.T), rtol=1e-9)
     assert units.squared_trace == pytest.approx(squared_trace_by_brute_force(raw), rel=1e-8)
-    assert units.spread == pytest.approx(np.trace(np.cov(raw.T)), rel=1e-9)
+    assert units.total_variance == pytest.approx(np.trace(np.cov(raw.T)), rel=1e-9)
     distances = ((raw - raw.mean(0)) ** 2).sum(1)
-    assert units.spread_variance == pytest.approx(distances.var(ddof=1) / 7, rel=1e-8)
+    assert units.variance_of_total == pytest.approx(distances.var(ddof=1) / 7, rel=1e-8)
 
 
 def test_groups_of_one_image_are_images():
@@ -45,8 +45,8 @@ def test_groups_of_one_image_are_images():
     images, groups = units_of(z), units_of(z, [str(i) for i in range(9)])
     torch.testing.assert_close(groups.covariance, images.covariance)
     assert groups.squared_trace == pytest.approx(images.squared_trace, rel=1e-8)
-    assert groups.spread == pytest.approx(images.spread, rel=1e-9)
-    assert groups.spread_variance == pytest.approx(images.spread_variance, rel=1e-8)
+    assert groups.total_variance == pytest.approx(images.total_variance, rel=1e-9)
+    assert groups.variance_of_total == pytest.approx(images.variance_of_total, rel=1e-8)
 
 
 def test_groups_of_one_size_are_their_means():
@@ -55,7 +55,7 @@ def test_groups_of_one_size_are_their_means():
     groups, means = units_of(z, names), units_of(z.view(6, 4, 5).mean(1))
     torch.testing.assert_close(groups.covariance, means.covariance)
     assert groups.squared_trace == pytest.approx(means.squared_trace, rel=1e-8)
-    assert groups.spread > means.spread
+    assert groups.total_variance > means.total_variance
 
 
 def test_groups_of_different_sizes_vary_as_the_jackknife_says():
@@ -126,7 +126,7 @@ def test_test_and_interval_are_those_of_the_formulas(shift):
     assert stats.ncf.sf(stats.f.ppf(0.95, f, f * nu), f, f * nu, found.detectable**2 * f / noise) == pytest.approx(0.8)
 
 
-def test_spread_ratio_has_the_interval_of_its_logarithm():
+def test_variance_ratio_has_the_interval_of_its_logarithm():
     real, fake = latents(40, seed=1), latents(30, seed=2) * 0.7
     found = uncertainty(units_of(real), units_of(fake))
     variances = [np.trace(np.cov(side.numpy().T)) for side in (real, fake)]
@@ -195,7 +195,7 @@ def test_latents_far_from_the_origin_lose_no_digits():
     z = latents(50)
     near, far = image_units(latent_sums(z, True)), image_units(latent_sums(z + 1e3, True))
     torch.testing.assert_close(far.covariance, near.covariance, rtol=1e-6, atol=1e-6)
-    assert far.spread_variance == pytest.approx(near.spread_variance, rel=1e-3)
+    assert far.variance_of_total == pytest.approx(near.variance_of_total, rel=1e-3)
 
 
 def test_sums_of_groups_are_enough():

@@ -1,13 +1,15 @@
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.images.sampling import EvenSample
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.find import find_images
 from torchmetrics_rl2.images.decode import read_image
+from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images.sampling import EvenSample
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
@@ -100,10 +102,21 @@ def test_unusable_files_are_named_and_stop_the_run(tmp_path):
 def test_unusable_files_can_be_left_out_and_are_counted(tmp_path, workers):
     names = refused(tmp_path)
     reader = ImageReader(skip_unreadable=True, workers=workers)
-    batches = list(reader.read(find_images(tmp_path)))
-    assert [path.name for batch in batches for path in batch.paths] == ["good.png"]
-    assert len(reader.unreadable) == len(names)
-    assert reader.files_read == len(names) + 1
+    reading = reader.read(find_images(tmp_path))
+    assert [path.name for batch in reading for path in batch.paths] == ["good.png"]
+    assert len(reading.unreadable) == len(names)
+    assert reading.done == len(names) + 1
+
+
+def test_what_one_reading_could_not_read_is_not_counted_for_another(tmp_path):
+    refused(tmp_path)
+    reader = ImageReader(skip_unreadable=True)
+    first, second = reader.read(find_images(tmp_path)), reader.read([tmp_path / "good.png"])
+    assert [len(list(reading)) for reading in (first, second)] == [1, 1]
+    assert first.unreadable
+    assert (second.unreadable, second.done) == ([], 1)
+    with pytest.raises(FrozenInstanceError):
+        reader.tile = 64
 
 
 def test_folders_globs_lists_and_files(tmp_path):
@@ -137,10 +150,10 @@ def test_links_hidden_folders_and_second_names_of_a_file(tmp_path):
 
 def test_many_sizes_do_not_wait_for_the_last_file(tmp_path):
     paths = [save(tmp_path / f"{i}.png", np.zeros((40 + i, 40, 3), np.uint8)) for i in range(40)]
-    reader = ImageReader(batch_size=2)
-    batches = reader.read(paths)
+    reading = ImageReader(batch_size=2).read(paths)
+    batches = iter(reading)
     next(batches)
-    assert reader.files_read < 20
+    assert reading.done < 20
     assert 1 + sum(1 for _ in batches) == 40
 
 

@@ -157,7 +157,7 @@ def test_fits_a_narrow_normal():
 def test_fits_two_moons_better_than_a_gaussian():
     from sklearn.datasets import make_moons
 
-    data = torch.tensor(make_moons(4000, noise=0.05, random_state=0)[0], dtype=torch.float32)
+    data = torch.tensor(make_moons(1500, noise=0.05, random_state=0)[0], dtype=torch.float32)
     held_out = torch.tensor(make_moons(4000, noise=0.05, random_state=1)[0], dtype=torch.float32)
     flow = RealNVP(2, layers=8, hidden=64, scale_bound=1.5)
     flow.linear.adapt(data)

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
-from torchmetrics_rl2.pixels.damage import STAINS, density
-from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.pixels.damage import STAINS
+from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
+from torchmetrics_rl2.pixels.density import optical_density as density
 
 ALL = pytest.mark.parametrize("name", LADDERS)
 
@@ -204,11 +205,13 @@ def test_wrong_input_gets_a_sentence(tissue):
         (partial(blur, tissue[..., :31], severity=0.5), "at least 32 x 32 px"),
         (partial(blur, tissue[0], severity=0.5), r"Expected uint8 patches"),
     ):
-        with pytest.raises(RL2Error, match=sentence):
+        with pytest.raises(ValueError, match=sentence):
             call()
+    with pytest.raises(RL2Error):  # a name, where the others are arguments and shapes
+        degrade(tissue, "blur", 0.5)
 
 
-def test_colors_of_real_tissue_follow_the_strength(tissue):
+def test_colors_of_real_tissue_follow_the_severity(tissue):
     severities = [-1, -0.5, -0.25, 0.25, 0.5, 1]
     for name, stain in (("hematoxylin", 0), ("eosin", 1)):
         amounts = [

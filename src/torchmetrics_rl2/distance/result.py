@@ -125,19 +125,17 @@ class RL2Result:
 
     def __str__(self) -> str:
         if self.baseline_multiple is None:
-            return (
-                f"RL2 {_three(self.value)}: no multiple of the baseline, {self.withheld.get('baseline_multiple', '')}"
-            )
-        line = f"RL2 {_three(self.value)}: {_times(self.baseline_multiple)}x the real-against-real baseline"
+            return f"RL2 {three_digits(self.value)}: no multiple of the baseline, {self.withheld.get('baseline_multiple', '')}"
+        line = f"RL2 {three_digits(self.value)}: {_times(self.baseline_multiple)}x the real-against-real baseline"
         if self.real == REFERENCE:
             return f"{line} of {self._data()}: no verdict, as the real images are not yours; give your own with --real"
         return f"{line} at these sample sizes: {self.verdict or self._why_no_interval()}"
 
     def __repr__(self) -> str:
-        interval = "" if self.interval is None else " [{}, {}]".format(*map(_three, self.interval))
+        interval = "" if self.interval is None else " [{}, {}]".format(*map(three_digits, self.interval))
         multiple = "" if self.baseline_multiple is None else f", {_times(self.baseline_multiple)}x baseline"
         return (
-            f"RL2Result({_three(self.value)}, debiased {_three(self.debiased)}{interval}{multiple}, {self.n_fake} "
+            f"RL2Result({three_digits(self.value)}, debiased {three_digits(self.debiased)}{interval}{multiple}, {self.n_fake} "
             f"generated and {self.n_real} real images, weights {self.weights!r})"
         )
 
@@ -148,26 +146,28 @@ class RL2Result:
         lines = [
             f"{self.n_fake} generated images ({self.fake}) against {self.n_real} {real}; weights {self.weights}"
             f"{identity}",
-            f"RL2 {_three(self.value)}, debiased {_three(self.debiased)}; real-against-real baseline for these sample "
-            f"sizes: {'unknown' if self.baseline is None else _three(self.baseline)}",
+            f"RL2 {three_digits(self.value)}, debiased {three_digits(self.debiased)}; real-against-real baseline for these sample "
+            f"sizes: {'unknown' if self.baseline is None else three_digits(self.baseline)}",
         ]
         if self.interval is None:
             lines += [self._why_no_interval()]
         else:
             low, high = self.interval
-            lines += [f"95 % interval of the debiased value: {_three(low)} to {_three(high)}, {self._units()}"]
+            lines += [
+                f"95 % interval of the debiased value: {three_digits(low)} to {three_digits(high)}, {self._units()}"
+            ]
             if not low <= self.value <= high:
                 lines[-1] += "; RL2 itself lies outside, because small samples add to it"
         if self.p_value is not None and not self.assumes_independence:
             lines += [f"p-value of no difference: {p_text(self.p_value)}"]
         if self.detectable is not None:
             lines += [
-                "Smallest distance detectable with 80 % power at these sample sizes: " + _three(self.detectable),
+                "Smallest distance detectable with 80 % power at these sample sizes: " + three_digits(self.detectable),
             ]
         if self.variance_ratio is not None:
             ends = self.variance_ratio_interval
-            interval = " ({} to {})".format(*map(_three, ends)) if ends else ""
-            lines += [f"Variance ratio, generated over real: {_three(self.variance_ratio)}{interval}"]
+            interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
+            lines += [f"Variance ratio, generated over real: {three_digits(self.variance_ratio)}{interval}"]
         return "\n".join([*lines, *self._outliers(), *self._domain()])
 
     def _data(self) -> str:
@@ -224,7 +224,7 @@ def p_text(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
 
 
-def _three(value: float) -> str:
+def three_digits(value: float) -> str:
     """Three significant digits, without an exponent where that is readable."""
     if not math.isfinite(value) or (value and not 1e-3 <= abs(value) < 1e6):
         return f"{value:.3g}"
