@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from tests.conftest import random_images
-from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_foreign
+from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_outliers
 from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.subject import Subject, second_half
-from torchmetrics_rl2.pixels.degradations import degrade
 from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.pixels.degradations import degrade
 
 
 def subject_of(count, units=None, px=32):
@@ -48,8 +48,8 @@ def test_repeats_are_noticed_by_the_spread_and_only_by_a_spread_that_is_narrow()
     found = diversity(subject_of(200), wide, 0, [])
     assert found.null[0] < 1 < found.null[1]
     assert found.ratio == pytest.approx(0.9, abs=0.02)
-    assert found.noticed > 0.9
-    assert diversity(subject_of(200), wide[:, :2], 0, []).noticed < 0.5
+    assert found.detected > 0.9
+    assert diversity(subject_of(200), wide[:, :2], 0, []).detected < 0.5
     withheld = []
     assert diversity(subject_of(39), wide[:39], 0, withheld) is None
     assert withheld == ["lost diversity: 39 units, 40 are needed"]
@@ -68,9 +68,9 @@ def test_a_few_foreign_images_are_weighed_as_defined(encoder, patches):
     subject = subject_of(240, px=64)
     meter = Meter(encoder, None, 0)
     clean = meter.measure(subject.images)
-    strangers, source = read_foreign(patches / "bright", ImageReader(), 240)
-    found = contamination(encoder, subject, clean, (strangers, source), 0, [])
-    mixed = meter.measure(strangers)
+    strangers = read_outliers(patches / "bright", ImageReader(), 240)
+    found = contamination(encoder, subject, clean, strangers, 0, [])
+    mixed = meter.measure(strangers.images)
     first, second = (clean.latents[half].double().numpy() for half in (~subject.second, subject.second))
     likelihood = clean.likelihood[subject.second].numpy()
     radius = np.quantile(encoder.reference.scores[:, 1].numpy(), 0.99)
@@ -92,17 +92,17 @@ def test_a_few_foreign_images_are_weighed_as_defined(encoder, patches):
         np.mean([apart(squashed(first), squashed(one)) for one in sets]) / base, rel=2e-5
     )
     assert found.blur == pytest.approx(apart(squashed(first), squashed(blurred)) / base, rel=2e-5)
-    assert found.named == pytest.approx(np.mean(mixed.likelihood.numpy() <= likelihood[1:].min()))
+    assert found.detected == pytest.approx(np.mean(mixed.likelihood.numpy() <= likelihood[1:].min()))
 
 
-def test_foreign_images_pull_less_on_the_robust_value(encoder, patches):
+def test_outliers_pull_less_on_the_robust_value(encoder, patches):
     subject = subject_of(90, px=64)
     withheld = []
     clean = Meter(encoder, None, 0).measure(subject.images)
-    found = contamination(encoder, subject, clean, read_foreign(patches / "bright", ImageReader(), 90), 0, withheld)
+    found = contamination(encoder, subject, clean, read_outliers(patches / "bright", ImageReader(), 90), 0, withheld)
     assert found.share == pytest.approx(1 / 45)
     assert found.source.endswith("bright")
     assert found.plain > found.robust > 0.9
-    assert 0 <= found.named <= 1
+    assert 0 <= found.detected <= 1
     assert contamination(encoder, subject_of(60), clean, None, 0, withheld) is None
-    assert "foreign images: 30 images in a half" in withheld[0]
+    assert "outliers: 30 images in a half" in withheld[0]

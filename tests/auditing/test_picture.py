@@ -1,14 +1,17 @@
 import pytest
 
-from tests.test_audit_result import ladder, severity
+from tests.auditing.test_result import ladder, severity
 from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.auditing.picture import check_plot, plot_audit
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.images.decode import read_image
-from torchmetrics_rl2.auditing.picture import check_plot, plot_audit
 
 
 def test_one_page_with_a_panel_a_ladder(tmp_path):
-    ladders = [ladder(severity(0.5, 9), severity(1, 20), severity(2, 50)), ladder(severity(0.5, 4), severity(1, 3, width=9), severity(2, 1))]
+    ladders = [
+        ladder(severity(0.5, 9), severity(1, 20), severity(2, 50)),
+        ladder(severity(0.5, 4), severity(1, 3, width=9), severity(2, 1)),
+    ]
     result = AuditResult("w@1", "ab" * 32, "dir", 20, 20, 64, 5.0, 1.0, 0.3, 2.0, ladders, [], None, None, [])
     plot_audit(result, tmp_path / "audit.png")
     image = read_image(tmp_path / "audit.png").float()

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from torchmetrics_rl2.auditing.result import AuditResult, LadderResult, SeverityResult
+from torchmetrics_rl2.auditing.ladder_result import LadderResult, SeverityResult
+from torchmetrics_rl2.auditing.result import AuditResult
 
 
 def severity(amount, value, p_value=0.0, width=1.0, auc=0.9):
@@ -61,5 +62,11 @@ def test_the_result_is_json_and_text():
     assert result.summary()["verdicts"] == {"detects": ["gaussian blur"]}
     text = str(result)
     assert "Withheld: power: few" in text
-    assert "RL2 5.000 apart (debiased 1.000, p = 0.3)" in text
-    assert "notices           0.5 sigma, px" in text
+    assert "RL2 5.000 (debiased 1.000, p = 0.3)" in text
+    assert "detects           0.5 sigma, px" in text
+
+
+def test_a_tiny_p_value_is_not_printed_as_0():
+    ladders = [ladder(severity(0.5, 9), severity(1, 20, auc=1.0), severity(2, 50))]
+    result = AuditResult("w@1", "ab" * 32, "dir", 20, 20, 64, 5.0, 1.0, 1e-211, 2.0, ladders, [], None, None, [])
+    assert "p < 0.001)" in str(result)

@@ -10,14 +10,14 @@ from sklearn.preprocessing import StandardScaler
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import random_images
-from torchmetrics_rl2 import RL2Error, Statistics, audit, compare
-from torchmetrics_rl2.auditing.subject import Subject
-from torchmetrics_rl2.auditing.run import Gaussian
-from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, audit, compare
 from torchmetrics_rl2.auditing.card import check_can_save, save_audit
+from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.auditing.subject import Subject
+from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.networks import Gaussian
 from torchmetrics_rl2.pixels.degradations import degrade
 from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
-from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.weights.file import read_weights, write_weights
 
 LADDERS = ["salt and pepper", "magnification"]
@@ -51,7 +51,7 @@ def test_the_baseline_is_scikit_learns_ledoit_wolf_gaussian():
     )
 
 
-def test_a_rung_is_the_comparison_of_the_damaged_with_the_other_half(found, encoder, patches):
+def test_a_severity_is_the_comparison_of_the_damaged_with_the_other_half(found, encoder, patches):
     subject = Subject.read(patches, None, ImageReader(), 120, 0)
     severity = found.ladders[0].severities[1]
     damaged = degrade(subject.images, "salt and pepper", severity.severity)
@@ -93,11 +93,11 @@ def test_it_withholds_what_the_images_are_too_few_for(found):
     for claim in (
         "coarser magnification: it needs fields of 128 px",
         "power at 25",
-        "foreign images",
+        "outliers: ",
         "lost diversity",
     ):
         assert claim in claims
-    assert (found.power, found.foreign, found.diversity) == ([], None, None)
+    assert (found.power, found.contamination, found.diversity) == ([], None, None)
     assert (found.n, found.units, found.px) == (24, 24, 64)
 
 
@@ -154,10 +154,10 @@ def test_wrong_input_gets_a_sentence(encoder, patches):
             audit(encoder, patches, **arguments)
 
 
-def test_foreign_images_are_looked_at_before_the_work(encoder, patches, tmp_path):
+def test_outliers_are_looked_at_before_the_work(encoder, patches, tmp_path):
     told = []
     with pytest.raises(RL2Error, match="nowhere"):
-        audit(encoder, patches, foreign=tmp_path / "nowhere", progress=lambda *report: told.append(report))
+        audit(encoder, patches, outliers=tmp_path / "nowhere", progress=lambda *report: told.append(report))
     assert not told
 
 
@@ -178,3 +178,23 @@ def test_files_that_cannot_be_read_are_named(encoder, patches, tmp_path):
     assert result.n == 24
     assert len(result.unreadable) == 1
     assert "broken.png" in result.unreadable[0]
+
+
+def test_failures_of_the_outliers_are_not_those_of_the_images(encoder, tmp_path):
+    """On the images of both sources one file is broken; each is counted where it is."""
+    for name, count in (("clean", 81), ("other", 10)):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(random_images(count, px=32, seed=count)):
+            to_pil_image(image).save(tmp_path / name / f"{i:03}.png")
+        (tmp_path / name / "000.png").write_bytes(b"no image")
+    result = audit(
+        encoder, tmp_path / "clean", outliers=tmp_path / "other", ladders=["pen"], limit=81, skip_unreadable=True
+    )
+    assert [one.partition(" ")[0] for one in result.unreadable] == [str(tmp_path / "clean" / "000.png")]
+    assert [one.partition(" ")[0] for one in result.contamination.unreadable] == [str(tmp_path / "other" / "000.png")]
+
+
+def test_an_encoder_gives_what_its_name_gives(patches, weights_file):
+    by_name = audit(weights_file, patches, ladders=["pen"], limit=12)
+    by_encoder = audit(LatentEncoder.load(weights_file), patches, ladders=["pen"], limit=12)
+    assert by_encoder.to_dict() == by_name.to_dict()

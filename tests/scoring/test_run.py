@@ -3,10 +3,13 @@ import shutil
 import pytest
 import torch
 
-from torchmetrics_rl2 import ResNetL2, RL2Error, Statistics, compute_statistics, score
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2 import LatentEncoder, ResNetL2, RL2Error, Statistics, compute_statistics, score
+from torchmetrics_rl2.distance.statistics import REFERENCE
+from torchmetrics_rl2.encoder.sharing import encoder_of, network_on
 from torchmetrics_rl2.images.decode import read_image
+from torchmetrics_rl2.images.find import find_images
 from torchmetrics_rl2.runtime import default_workers
+from torchmetrics_rl2.weights import loading
 
 
 def load(folder):
@@ -27,7 +30,7 @@ def test_without_real_images_the_weights_stand_in(patches, encoder):
     metric = ResNetL2(encoder, reference="weights")
     result = score(patches / "a", weights=encoder)
     assert result.value == pytest.approx(metric(load(patches / "a"), real=False).item(), rel=1e-6)
-    assert (result.real, result.n_real) == ("weights", 48)
+    assert (result.real, result.n_real) == (REFERENCE, 48)
 
 
 def test_a_reference_or_real_images_are_needed(patches, bare_encoder):
@@ -38,7 +41,7 @@ def test_a_reference_or_real_images_are_needed(patches, bare_encoder):
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"workers": 2}])
 def test_settings_of_reading_do_not_change_the_value(patches, encoder, options, monkeypatch):
-    monkeypatch.setattr("torchmetrics_rl2.scoring.PENDING", 3)
+    monkeypatch.setattr("torchmetrics_rl2.scoring.measuring.PENDING", 3)
     plain = score(patches / "bright", patches / "a", weights=encoder)
     other = score(patches / "bright", patches / "a", weights=encoder, **options)
     assert other.value == pytest.approx(plain.value, rel=1e-6)
@@ -145,7 +148,7 @@ def test_groups_where_there_are_none_are_refused(patches, encoder, tmp_path):
 
 def test_statistics_of_other_weights_are_refused_before_an_image_is_read(patches, encoder, monkeypatch):
     others = Statistics.of_latents(torch.ones(4, 512), weights="other@1", weights_id="ab" * 32)
-    monkeypatch.setattr("torchmetrics_rl2.images.ImageReader.read", lambda *args: 1 / 0)
+    monkeypatch.setattr("torchmetrics_rl2.images.reader.ImageReader.read", lambda *args: 1 / 0)
     for refused in (
         lambda: score(patches / "a", others, weights=encoder),
         lambda: score(others, weights=encoder),
@@ -213,3 +216,45 @@ def test_sizes_that_differ_are_warned_of(patches, encoder):
     real = compute_statistics(patches / "a", weights=encoder, tile=32)
     with pytest.warns(UserWarning, match="32 x 32 against 64 x 64"):
         score(patches / "b", real, weights=encoder)
+
+
+def test_a_folder_called_weights_is_a_folder(patches, encoder, tmp_path, monkeypatch):
+    shutil.copytree(patches / "a", tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    result = score(patches / "bright", "weights", weights=encoder)
+    assert (result.n_real, result.real) == (8, "weights")
+    assert result.verdict
+
+
+def test_an_encoder_gives_what_its_name_gives(patches, weights_file):
+    """Also what is in the card: an encoder used to forget it."""
+    by_name = score(patches / "a", patches / "b", weights=weights_file)
+    by_encoder = score(patches / "a", patches / "b", weights=LatentEncoder.load(weights_file))
+    assert by_encoder.to_dict() == by_name.to_dict()
+    assert by_name.reference_data == "noise"
+
+
+def test_weights_are_read_once(patches, weights_file, monkeypatch):
+    read = []
+    original = loading.read_weights
+    monkeypatch.setattr(loading, "read_weights", lambda path, *args: read.append(path) or original(path, *args))
+    score(patches / "a", patches / "b", weights=weights_file)
+    assert read == [weights_file]
+
+
+def test_an_encoder_of_the_caller_is_not_changed(patches, weights):
+    encoder = LatentEncoder(weights).with_dtype(torch.float64)
+    before = {key: (value.data_ptr(), value.dtype, value.clone()) for key, value in encoder.state_dict().items()}
+    score(patches / "a", patches / "b", weights=encoder)
+    for key, value in encoder.state_dict().items():
+        place, dtype, content = before[key]
+        assert (value.data_ptr(), value.dtype) == (place, dtype)
+        assert torch.equal(value, content)
+
+
+def test_an_encoder_elsewhere_is_copied_and_not_moved(weights):
+    encoder = LatentEncoder(weights)
+    assert encoder_of(encoder, "cpu") is encoder
+    elsewhere = network_on(encoder, torch.device("meta"))
+    assert (elsewhere.device.type, encoder.device.type) == ("meta", "cpu")
+    assert network_on(encoder, torch.device("meta")) is elsewhere

@@ -6,8 +6,8 @@ from statistics import fmean
 
 from torch import Tensor
 
+from torchmetrics_rl2.auditing.ladder_result import LadderResult, SeverityResult
 from torchmetrics_rl2.auditing.meter import Measured
-from torchmetrics_rl2.auditing.result import LadderResult, SeverityResult
 from torchmetrics_rl2.auditing.subject import Subject
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.result import RL2Result

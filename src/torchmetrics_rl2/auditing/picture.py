@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from torchmetrics_rl2.auditing.result import AuditResult, LadderResult
+from torchmetrics_rl2.auditing.ladder_result import LadderResult
+from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
 
 __all__ = ["check_plot", "plot_audit"]

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_outliers
 from torchmetrics_rl2.auditing.judge import Judge
+from torchmetrics_rl2.auditing.ladder_result import LadderResult
 from torchmetrics_rl2.auditing.meter import Meter
-from torchmetrics_rl2.auditing.result import AuditResult, LadderResult
+from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.auditing.subject import MIN_IMAGES, Subject
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.encoder.encoder import LatentEncoder

@@ -103,7 +103,7 @@ def _different_formats(real: Counter[str], fake: Counter[str]) -> list[str]:
         return []
     names = ("{} ({} of {})".format(*formats.most_common(1)[0], formats.total()) for formats in (real, fake))
     return [
-        "Real images are {} and generated ones {}. Compression leaves traces that RL2 may see: save both alike.".format(
+        "Real images are {} and generated ones {}. Compression leaves traces that RL2 may detect: save both sides alike.".format(
             *names
         )
     ]
@@ -116,19 +116,20 @@ def _different_looks(real: Tensor, fake: Tensor) -> list[str]:
     apart = (medians[1] - medians[0]) / real.std(0).clamp(min=1e-3)
     limit = 1 + 3 * (1 / len(real) + 1 / len(fake)) ** 0.5
     sharpness, stain = apart[0], apart[1:][apart[1:].abs().argmax()]
-    own = "If that is the generator's doing, it belongs to the score; if it comes of other tissue,"
+    own = "If the generator causes this, it belongs in the score. If"
+    alike = "does, prepare both sides alike."
     found = []
     if sharpness.abs() > limit:
         found.append(
-            f"Generated images are {'sharper' if sharpness > 0 else 'softer'} than real ones: the median log-variance "
-            f"of the Laplacian is {medians[1][0]:.2f} against {medians[0][0]:.2f}, {sharpness.abs():.1f} standard "
-            f"deviations of real images apart. {own} saving or resizing, make both alike."
+            f"Generated images are {'sharper' if sharpness > 0 else 'softer'} than real ones: median log-variance of the "
+            f"Laplacian {medians[1][0]:.2f} against {medians[0][0]:.2f}, {sharpness.abs():.1f} standard deviations of "
+            f"the real images apart. {own} saving, resizing or different tissue {alike}"
         )
     if stain.abs() > limit:
         densities = (", ".join(f"{value:.3f}" for value in side[1:].tolist()) for side in (medians[1], medians[0]))
         found.append(
-            "Generated images are stained otherwise than real ones: the median optical density of red, green and blue "
-            "is {} against {}, up to {:.1f} standard deviations of real images apart. {} another laboratory, "
-            "scanner or way of saving, make both alike.".format(*densities, stain.abs(), own)
+            "The stain of generated images differs from that of real ones: median optical density of red, green and blue "
+            "{} against {}, up to {:.1f} standard deviations of the real images apart. {} another laboratory, scanner "
+            "or file format {}".format(*densities, stain.abs(), own, alike)
         )
     return found
