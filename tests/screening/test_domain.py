@@ -9,4 +9,5 @@ def test_domain_tells_same_from_shifted_and_damage_from_neither(screener):
     other = domain_of(screener, [degrade(same, "hematoxylin", 0.8)])
     assert other.verdict in ("shifted", "outside")
     assert other.low > 0
+    assert other.shift > 0
     assert domain_of(screener, [same[:2]]).verdict == "unknown"
