@@ -12,6 +12,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 ROOT = Path(__file__).parent
 
+pytest_plugins = [f"tests.fixtures.{room}" for room in ("images", "slides", "weights", "server")]
 
 FLOAT = r"-?\d+\.\d+"
 

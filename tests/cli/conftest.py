@@ -2,7 +2,6 @@ import sys
 
 import pytest
 
-from tests.weights.conftest import server  # noqa: F401
 from torchmetrics_rl2.cli import main
 
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2 import score
+from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.cli import app
 
 

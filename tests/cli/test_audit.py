@@ -3,7 +3,7 @@ import json
 import pytest
 
 from torchmetrics_rl2 import audit
-from torchmetrics_rl2.weights.file import read_weights, write_weights
+from torchmetrics_rl2.weights import read_weights, write_weights
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from torchvision.models import resnet18
 
-from tests.weights.conftest import SMALL
+from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import CatalogEntry, list_weights, register_weights
 from torchmetrics_rl2.cli.options import complete_weights
-from torchmetrics_rl2.weights.loading import fetch_weights
-from torchmetrics_rl2.weights.file import read_weights
 from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.weights import fetch_weights, read_weights
 
 
 def remote(server):

@@ -9,7 +9,7 @@ from torchvision.models import resnet18
 
 from tests.conftest import random_images
 from torchmetrics_rl2.encoder.encoder import LatentEncoder, reference_of
-from torchmetrics_rl2.weights.file import read_weights
+from torchmetrics_rl2.weights import read_weights
 
 
 def test_is_torchvisions_resnet_and_the_flow(weights, encoder, images):

@@ -6,7 +6,7 @@ import torch
 
 from tests.conftest import random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error
-from torchmetrics_rl2.encoder.exporting import export_program
+from torchmetrics_rl2.encoder import export_program
 
 RUN = "import sys, torch; torch.save(torch.export.load(sys.argv[1]).module()(torch.load(sys.argv[2])), sys.argv[3])"
 

@@ -56,7 +56,7 @@ def after_errors(rank):
     for method in ("compute", "result"):
         try:
             with patch(
-                "torchmetrics_rl2.metric.distance" if method == "compute" else "torchmetrics_rl2.metric.compare"
+                "torchmetrics_rl2.metrics.resnet_l2.distance" if method == "compute" else "torchmetrics_rl2.metrics.resnet_l2.compare"
             ):
                 getattr(metric, method)()
         except ZeroDivisionError:

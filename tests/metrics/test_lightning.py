@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.conftest import Moments, random_images
 from torchmetrics_rl2 import ResNetL2
-from torchmetrics_rl2.functional import resnet_l2
 from torchmetrics_rl2.encoder.sharing import network_of
+from torchmetrics_rl2.functional import resnet_l2
 
 
 class Model(lightning.LightningModule):

@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import shutil
 import warnings
 import weakref
 
@@ -13,9 +14,12 @@ from torchmetrics import MetricCollection
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.wrappers import FeatureShare
 
-from tests.conftest import Moments, random_images, sums
-from torchmetrics_rl2 import LatentEncoder, ResNetL2
+from tests.conftest import Moments, random_images, sums, tissue
+from tests.fixtures.server import SMALL
+from torchmetrics_rl2 import CatalogEntry, LatentEncoder, PatchQuality, ResNetL2, RL2Error, register_weights
 from torchmetrics_rl2.encoder.sharing import network_of
+from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.weights import catalog
 
 
 def test_an_encoder_states_its_width_and_keeps_to_it():
@@ -78,6 +82,107 @@ def test_clones_share_one_network_and_pickles_hold_their_own(encoder, images):
     assert pickle.loads(pickle.dumps(metric)).compute() == metric.compute()
 
 
+def test_weights_of_a_file_are_pickled_by_name_and_loaded_once(weights_file, encoder, images, tmp_path):
+    mask = torch.arange(12) < 6
+    path, moved = tmp_path / "w.safetensors", tmp_path / "moved.safetensors"
+    shutil.copyfile(weights_file, path)
+    described = {"sha256": sha256_of(path), "bytes": path.stat().st_size, "summary": "S", "license": "CC0-1.0"}
+    register_weights(CatalogEntry("acme/noise@1", str(path), **described))
+    metric = ResNetL2("acme/noise@1").set_dtype(torch.float64)
+    value = metric(images, mask)
+    pickled, single = pickle.dumps(metric), pickle.dumps(ResNetL2(path))
+    assert len(pickled) < 50_000
+    assert len(pickle.dumps(ResNetL2(encoder))) > 20e6  # of weights in memory there is no file
+
+    twins = pickle.loads(pickled), pickle.loads(pickled)
+    assert network_of(twins[0].encoder) is network_of(twins[1].encoder)
+    assert (twins[0].encoder.dtype, twins[0].encoder.name) == (torch.float64, "acme/noise@1")
+    assert twins[0].compute() == value == twins[1](images, mask)
+    other = pickle.loads(single)  # in another dtype, and by another name
+    assert other.encoder.dtype == torch.float32
+    assert torch.equal(other.encoder(images), encoder(images))
+    del twins, other
+    gc.collect()
+
+    path.rename(moved)
+    assert len(pickle.dumps(metric)) > 20e6
+    with pytest.raises(RL2Error, match=r"acme/noise@1 .* of a pickled metric are neither at .*w\.safetensors nor"):
+        pickle.loads(pickled)
+    catalog._registered.clear()
+    register_weights(CatalogEntry("acme/noise@1", str(moved), **described))
+    assert pickle.loads(pickled)(images, mask) == value
+    catalog._registered.clear()
+    gc.collect()
+    for source in (SMALL, None):  # another file in its place, and none
+        path.unlink(missing_ok=True)
+        if source:
+            shutil.copyfile(source, path)
+        for one in (pickled, single):
+            with pytest.raises(RL2Error, match="of a pickled metric are neither"):
+                pickle.loads(one)
+
+
+def snapshot(network):
+    """All of a network that somebody else could have changed."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {
+        "tensors": {name: (id(value), value.data_ptr(), value.device, value.dtype) for name, value in tensors.items()},
+        "flags": {name: (module.training, module.forward) for name, module in network.named_modules()},
+        "gradients": {name: value.requires_grad for name, value in network.named_parameters()},
+        "values": {name: value.clone() for name, value in tensors.items()},
+        "rest": {name: value for name, value in network.__dict__.items() if not name.startswith("_")},
+    }
+
+
+def assert_unchanged(network, before):
+    after = snapshot(network)
+    values = before.pop("values"), after.pop("values")
+    assert after == before
+    assert all(torch.equal(value, values[1][name]) for name, value in values[0].items())
+
+
+@pytest.mark.parametrize(
+    ("metric_class", "kind"),
+    [
+        (ResNetL2, "weights"),
+        (ResNetL2, "double"),
+        (ResNetL2, "module"),
+        (PatchQuality, "weights"),
+        (PatchQuality, "double"),
+    ],
+)
+def test_the_network_of_the_caller_is_never_moved_or_changed(weights, calibration, metric_class, kind):
+    if kind == "module":
+        network = Moments().train()
+    else:
+        network = LatentEncoder(weights)
+        network = network.with_dtype(torch.float64) if kind == "double" else network
+    options = {"calibration": calibration, "max_false_rejection": 0.05} if metric_class is PatchQuality else {}
+    second = torch.arange(6) < 3
+    before = snapshot(network)
+    with torch.device("meta"):
+        metric = metric_class(network, **options)
+    value = metric(tissue(6), second)
+    metric.train().half().double().requires_grad_(False)
+    if kind != "module":
+        metric.set_dtype(torch.float32 if kind == "double" else torch.float64).update(tissue(6), second)
+    twins = [
+        metric.clone(),
+        copy.deepcopy(metric),
+        pickle.loads(pickle.dumps(metric)),
+        metric_class(network, **options),
+    ]
+    for twin in twins:
+        twin.update(tissue(6), second)
+        twin.to("meta")
+    shared = FeatureShare({"a": metric_class(network, **options), "b": metric_class(network, **options)})
+    shared.update(tissue(6), second)
+    shared.to("meta")
+    metric.to("meta")
+    assert_unchanged(network, before)
+    assert metric_class(network, **options)(tissue(6), second) == value
+
+
 def test_a_device_move_takes_one_metric_and_shares_the_copy():
     network = Moments()
     first, second, third = ResNetL2(network), ResNetL2(network), ResNetL2(network)
@@ -116,7 +221,7 @@ def test_an_exception_in_forward_loses_nothing(encoder, images, broken, monkeypa
     metric.update(images, torch.arange(12) < 6)
     before, value = sums(metric), metric.compute()
     if broken == "compute":
-        monkeypatch.setattr("torchmetrics_rl2.metric.distance", lambda *args: 1 / 0)
+        monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.distance", lambda *args: 1 / 0)
     with pytest.raises((ValueError, ZeroDivisionError)):
         metric(images[:, :, :16, :16] if broken == "update" else images, real=False)
     monkeypatch.undo()
@@ -158,10 +263,10 @@ def test_an_exception_leaves_sums_flags_and_cache_as_they_were(encoder, images, 
     value = metric.compute()
     before = {key: entry for key, entry in metric.__dict__.items() if key not in ("update", "compute")}
     if broken in ("update", "statistics"):
-        monkeypatch.setattr("torchmetrics_rl2.metric.latent_sums", lambda *args: 1 / 0)
-        monkeypatch.setattr("torchmetrics_rl2.metric.Statistics", lambda *args, **kwargs: 1 / 0)
-    monkeypatch.setattr("torchmetrics_rl2.metric.distance", lambda *args: 1 / 0)
-    monkeypatch.setattr("torchmetrics_rl2.metric.compare", lambda *args: 1 / 0)
+        monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.latent_sums", lambda *args: 1 / 0)
+        monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.Statistics", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.distance", lambda *args: 1 / 0)
+    monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.compare", lambda *args: 1 / 0)
     if broken == "compute":
         metric._computed = before["_computed"] = None
     call = {"update": lambda: metric.update(images, real=True), "statistics": lambda: metric.statistics(real=True)}

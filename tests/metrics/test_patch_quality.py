@@ -1,26 +1,37 @@
-import itertools
 import pickle
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
-import torchmetrics
 from sklearn.metrics import average_precision_score, roc_auc_score
-from torch import distributed
-from torch.multiprocessing import spawn
 from torchmetrics import MetricCollection
+from torchmetrics.utilities import dim_zero_cat
 
 from tests.conftest import tissue
-from torchmetrics_rl2 import PatchQuality
-from torchmetrics_rl2.pixels.degradations import degrade
+from torchmetrics_rl2 import LatentEncoder, PatchQuality, RL2Error
+from torchmetrics_rl2.encoder.sharing import network_of
+from torchmetrics_rl2.pixels import degrade
 
 GOOD = tissue(24, seed=11)
 BAD = degrade(GOOD[:12], "gaussian blur", 0.2)
 IMAGES, TARGET = torch.cat([GOOD, BAD]), torch.tensor([0] * 24 + [1] * 12)
+STATES = ("percentiles", "scores", "kept", "targets")
 
 
 @pytest.fixture
 def quality(encoder, calibration):
     return PatchQuality(encoder, calibration=calibration, max_false_rejection=0.05)
+
+
+def states(metric):
+    return {name: dim_zero_cat(found) for name in STATES if len(found := getattr(metric, name))}
+
+
+def assert_same_states(one, other, **tolerance):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], **(tolerance or {"rtol": 0, "atol": 0}))
 
 
 def test_values_are_those_of_scikit_learn(quality, screener):
@@ -46,6 +57,7 @@ def test_without_labels_there_are_means_alone(quality):
         quality.update(GOOD, torch.zeros(3))
 
 
+@pytest.mark.filterwarnings("ignore:No positive samples")
 def test_labels_that_forward_could_not_miss_are_missed_at_the_end(quality):
     quality(GOOD, torch.zeros(24))
     quality(GOOD)
@@ -65,49 +77,118 @@ def test_a_collection_tells_metrics_apart_that_agree_at_first(encoder, calibrati
     assert kept[0] == float(alone.compute()["kept"]) < kept[1]
 
 
-def test_it_is_pickled_and_leaves_checkpoints_alone(quality):
+def test_it_leaves_checkpoints_alone_unless_asked_to_be_in_them(quality, encoder, calibration):
     quality.update(IMAGES, TARGET)
-    assert pickle.loads(pickle.dumps(quality)).compute() == quality.compute()
     assert not quality.state_dict()
     assert not list(quality.parameters())
+    quality.persistent(True)
+    other = PatchQuality(encoder, calibration=calibration, max_false_rejection=0.05)
+    other.load_state_dict(quality.state_dict())
+    assert other.compute() == quality.compute()
+    strict = PatchQuality(encoder, calibration=calibration, max_false_rejection=0.5)
+    with pytest.raises(RuntimeError, match="of another calibration, threshold or stain"):
+        strict.load_state_dict(quality.state_dict())
+    assert strict.criteria_id != quality.criteria_id
 
 
-def gather(rank, port, calibration, encoder, results):
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    quality = PatchQuality(encoder, calibration=calibration, max_false_rejection=0.05)
-    quality.update(IMAGES[rank::2], TARGET[rank::2])
-    found = quality.compute()
-    quality.sync()
-    results[rank] = (
-        {name: float(value) for name, value in found.items()},
-        torchmetrics.utilities.dim_zero_cat(quality.scores).tolist(),
-    )
-    # Without labels, and with one process that has seen nothing.
-    for name, share in (("unlabeled", GOOD[rank::2]), ("one", GOOD if rank == 0 else None)):
-        quality = PatchQuality(encoder, calibration=calibration, max_false_rejection=0.05)
-        if share is not None:
-            quality.update(share)
-        results[name, rank] = {key: float(value) for key, value in quality.compute().items()}
-    distributed.destroy_process_group()
+@pytest.fixture
+def calibrated_file(weights_file, calibration, tmp_path):
+    """A weights file with a calibration beside it."""
+    calibration.save(tmp_path / "own.calibration.safetensors")
+    return shutil.copyfile(weights_file, tmp_path / "own.safetensors")
 
 
-@pytest.mark.slow
-def test_two_ranks_say_what_one_does(quality, encoder, calibration, tmp_path):
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    results = torch.multiprocessing.Manager().dict()
-    spawn(gather, (port, calibration, encoder, results), 2)
+def test_a_file_is_pickled_by_name_and_its_calibration_by_itself(calibrated_file, quality):
     quality.update(IMAGES, TARGET)
-    one = quality.compute()
-    assert sorted(results[0][1]) == sorted(results[1][1])
-    assert sorted(results[0][1]) == pytest.approx(sorted(torch.cat(quality.scores).tolist()), rel=1e-4, abs=1e-3)
-    for rank in (0, 1):
-        assert results[rank][0] == pytest.approx({name: float(value) for name, value in one.items()}, rel=1e-4)
-    quality.reset()
-    quality.update(GOOD)
-    alone = {name: float(value) for name, value in quality.compute().items()}
-    for key in itertools.product(("unlabeled", "one"), (0, 1)):
-        assert results[key] == pytest.approx(alone, rel=1e-4)
+    found = PatchQuality(calibrated_file, max_false_rejection=0.05)
+    found.update(IMAGES, TARGET)
+    pickled = pickle.dumps(found)
+    assert len(pickled) < 1e6 < len(pickle.dumps(quality))  # weights in memory go along
+    first, second = pickle.loads(pickled), pickle.loads(pickled)
+    assert network_of(first.encoder) is network_of(second.encoder)
+    for twin in (first, second, pickle.loads(pickle.dumps(quality))):
+        assert_same_states(states(twin), states(found))
+        twin.update(GOOD, torch.zeros(24))
+    found.update(GOOD, torch.zeros(24))
+    assert first.compute() == found.compute() == second.compute()
+
+
+def test_clones_share_one_network_and_one_calibration(quality, encoder, calibration):
+    quality.update(IMAGES)
+    twin = quality.clone()
+    assert network_of(twin.encoder) is encoder
+    assert twin._criteria.calibration is calibration
+    twin.update(GOOD)
+    assert (states(twin)["scores"].numel(), states(quality)["scores"].numel()) == (60, 36)
+
+
+@pytest.mark.parametrize(
+    ("broken", "method"),
+    [(broken, method) for broken in ("labels", "size", "network") for method in ("update", "forward")]
+    + [("value", "forward")],
+)
+def test_an_exception_leaves_the_patches_as_they_were(quality, broken, method, monkeypatch):
+    quality.update(IMAGES, TARGET)
+    value = quality.compute()
+    kept, before = states(quality), dict(quality.__dict__)
+    images, target = GOOD, torch.zeros(24)
+    if broken == "labels":
+        target = torch.zeros(3)
+    if broken == "size":
+        images = GOOD[:, :, :48, :48]
+    if broken == "network":
+        monkeypatch.setattr("torchmetrics_rl2.quality.screener.measure", lambda *args: 1 / 0)
+    if broken == "value":
+        method = "forward"  # update knows nothing of values
+        monkeypatch.setattr("torchmetrics_rl2.metrics.patch_quality.binary_auroc", lambda *args: 1 / 0)
+    with pytest.raises((ValueError, ZeroDivisionError)):
+        getattr(quality, method)(images, target)
+    assert_same_states(states(quality), kept)
+    assert all(quality.__dict__[name] is entry for name, entry in before.items() if not isinstance(entry, list))
+    monkeypatch.undo()
+    quality._computed = None
+    assert quality.compute() == value
+
+
+def test_merge_state_adds_shards_and_refuses_other_criteria(quality, encoder, calibration, other_weights):
+    shards = [PatchQuality(encoder, calibration=calibration, max_false_rejection=0.05) for _ in range(2)]
+    quality.update(IMAGES, TARGET)
+    for shard, start in zip(shards, (0, 20), strict=True):
+        shard.update(IMAGES[start : start + 20], TARGET[start : start + 20])
+    second = shards[1].clone()
+    shards[1].merge_state(shards[0].metric_state)
+    assert_same_states(states(shards[1]), states(quality), rtol=1e-3, atol=1e-2)
+    shards[0].merge_state(second)
+    assert shards[0].compute()["auroc"] == pytest.approx(quality.compute()["auroc"], abs=1e-3)
+    before = states(shards[0])
+    elsewhere = replace(calibration, weights_id=other_weights.weights_id)
+    for other in (
+        PatchQuality(encoder, calibration=calibration, max_false_rejection=0.5),
+        PatchQuality(encoder, calibration=replace(calibration, two_sided=True), max_false_rejection=0.05),
+        PatchQuality(other_weights, calibration=elsewhere, max_false_rejection=0.05),
+    ):
+        for incoming in (other, other.metric_state):
+            with pytest.raises(RL2Error, match="another calibration, threshold or stain"):
+                shards[0].merge_state(incoming)
+    with pytest.raises(ValueError, match="NoneType"):
+        shards[0].merge_state(None)
+    assert_same_states(states(shards[0]), before)
+
+
+def test_only_weights_screen(calibration):
+    class Features(torch.nn.Module):
+        num_features = 512
+
+    with pytest.raises(ValueError, match="weights or a LatentEncoder, but got Features"):
+        PatchQuality(Features(), calibration=calibration)
+
+
+def test_an_encoder_of_a_file_finds_what_its_name_finds(calibrated_file):
+    by_name = PatchQuality(calibrated_file, max_false_rejection=0.05)
+    by_encoder = PatchQuality(LatentEncoder.load(calibrated_file), max_false_rejection=0.05)
+    assert by_name._criteria.calibration.id == by_encoder._criteria.calibration.id
+    assert by_name(IMAGES) == by_encoder(IMAGES)
+    assert by_encoder.encoder.card == by_name.encoder.card == {"data": "noise", "license": "CC0-1.0"}
+    calibrated_file.with_name("own.calibration.safetensors").unlink()
+    with pytest.raises(RL2Error, match="have no calibration beside them"):
+        PatchQuality(LatentEncoder.load(calibrated_file))

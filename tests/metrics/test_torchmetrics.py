@@ -12,8 +12,8 @@ from torchmetrics.wrappers import BootStrapper, MinMaxMetric, Running
 
 from tests.conftest import Moments, random_images, sums
 from torchmetrics_rl2 import LatentEncoder, ResNetL2
-from torchmetrics_rl2.functional import resnet_l2
 from torchmetrics_rl2.encoder.sharing import network_of
+from torchmetrics_rl2.functional import resnet_l2
 
 
 def test_forward_is_update_and_compute(encoder):
@@ -153,7 +153,7 @@ def test_compute_is_cached_until_something_changes(encoder, monkeypatch):
     metric = ResNetL2(encoder)
     metric.update(*BATCHES[0])
     first = metric.compute()
-    monkeypatch.setattr("torchmetrics_rl2.metric.distance", lambda *args: 1 / 0)
+    monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.distance", lambda *args: 1 / 0)
     assert metric.compute() == first
     monkeypatch.undo()
     metric.update(*BATCHES[1])

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18, resnet34
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.weights.backbone import load_backbone
+from torchmetrics_rl2.weights import load_backbone
 
 
 @pytest.fixture(scope="module")

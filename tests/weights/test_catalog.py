@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.weights.conftest import SMALL
-from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.weights.catalog import CatalogEntry, list_weights, register_weights
-from torchmetrics_rl2.weights import catalog
-from torchmetrics_rl2.weights.loading import load_weights
+from tests.fixtures.server import SMALL
+from torchmetrics_rl2 import CatalogEntry, RL2Error, list_weights, register_weights
 from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.weights import catalog, load_weights
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.weights.conftest import SMALL
+from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.weights import download
-from torchmetrics_rl2.weights.loading import fetch_weights, load_weights
-from torchmetrics_rl2.weights.download import Place, cache_folder
 from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.weights import download, fetch_weights, load_weights
+from torchmetrics_rl2.weights.download import Place, cache_folder
 
 FETCH = "import sys; from torchmetrics_rl2.weights import fetch_weights; print(fetch_weights(sys.argv[1]))"
 

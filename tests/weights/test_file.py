@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tests.weights.conftest import SMALL
+from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import CatalogEntry, LatentEncoder, RL2Error, register_weights
-from torchmetrics_rl2.networks.extractor import Preprocessing
-from torchmetrics_rl2.weights.loading import fetch_weights, load_weights
-from torchmetrics_rl2.weights.file import read_weights, write_weights
+from torchmetrics_rl2.networks import Preprocessing
 from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.weights import fetch_weights, load_weights, read_weights, write_weights
 from torchmetrics_rl2.weights.file import HEADER
 
 
@@ -80,7 +79,7 @@ def test_a_failed_write_leaves_nothing(weights, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("torchmetrics_rl2.tensorfile.save_file", full)
+    monkeypatch.setattr("torchmetrics_rl2.storage.save_file", full)
     with pytest.raises(RL2Error, match="cannot be written: No space"):
         write_weights(weights, tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())

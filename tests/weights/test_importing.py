@@ -5,9 +5,8 @@ from torch import nn
 
 from tests.conftest import perturbed_flow, random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error
-from torchmetrics_rl2.networks.extractor import Preprocessing
-from torchmetrics_rl2.weights.file import read_weights
-from torchmetrics_rl2.weights.importing import import_weights
+from torchmetrics_rl2.networks import Preprocessing
+from torchmetrics_rl2.weights import import_weights, read_weights
 
 
 def features_of(network, inputs):

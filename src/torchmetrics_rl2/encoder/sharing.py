@@ -41,7 +41,7 @@ class _Family:
     copies: WeakValueDictionary[_Place, nn.Module] = field(default_factory=WeakValueDictionary)
 
 
-_loaded: WeakValueDictionary[str, LatentEncoder] = WeakValueDictionary()
+_loaded: WeakValueDictionary[tuple[str, torch.device, torch.dtype], nn.Module] = WeakValueDictionary()
 _numbers = count()
 
 _families: WeakKeyDictionary[nn.Module, _Family] = WeakKeyDictionary()
@@ -119,19 +119,23 @@ class StoredEncoder:
             RL2Error: If neither file nor name have these weights any more.
 
         """
-        encoder = _loaded.get(self.weights_id)
+        # Under the place of each, as a copy elsewhere may be all that is in use.
+        here = (self.weights_id, self.device, self.dtype)
+        loaded = [encoder for key, encoder in _loaded.items() if key[0] == self.weights_id and key[1].type != "meta"]
+        encoder = _loaded.get(here, loaded[0] if loaded else None)
         for source in (self.path, self.name) if encoder is None else ():
             with suppress(RL2Error):
                 weights = load_weights(source)
                 if weights.weights_id == self.weights_id:
-                    encoder = _loaded[self.weights_id] = LatentEncoder(replace(weights, name=self.name))
+                    encoder = LatentEncoder(replace(weights, name=self.name))
                     break
         if encoder is None:
             raise RL2Error(
                 f"The weights {self.name} ({self.weights_id[:12]}) of a pickled metric are neither at {self.path} nor "
                 "known by that name any more. Put the file there, or pickle a metric made of weights that are here."
             )
-        return network_on(encoder, self.device, self.dtype)
+        found = _loaded[here] = network_on(encoder, self.device, self.dtype)
+        return found
 
 
 def private_copy(network: nn.Module) -> nn.Module:

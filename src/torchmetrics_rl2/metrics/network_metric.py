@@ -60,6 +60,12 @@ class NetworkMetric(Metric):
         self._hold(network_on(network, self.device))
         self.add_state("encoder_id", self._encoder_id(), dist_reduce_fx="max")
 
+    @torch.jit.unused
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a batch and return its value alone; an exception leaves the metric as it was."""
+        with self._unchanged_by_errors():  # torchmetrics resets all states before it updates
+            return super().forward(*args, **kwargs)
+
     def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:
         """Add the sums of another metric, or of its state, such as a shard that was computed elsewhere.
 
@@ -148,8 +154,8 @@ class NetworkMetric(Metric):
 
     @contextmanager
     def _unchanged_by_errors(self) -> Iterator[None]:
-        # No state is changed in place, so this is all that an exception could lose.
-        before = dict(self.__dict__)
+        # No state is changed in place but lists, by reset; so this is all that an exception could lose.
+        before = {name: [*value] if isinstance(value, list) else value for name, value in self.__dict__.items()}
         try:
             yield
         except BaseException:

@@ -79,12 +79,13 @@ class PatchQuality(NetworkMetric):
         encoder = network_of(self.encoder)
         if not isinstance(encoder, LatentEncoder):
             raise ValueError(f"PatchQuality expects weights or a LatentEncoder, but got {type(encoder).__name__}.")
-        self._criteria = Criteria.of(encoder, calibration, max_false_rejection)
+        with torch.device("cpu"):  # whatever device is the default: Lightning's is meta, for large models
+            self._criteria = Criteria.of(encoder, calibration, max_false_rejection)
         self._stain = stain
         # Metrics of a collection that differ in it alone would be taken for one where their first batches agree.
         told_apart = f"{self._criteria.calibration.id} {self._criteria.threshold} {stain}".encode()
         number = int(hashlib.sha256(told_apart).hexdigest()[:12], 16)
-        self.add_state("criteria_id", torch.tensor(number), dist_reduce_fx="max")
+        self.add_state("criteria_id", torch.tensor(number, device=self.device), dist_reduce_fx="max")
         # A process without a batch takes part with an empty float32 tensor, so all are float32.
         for name in ("percentiles", "scores", "kept", "targets"):
             self.add_state(name, [], dist_reduce_fx="cat")
@@ -104,7 +105,8 @@ class PatchQuality(NetworkMetric):
         self._place(self.device)
         encoder = network_of(self.encoder)
         assert isinstance(encoder, LatentEncoder)
-        verdicts = self._criteria.judge(encoder, imgs, self._stain)
+        with torch.device("cpu"):
+            verdicts = self._criteria.judge(encoder, imgs, self._stain)
         # Out of place, so that an exception leaves the metric as it was.
         self.percentiles = [*self.percentiles, verdicts.percentile.float().to(self.device)]
         self.scores = [*self.scores, verdicts.score.float().to(self.device)]
@@ -137,9 +139,25 @@ class PatchQuality(NetworkMetric):
 
         """
         state: Any = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
-        if isinstance(state, dict) and not torch.equal(state.get("criteria_id", self.criteria_id), self.criteria_id):
+        if isinstance(state, dict) and self._is_of_other_criteria(state.get("criteria_id", self.criteria_id)):
             raise RL2Error("The state to merge was judged by another calibration, threshold or stain. Use the same.")
         super().merge_state(incoming_state)
 
+    def _is_of_other_criteria(self, criteria_id: Tensor) -> bool:
+        return not torch.equal(criteria_id.to(self.criteria_id.device), self.criteria_id)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+    ) -> None:
+        error_msgs: list[str] = args[-1]
+        if self._is_of_other_criteria(state_dict.get(f"{prefix}criteria_id", self.criteria_id)):
+            error_msgs.append(
+                f"{prefix}percentiles are of another calibration, threshold or stain than this metric's. Use the same."
+            )
+            return
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
     def _described(self) -> str:
-        return f", {self._criteria.calibration!r}, {sum(map(len, self.percentiles))} patches"
+        # One tensor, where it is synchronized.
+        patches = sum(part.numel() for part in self.percentiles)
+        return f", {self._criteria.calibration!r}, {patches} patches"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,20 @@ HEADER = "torchmetrics-rl2-calibration"
 FORMAT_VERSION = 1
 HINT = "'rl2 screen --calibrate GOOD_PATCHES' makes one."
 MIN_PATCHES = 16
-MIN_TO_CUT = 20
+MIN_GROUPS = 20
 FOLDS = 5
 COLUMNS = ("latents", "log_det", "statistics", "flagged", "groups")
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score below which patches are cut, and what that costs.
+    """A score at or below which patches are rejected, and how many good ones it rejects.
 
     Args:
-        score: Patches at or below it are cut.
-        max_false_rejection: The share of good patches that it may cut, as asked for.
-        false_rejection: The share of the good patches of the calibration that it cuts, those with a named reason included.
-        interval: 95 % interval of the share of further good patches that it cuts.
+        score: Patches at or below it are rejected.
+        max_false_rejection: The share of good patches that it may reject, as asked for.
+        false_rejection: The share of the good patches of the calibration that it rejects; those with ink count too.
+        interval: 95 % interval of the share of further good patches that it rejects.
 
     """
 
@@ -64,8 +64,8 @@ class Calibration:
     Args:
         latents: ``(n, 512)``, of good patches.
         log_det: ``(n,)``.
-        statistics: ``(n, 25)``, see :data:`~torchmetrics_rl2.patch_statistics.STATISTICS`.
-        flagged: Which of them have a named reason, ``(n,)`` bool.
+        statistics: ``(n, 25)``, see ``torchmetrics_rl2.pixels.patch_statistics.STATISTICS``.
+        flagged: Which of them have ink, ``(n,)`` bool.
         groups: Row of the slide, patient or source image of each, ``(n,)`` int64.
         stain: Theirs.
         weights: Name of the weights.
@@ -103,7 +103,7 @@ class Calibration:
         if n < MIN_PATCHES:
             raise RL2Error(
                 f"{self.source} gave {n} good patches; a calibration needs at least {MIN_PATCHES}, and 64 to 128 of "
-                f"{MIN_TO_CUT} slides or more are enough for most of the gain."
+                f"{MIN_GROUPS} slides or more are enough for most of the gain."
             )
 
     def __len__(self) -> int:
@@ -117,6 +117,13 @@ class Calibration:
             f"Calibration({len(self)} good patches in {self.group_count} groups, {px}{mpp}, source {self.source!r}, "
             f"weights {self.weights!r})"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the megabytes that are cached, which follow from the rest.
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Calibration":
+        return self  # nothing in it changes, and clones of a metric can share it
 
     @property
     def group_count(self) -> int:
@@ -146,7 +153,7 @@ class Calibration:
         return 100.0 * below / len(self.good)
 
     def threshold(self, max_false_rejection: float) -> Threshold:
-        """The score that cuts at most this share of good patches, by their rank, as in split conformal prediction.
+        """The score that rejects at most this share of good patches, by their rank, as in split conformal prediction.
 
         Args:
             max_false_rejection: Share of good patches, 0 to 0.5.
@@ -157,30 +164,30 @@ class Calibration:
         """
         if not 0 < max_false_rejection <= 0.5:
             raise RL2Error(
-                f"The acceptable loss of good patches is a share above 0 and at most 0.5, not {max_false_rejection}."
+                f"The false rejection rate is a share above 0 and at most 0.5, but got {max_false_rejection}."
             )
         n, needed = len(self), math.ceil(1 / max_false_rejection - 1e-9)
-        if n < needed or self.group_count < MIN_TO_CUT:
-            least = f" With these, the least is {1 / n:.2g}." if self.group_count >= MIN_TO_CUT else ""
+        if n < needed or self.group_count < MIN_GROUPS:
+            least = f" With these, the lowest rate is {1 / n:.2g}." if self.group_count >= MIN_GROUPS else ""
             raise RL2Error(
-                f"{self.source} has {n} good patches of {self.group_count} group(s), too few for a threshold that "
-                f"loses {100 * max_false_rejection:g} % of good ones: that needs {needed} of {MIN_TO_CUT} groups.{least}"
+                f"{self.source} has {n} good patches of {self.group_count} group(s), too few to reject at most "
+                f"{100 * max_false_rejection:g} % of good ones: that needs {needed} of {MIN_GROUPS} groups.{least}"
             )
         rank = max(1, math.floor(max_false_rejection * (n + 1) + 1e-9))
         flagged = int(self.flagged.sum())
         if flagged >= rank:
             raise RL2Error(
-                f"{flagged} of the {n} good patches of {self.source} have ink, as many as may be lost or more, "
-                f"{100 * max_false_rejection:g} %, so that no score is left to cut by. Leave them out, if they are not good."
+                f"{flagged} of the {n} good patches of {self.source} have ink, and are rejected anyway; that is all of "
+                f"the {100 * max_false_rejection:g} % that may be, or more. Leave them out, or allow a higher rate."
             )
         score = float(self.good[rank - 1])
         if int((self.good <= score).sum()) > rank:  # patches that score the same are all kept
             score = math.nextafter(float(self.good[rank]), -math.inf)
-        cut = int((self.good <= score).sum())
-        n_effective, k = n / self.design_effect, cut / self.design_effect
-        low = float(beta.ppf(0.025, k, n_effective + 1 - k)) if cut else 0.0
+        rejected = int((self.good <= score).sum())
+        n_effective, k = n / self.design_effect, rejected / self.design_effect
+        low = float(beta.ppf(0.025, k, n_effective + 1 - k)) if rejected else 0.0
         interval = (low, float(beta.ppf(0.975, max(k, 1), n_effective + 1 - k)))
-        return Threshold(score, max_false_rejection, cut / n, interval)
+        return Threshold(score, max_false_rejection, rejected / n, interval)
 
     @cached_property
     def design_effect(self) -> float:
@@ -239,8 +246,8 @@ class Calibration:
         """
         if self.weights_id != weights_id:
             raise RL2Error(
-                f"The calibration of {self.source} is of the weights {self.weights} ({self.weights_id[:12]}), and "
-                f"these are others ({weights_id[:12]}). Calibrate again, with --calibrate."
+                f"The calibration of {self.source} was made with the weights {self.weights} ({self.weights_id[:12]}), "
+                f"and these are others ({weights_id[:12]}). Calibrate again, with --calibrate."
             )
         # The same object, where nothing changes: it knows its scores.
         return replace(self, **changes) if changes else self  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ class Backbone:
         name: Where it came from.
         preprocessing: What it expects of pixels.
         state_dict: Under torchvision's keys.
-        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`; empty where features are the backbone's own.
+        readout: Tensors of :class:`~torchmetrics_rl2.networks.Readout`; empty where features are the backbone's own.
 
     """
 

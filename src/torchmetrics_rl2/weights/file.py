@@ -54,13 +54,13 @@ class Weights:
     Args:
         preprocessing: From pixels to the backbone.
         backbone: State dict of a torchvision ResNet-18 without its classifier, half or single precision.
-        flow_config: Arguments of :class:`~torchmetrics_rl2.flow.RealNVP`.
+        flow_config: Arguments of :class:`~torchmetrics_rl2.networks.RealNVP`.
         flow: Its state dict.
         reference: Real images to measure distances from, if any.
         card: What a person should know: data, license, citation, how the flow was fitted.
         readout: Tensors of :class:`~torchmetrics_rl2.networks.Readout`, single precision; empty where features are the
             backbone's own.
-        backbone_of: Name with version of catalogd weights whose backbone and readout these are; the file then leaves
+        backbone_of: Name with version of weights of the catalog whose backbone and readout these are; the file then leaves
             them out. Empty where the file has its own.
         name: What the weights were asked for by, with version.
         path: The file they were read from, if any.

@@ -35,7 +35,7 @@ def import_weights(
             ``CNNModel``, the name or path of weights, or ``imagenet``.
         out: The ``.safetensors`` file.
         flow: What ``torch.save({"config": flow.config, "state_dict": flow.state_dict()}, FILE)`` wrote of a
-            :class:`~torchmetrics_rl2.flow.RealNVP` of 512 features. Without it latents are the features themselves.
+            :class:`~torchmetrics_rl2.networks.RealNVP` of 512 features. Without it latents are the features themselves.
         pixels: What the network expects: ``"imagenet"`` or ``"unit"``, pixels in [0, 1]; by default what the kind of
             checkpoint is known for, ``unit`` for TIAToolbox and ``imagenet`` for torchvision.
         px: Side of the patches it was made for, in pixels.
