@@ -2,60 +2,67 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-from torchvision.transforms.v2.functional import to_pil_image
 
-from tests.conftest import slide_pixels, tissue, write_slide
+from tests.conftest import tissue, write_slide
+from tests.screening.conftest import small_pixels, write_patches
 
 
 @pytest.fixture(scope="module")
 def setting(weights_file, calibration, tmp_path_factory):
-    """Weights with a calibration, and two slides."""
+    """Two small slides, and the options that all commands share: weights with a calibration."""
     folder = tmp_path_factory.mktemp("screen")
     calibration.save(folder / "good.safetensors")
     (folder / "slides").mkdir()
     for i in (1, 2):
-        write_slide(folder / "slides" / f"case-{i}.svs", slide_pixels(seed=i))
-    arguments = ["--weights", weights_file, "--calibration", folder / "good.safetensors", "--max-false-rejection", "0.05"]
-    return folder, [*arguments, "--workers", "0"]
+        write_slide(folder / "slides" / f"case-{i}.svs", small_pixels(seed=i))
+    arguments = [
+        "--weights",
+        weights_file,
+        "--calibration",
+        folder / "good.safetensors",
+        "--max-false-rejection",
+        "0.05",
+    ]
+    return SimpleNamespace(slides=folder / "slides", arguments=[*arguments, "--workers", "0"])
 
 
-def test_a_slide_is_screened_and_told_of(rl2, setting, tmp_path):
-    folder, arguments = setting
-    code, out, err = rl2("screen", folder / "slides", "-o", tmp_path / "out", *arguments)
+def test_slides_are_screened_and_told_of(rl2, setting, tmp_path):
+    command = ["screen", setting.slides, "-o", tmp_path, *setting.arguments]
+    code, out, err = rl2(*command, "--warn-rejected", "0")
     assert code == 0
     assert "case-1: " in out
     assert "patches with tissue kept (" in out
-    assert "pen 1" in out
+    assert "pen " in out
     assert "patches, case-2.svs" in err
-    assert "LOSES" in err  # its blurred half
+    assert "of case-1 are REJECTED (" in err
     expected = {"patches.csv", "patches.parquet", "patches.geojson", "heatmap.png", "contact_sheet.png", "screen.json"}
-    found = {path.name for path in (tmp_path / "out" / "case-1").iterdir()}
+    found = {path.name for path in (tmp_path / "case-1").iterdir()}
     assert found == expected | {"coords_clam.h5", "coords_trident.h5"}
-    code, again, _ = rl2("screen", folder / "slides", "-o", tmp_path / "out", *arguments, "--json")
+    code, again, _ = rl2(*command, "--json")
     slides = json.loads(again)["slides"]
     assert [row["new"] for row in slides] == [False, False]
     assert json.loads(again)["threshold"]["max_false_rejection"] == 0.05
 
 
 def test_a_failing_slide_makes_the_exit_code_one(rl2, setting, tmp_path):
-    folder, arguments = setting
     (tmp_path / "broken.svs").write_text("no slide")
-    code, out, _ = rl2(
-        "screen", folder / "slides" / "case-1.svs", tmp_path / "broken.svs", "-o", tmp_path / "o", *arguments
-    )
+    write_patches(tmp_path / "new", tissue(2, seed=4))
+    code, out, _ = rl2("screen", tmp_path / "new", tmp_path / "broken.svs", "-o", tmp_path / "o", *setting.arguments)
     assert code == 1
     assert "broken: failed, " in out
-    assert (tmp_path / "o" / "case-1" / "screen.json").exists()
+    assert (tmp_path / "o" / "new" / "screen.json").exists()
 
 
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--max-false-rejection", "0.001"], "too few for a threshold that loses 0.1 % of good ones: that needs 1000"),
+        (["--max-false-rejection", "0.001"], "too few to reject at most 0.1 % of good ones: that needs 1000"),
         (["--weights", "lung-colon"], "these are others"),
         (["--calibration", "none.safetensors"], "There is no file none.safetensors"),
+        (["--calibrate", "good"], "with --calibrate, or a calibration, with --calibration, but not both"),
         (["--tile", "96"], "Calibrate with patches of that size"),
         (["--devices", "0"], "at least one device and one node, but got 0 and 1"),
         (["--nodes", "2"], "set NODE_RANK to 0, 1"),
@@ -65,65 +72,59 @@ def test_a_failing_slide_makes_the_exit_code_one(rl2, setting, tmp_path):
     ],
 )
 def test_wrong_input_ends_in_a_sentence(rl2, setting, tmp_path, more, sentence):
-    folder, arguments = setting
-    code, out, err = rl2("screen", folder / "slides", "-o", tmp_path / "out", *arguments, *more)
+    code, out, err = rl2("screen", setting.slides, "-o", tmp_path / "out", *setting.arguments, *more)
     assert (code, out) == (2, "")
     assert sentence in err.replace("\n", " ")
 
 
 def test_no_resolution_and_a_table_of_them(rl2, setting, tmp_path):
-    _, arguments = setting
-    slide = write_slide(tmp_path / "bare.svs", slide_pixels(), mpp=None)
-    code, out, _ = rl2("screen", slide, "-o", tmp_path / "o", *arguments)
+    slide = write_slide(tmp_path / "bare.svs", small_pixels(), mpp=None)
+    code, out, _ = rl2("screen", slide, "-o", tmp_path / "o", *setting.arguments)
     assert code == 1
     assert "does not say its resolution. Give it in um/px with --mpp, or a CSV of slides with --mpps" in out
     (tmp_path / "mpp.csv").write_text("slide,mpp\nbare,0.25\n")
-    assert rl2("screen", slide, "-o", tmp_path / "o", *arguments, "--mpps", tmp_path / "mpp.csv")[0] == 0
+    assert rl2("screen", slide, "-o", tmp_path / "o", *setting.arguments, "--mpps", tmp_path / "mpp.csv")[0] == 0
     assert not (tmp_path / "o" / "bare.error.txt").exists()
 
 
 def test_ctrl_c_says_how_to_go_on(rl2, setting, tmp_path, monkeypatch):
-    folder, arguments = setting
-
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("torchmetrics_rl2.cohort._write", interrupt)
-    code, _, err = rl2("screen", folder / "slides", "-o", tmp_path / "out", *arguments)
+    monkeypatch.setattr("torchmetrics_rl2.screening.jobs.write_folder", interrupt)
+    code, _, err = rl2("screen", setting.slides, "-o", tmp_path / "out", *setting.arguments)
     assert code == 130
-    assert "The same command goes on with the slides that are not finished" in err
+    assert "Run the same command again to continue with the slides that are not finished" in err
     assert not (tmp_path / "out" / "case-1").exists()
 
 
-def test_zero_loss_only_ranks(rl2, setting, tmp_path):
-    folder, arguments = setting
-    arguments = [*arguments, "--max-false-rejection", "0"]
-    _, out, _ = rl2("screen", folder / "slides" / "case-1.svs", "-o", tmp_path / "out", *arguments)
-    assert "nothing was cut by its score" in out
-    assert "out of focus" not in out
+def test_a_rate_of_zero_only_ranks(rl2, setting, tmp_path):
+    noise = write_patches(tmp_path / "noise", tissue(3, seed=5).flip(1))
+    _, out, _ = rl2("screen", noise, "-o", tmp_path / "out", *setting.arguments, "--max-false-rejection", "0")
+    assert "noise: 3 of 3 patches with tissue kept; " in out
+    assert "no patch was rejected by its score" in out
 
 
 @pytest.mark.slow
-def test_devices_share_the_slides_out(setting, tmp_path):
-    folder, arguments = setting
-    command = ["from torchmetrics_rl2.cli import main; main()", "screen", folder / "slides", "-o", tmp_path / "out"]
-    run = [sys.executable, "-c", *command, *arguments, "--devices", "2", "--device", "cpu", "--json"]
+def test_devices_share_the_sources_out(setting, tmp_path):
+    folders = [write_patches(tmp_path / f"case-{i}", tissue(2, seed=i)) for i in (1, 2)]
+    command = ["from torchmetrics_rl2.cli import main; main()", "screen", *folders, "-o", tmp_path / "out"]
+    run = [sys.executable, "-c", *command, *setting.arguments, "--devices", "2", "--device", "cpu", "--json"]
     done = subprocess.run(list(map(str, run)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for i in (1, 2):
         assert (tmp_path / "out" / f"case-{i}" / "screen.json").exists()
     assert "case-1" in (tmp_path / "out" / "slides.csv").read_text()
     assert "unfinished" not in (tmp_path / "out" / "slides.csv").read_text()
-    assert [row["status"] for row in json.loads(done.stdout)["slides"]] == ["finished", "finished"]
+    rows = json.loads(done.stdout)["slides"]
+    assert [(row["status"], row["new"]) for row in rows] == [("finished", False)] * 2  # by the two it started
 
 
 def test_a_folder_of_patches_with_good_ones(rl2, weights_file, tmp_path):
-    for i, image in enumerate(tissue(50, seed=3)):
-        kind = "good" if i < 40 else "new"
-        (tmp_path / kind).mkdir(exist_ok=True)
-        to_pil_image(image).save(tmp_path / kind / f"{i}.png")
-    calibrate = ["--calibrate", tmp_path / "good", "--calibrate-groups", "file", "--max-false-rejection", "0.05"]
-    code, out, _ = rl2("screen", tmp_path / "new", "-o", tmp_path / "out", "--weights", weights_file, *calibrate)
+    images = tissue(44, seed=3)
+    good, new = write_patches(tmp_path / "good", images[:40]), write_patches(tmp_path / "new", images[40:])
+    calibrate = ["--calibrate", good, "--calibrate-groups", "file", "--max-false-rejection", "0.05"]
+    code, out, _ = rl2("screen", new, "-o", tmp_path / "out", "--weights", weights_file, *calibrate)
     assert code == 0
     assert "40 good patches of good (40 groups)" in out
     assert (tmp_path / "out" / "new" / "kept.txt").exists()

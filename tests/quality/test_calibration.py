@@ -56,17 +56,17 @@ def test_a_group_is_never_judged_by_itself():
     assert set(good.groups[worst].tolist()) == {3}
 
 
-def test_the_threshold_loses_what_it_promises():
-    lost = []
+def test_the_threshold_rejects_what_it_promises():
+    rejected = []
     for seed in range(20):
         good, further = simulated(200, seed=seed), simulated(1000, seed=seed + 100)
         threshold = good.threshold(0.05)
-        assert threshold.loss == 10 / 200
+        assert threshold.false_rejection == 10 / 200
         scores = good.score(further.latents, further.log_det, further.statistics)
-        lost.append(float((scores <= threshold.score).double().mean()))
+        rejected.append(float((scores <= threshold.score).double().mean()))
         low, high = beta.ppf([0.025, 0.975], 10, 191)
         assert threshold.interval == pytest.approx((low, high))
-    assert 0.03 < sum(lost) / 20 < 0.06
+    assert 0.03 < sum(rejected) / 20 < 0.06
 
 
 def test_groups_that_are_alike_widen_the_interval():
@@ -85,10 +85,10 @@ def test_flagged_patches_are_the_first_to_go():
     with_flags = replace(good, flagged=flagged)
     assert with_flags.good[:4].tolist() == [-math.inf] * 4
     assert with_flags.threshold(0.05).score < good.threshold(0.05).score
-    assert with_flags.threshold(0.05).loss == 10 / 200
-    for loss in (0.01, 0.02):  # two and four may be lost
-        with pytest.raises(RL2Error, match=f"4 of the 200 good patches of good have ink, as many .* {100 * loss:g} %"):
-            with_flags.threshold(loss)
+    assert with_flags.threshold(0.05).false_rejection == 10 / 200
+    for rate in (0.01, 0.02):  # two and four may be rejected
+        with pytest.raises(RL2Error, match=f"4 of the 200 good patches of good have ink, .* {100 * rate:g} %"):
+            with_flags.threshold(rate)
 
 
 def test_ties_do_not_break_the_promise():
@@ -99,24 +99,24 @@ def test_ties_do_not_break_the_promise():
     # Thirty copies of one patch score the same, each in its fold.
     tied = replace(good, latents=good.latents[rows], statistics=good.statistics[rows], log_det=good.log_det[rows])
     for asked in (0.01, 0.05, 0.1):
-        assert tied.threshold(asked).loss <= asked
+        assert tied.threshold(asked).false_rejection <= asked
         assert math.isfinite(tied.threshold(asked).score)
 
 
 @pytest.mark.parametrize(
-    ("n", "groups", "loss", "sentence"),
+    ("n", "groups", "rate", "sentence"),
     [
-        (99, None, 0.01, "99 good patches of 99 group(s), too few for a threshold that loses 1 % of good ones"),
+        (99, None, 0.01, "99 good patches of 99 group(s), too few to reject at most 1 % of good ones"),
         (200, 19, 0.05, "19 group(s)"),
         (200, None, 0.0, "above 0 and at most 0.5"),
         (200, None, 0.6, "above 0 and at most 0.5"),
     ],
 )
-def test_promises_that_cannot_be_kept_are_not_made(n, groups, loss, sentence):
+def test_promises_that_cannot_be_kept_are_not_made(n, groups, rate, sentence):
     with pytest.raises(RL2Error) as error:
-        simulated(n, groups=groups).threshold(loss)
+        simulated(n, groups=groups).threshold(rate)
     assert sentence in str(error.value)
-    assert simulated(100).threshold(0.01).loss == 0.01
+    assert simulated(100).threshold(0.01).false_rejection == 0.01
 
 
 def test_percentiles_are_shares_of_good_patches():
@@ -141,7 +141,7 @@ def test_files_round_trip_and_know_their_weights(tmp_path):
     assert again.id == good.id
     assert again.stain == good.stain
     assert torch.equal(again.good, good.good)
-    assert again.of("f" * 64).id == good.id
+    assert again.of("f" * 64) is again
     with pytest.raises(RL2Error, match="these are others"):
         again.of("0" * 64)
     assert replace(good, stain=Stain((0.1, 0, 0), (1, 1, 1))).id != good.id

@@ -205,3 +205,14 @@ def test_the_calibration_beside_weights_is_taken(own, mixed, tmp_path):
     result = run(mixed, tmp_path, own, max_false_rejection=None)
     assert result.calibration["of_weights"]
     assert result.threshold is None
+
+
+def test_a_fit_leaves_a_calibration_beside_its_weights(weights_file, good, mixed, tmp_path):
+    fitting = pytest.importorskip("torchmetrics_rl2.fitting")
+    settings = fitting.FitSettings(layers=0)
+    out = tmp_path / "fitted.safetensors"
+    fitting.fit(str(good), out, groups="parent", backbone=weights_file, settings=settings, mpp=0.5, tile=32, workers=0)
+    result = run(mixed, tmp_path / "out", out, max_false_rejection=None, tiling=Tiling(px=32))
+    assert result.calibration["of_weights"]
+    assert result.calibration["patches"] == 4 * 12  # tiles of a fifth of the patches
+    assert result.slides[0].summary.patches + result.slides[0].summary.background == 4 * 12

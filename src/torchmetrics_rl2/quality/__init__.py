@@ -7,9 +7,9 @@ from torchmetrics_rl2.quality.reasons import REASONS
 from torchmetrics_rl2.quality.screener import PatchScreener, Verdicts
 
 __all__ = [
+    "REASONS",
     "Calibration",
     "PatchScreener",
-    "REASONS",
     "Threshold",
     "Verdicts",
     "calibrate",

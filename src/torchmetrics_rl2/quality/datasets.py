@@ -42,7 +42,7 @@ def screen_dataset(
         >>> import torch
         >>> from torch.utils.data import TensorDataset
         >>> from torchmetrics_rl2 import PatchScreener
-        >>> from torchmetrics_rl2.screening_data import keep_good, screen_dataset
+        >>> from torchmetrics_rl2.quality import keep_good, screen_dataset
         >>> dataset = TensorDataset(torch.full((3, 3, 224, 224), 240, dtype=torch.uint8), torch.arange(3))
         >>> verdicts = screen_dataset(dataset, PatchScreener("lung-colon"))
         >>> len(keep_good(dataset, verdicts))
@@ -74,12 +74,12 @@ def keep_good(dataset: Dataset[Any], verdicts: Verdicts) -> Subset[Any]:
 def sample_by_quality(
     verdicts: Verdicts, num_samples: int | None = None, *, least: float = 0.0, generator: Generator | None = None
 ) -> WeightedRandomSampler:
-    """A sampler that draws patches in proportion to their percentile, with replacement, and cut ones at ``least``.
+    """A sampler that draws patches in proportion to their percentile, with replacement, and rejected ones at ``least``.
 
     Args:
         verdicts: Of :func:`screen_dataset`.
         num_samples: How many to draw; by default as many as there are kept ones.
-        least: Weight of patches that were cut, between 0 and 1; kept ones have 0.01 to 1.
+        least: Weight of rejected patches, between 0 and 1; kept ones have 0.01 to 1.
         generator: Of the draw.
 
     Raises:
@@ -88,7 +88,7 @@ def sample_by_quality(
     """
     weights = torch.where(verdicts.keep, (verdicts.percentile / 100).clamp(0.01, 1), torch.tensor(least))
     if not bool((weights > 0).any()):
-        raise ValueError(f"None of {len(verdicts)} patches was kept, so that there is nothing to draw.")
+        raise ValueError(f"None of {len(verdicts)} patches was kept, so there is nothing to draw.")
     count = max(1, int(verdicts.keep.sum())) if num_samples is None else num_samples
     return WeightedRandomSampler(weights.tolist(), count, generator=generator)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.pixels.patch_statistics import STATISTICS
 
-__all__ = ["Names", "REASONS"]
+__all__ = ["REASONS", "Names"]
 
 TYPICAL = 0.975
 REASONS = {
@@ -24,7 +24,7 @@ REASONS = {
     "compression": "steps on an 8-px grid, as of JPEG",
     "unusual": "unlike good patches, in no way that has a name",
 }
-"""What a patch can be cut for, and what that means."""
+"""What a patch can be rejected for, and what that means."""
 
 Sign = tuple[str, Mapping[str, float]]
 

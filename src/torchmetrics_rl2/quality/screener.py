@@ -27,9 +27,9 @@ class Verdicts:
 
     Args:
         keep: Whether it is kept, bool.
-        reasons: Why not: keys of :data:`~torchmetrics_rl2.reasons.REASONS`; empty for what is kept.
+        reasons: Why not: at most two keys of :data:`~torchmetrics_rl2.quality.REASONS`, strongest first.
         percentile: Share of good patches that score lower, in %; 0 for background and ink.
-        score: See :class:`~torchmetrics_rl2.calibration.Calibration`; minus infinity for background and ink.
+        score: See :class:`~torchmetrics_rl2.Calibration`; minus infinity for background and ink.
         log_likelihood: Of Eq. 2 of the RL2 paper, under the flow as it was fitted, in nats.
         tissue: Share of the patch that is tissue.
         ink: Share of the patch that is ink.
@@ -128,12 +128,12 @@ class Criteria:
 
 
 class PatchScreener:
-    r"""Says of patches whether they are good, and if not, why.
+    """Says whether patches are good, and if not, why.
 
-    A patch is cut if less than ``min_tissue`` of it is tissue, if it has ink, or if it scores as low as the threshold,
-    which cuts at most the share ``max_false_rejection`` of good patches. Whatever is cut by its score is named by the simple
-    statistics, or differences of them, that are beyond those of 97.5 % of good patches; where none is, it is
-    ``unusual``.
+    A patch is rejected if less than ``min_tissue`` of it is tissue, if it has ink, or if it scores at or below the
+    threshold, which rejects at most the share ``max_false_rejection`` of good patches. A patch that is rejected by its
+    score is named after the simple statistics, or differences of them, that are beyond those of 97.5 % of good patches;
+    if there are none, it is ``unusual``.
 
     As input the screener accepts
 
@@ -144,7 +144,8 @@ class PatchScreener:
     Args:
         weights: Name or path of weights, or an encoder that has them.
         calibration: Good patches to compare with, or the file of such; ``None`` for those of the domain of the weights.
-        max_false_rejection: Share of good patches that may be lost; ``None`` cuts nothing by its score, and only ranks.
+        max_false_rejection: Share of good patches that may be rejected; ``None`` only ranks, and rejects none by its
+            score.
         min_tissue: Share of a patch that has to be tissue.
         device: Where to compute; by default a GPU if there is one.
 
