@@ -6,9 +6,9 @@
 GOOD calibrates, CLEAN is judged, and no slide, tile or patient is in both. Everything is damaged at the severity that a
 person clearly sees, see ``rl2 audit``. Families of damage: AUROC of the score as ``rl2 screen`` ranks, of fifteen
 hand-crafted statistics (one Gaussian fitted to GOOD), of the flow's likelihood as it was fitted, and of one Gaussian of
-its latents (fitted to GOOD). Intervals are 95 %, from 500 draws of units. Loss of clean patches is by named reason or
-score. Domain: RL2 of 50 patches, drawn by the seed, against GOOD; --other has more of them, of another scanner or, with
-@0.5, at twice the mpp.
+its latents (fitted to GOOD). Intervals are 95 %, from 500 draws of units. The false rejection rate of clean patches is
+that of their score. Domain: RL2 of 50 patches, drawn by the seed, against GOOD; --other has more of them, of another
+scanner or, with @0.5, at twice the mpp.
 """
 
 import argparse
@@ -20,20 +20,13 @@ from statistics import fmean
 import torch
 from torch import Generator, Tensor
 
-from torchmetrics_rl2 import LatentEncoder, PatchScreener, RL2Error
+from torchmetrics_rl2 import Calibration, LatentEncoder, PatchScreener, RL2Error, Verdicts, calibrate
 from torchmetrics_rl2.auditing.judge import auroc
-from torchmetrics_rl2.quality.calibration import Calibration
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
-from torchmetrics_rl2.networks.gaussian import Gaussian
-from torchmetrics_rl2.pixels.handcrafted import HANDCRAFTED
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images import ImageReader, find_images, groups_of
+from torchmetrics_rl2.networks import Gaussian
+from torchmetrics_rl2.pixels import HANDCRAFTED, LADDERS, Stain, degrade, stain_of
 from torchmetrics_rl2.quality.measures import MIN_TISSUE, measure, shares
-from torchmetrics_rl2.quality.screener import Verdicts
-from torchmetrics_rl2.quality.calibrating import calibrate
 from torchmetrics_rl2.screening.domain import domain_of
-from torchmetrics_rl2.images.groups import groups_of
-from torchmetrics_rl2.pixels.stain import Stain, stain_of
 
 DAMAGE = ("focus", "noise", "impulse", "occlusion", "blank", "compression")
 DRAWS, SET = 500, 50
@@ -75,8 +68,8 @@ def interval(clean: Tensor, damaged: list[Tensor], units: Tensor, generator: Gen
     return low, high
 
 
-def losses(calibration: Calibration, score: Tensor, units: Tensor, generator: Generator) -> dict[str, object]:
-    """Loss of clean patches at nominal 1 % and 5 %, promised and seen, with its interval from draws of units."""
+def false_rejections(calibration: Calibration, score: Tensor, units: Tensor, generator: Generator) -> dict[str, object]:
+    """False rejection rates of clean patches at nominal 1 % and 5 %, promised and seen, with intervals from draws."""
     found: dict[str, object] = {}
     count = int(units.max()) + 1
     rows = [torch.nonzero(units == unit).flatten() for unit in range(count)]
@@ -86,15 +79,17 @@ def losses(calibration: Calibration, score: Tensor, units: Tensor, generator: Ge
         except RL2Error as error:
             found[f"{nominal:g}"] = str(error)
             continue
-        lost = (score <= threshold.score).double()
+        rejected = (score <= threshold.score).double()
         draws = [
             float(
-                lost[torch.cat([rows[i] for i in torch.randint(count, (count,), generator=generator).tolist()])].mean()
+                rejected[
+                    torch.cat([rows[i] for i in torch.randint(count, (count,), generator=generator).tolist()])
+                ].mean()
             )
             for _ in range(DRAWS)
         ]
         ends = torch.tensor(draws).quantile(torch.tensor([0.025, 0.975])).tolist()
-        found[f"{nominal:g}"] = {"promised": threshold.interval, "lost": float(lost.mean()), "interval": ends}
+        found[f"{nominal:g}"] = {"promised": threshold.interval, "rejected": float(rejected.mean()), "interval": ends}
     return found
 
 
@@ -120,7 +115,7 @@ def main() -> None:
     generator = Generator().manual_seed(arguments.seed)
     encoder = LatentEncoder.load(arguments.weights)
     calibration = calibrate(
-        arguments.good, arguments.weights, groups=arguments.good_groups, tile=arguments.tile, seed=arguments.seed
+        arguments.good, encoder, groups=arguments.good_groups, tile=arguments.tile, seed=arguments.seed
     )
     batches = list(ImageReader(arguments.tile).read(find_images(arguments.clean)))
     images, files = torch.cat([b.images for b in batches]), [path for b in batches for path in b.paths]
@@ -176,32 +171,32 @@ def main() -> None:
         mean = fmean(row[family][0] for family in DAMAGE if family in row)
         table[way] = {**row, "mean": mean}
         print(f"{way:20}" + "".join(f"   {v[0]:.3f} ({v[1]:.2f}-{v[2]:.2f})" for v in row.values()) + f"   {mean:.3f}")
-    lost = losses(calibration, clean["screen"], units, generator)
-    print(f"\nloss of clean patches: {json.dumps(lost)}")
+    rejected = false_rejections(calibration, clean["screen"], units, generator)
+    print(f"\nfalse rejection rate of clean patches: {json.dumps(rejected)}")
     for folder in sorted({path.parent.name for path in files}):
         rows = torch.tensor([path.parent.name == folder for path in files])
-        cut = {f"{a:g}": int((clean["screen"][rows] <= calibration.threshold(a).score).sum()) for a in (0.01, 0.05)}
-        print(f"of {folder}: {cut} of {int(rows.sum())}")
+        counts = {f"{a:g}": int((clean["screen"][rows] <= calibration.threshold(a).score).sum()) for a in (0.01, 0.05)}
+        print(f"of {folder}: {counts} of {int(rows.sum())}")
     stains = {}
     for name, scores in kinds.get("color", {}).items():
-        stains[name] = losses(calibration, scores["screen"], units, generator)
-        print(f"loss of patches of another stain, {name}: {json.dumps(stains[name])}")
+        stains[name] = false_rejections(calibration, scores["screen"], units, generator)
+        print(f"false rejection rate of patches of another stain, {name}: {json.dumps(stains[name])}")
     for octaves in (1.0, -1.0):
         twice = degrade(images, "magnification", octaves, arguments.seed)
         domain[f"mpp x {2**-octaves:g}"] = domain_of(judge.screener, [drawn_from(twice, generator)])
     for other in arguments.other:
         path, _, scale = other.partition("@")
         reader = ImageReader(arguments.tile, float(scale) if scale else None, skip_unreadable=True)
-        foreign = torch.cat([batch.images for batch in reader.read(find_images(path))])
-        foreign = foreign[shares(foreign)[0] >= MIN_TISSUE]
+        others = torch.cat([batch.images for batch in reader.read(find_images(path))])
+        others = others[shares(others)[0] >= MIN_TISSUE]
         domain[f"{Path(path).name}{' @' * bool(scale)}{scale}"] = domain_of(
-            judge.screener, [drawn_from(foreign, generator)]
+            judge.screener, [drawn_from(others, generator)]
         )
-    print("\ndomain, sets of 50: verdict, RL2 with its interval, spreads")
+    print("\ndomain, sets of 50: verdict, RL2 with its interval, standard deviations")
     for name, found in domain.items():
-        print(f"{name:26}{found.verdict:9}{found.rl2:8.1f} ({found.low:.1f} to {found.high:.1f}) {found.spreads:.2f}")
+        print(f"{name:26}{found.verdict:9}{found.rl2:8.1f} ({found.low:.1f} to {found.high:.1f}) {found.shift:.2f}")
     if arguments.json:
-        record = {"auroc": table, "loss": lost, "loss_of_stains": stains, "named": named}
+        record = {"auroc": table, "false_rejection": rejected, "false_rejection_of_stains": stains, "named": named}
         record["domain"] = {name: vars(found) for name, found in domain.items()}
         arguments.json.write_text(json.dumps(record, indent=1))
 

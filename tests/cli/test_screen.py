@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import tissue, write_slide
+from tests.fixtures.images import tissue
+from tests.fixtures.slides import write_slide
 from tests.screening.conftest import small_pixels, write_patches
 
 

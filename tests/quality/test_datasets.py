@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.conftest import tissue
+from tests.fixtures.images import tissue
 from torchmetrics_rl2.pixels.degradations import degrade
 from torchmetrics_rl2.quality.datasets import keep_good, sample_by_quality, screen_dataset
 

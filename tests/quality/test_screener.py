@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from tests.conftest import tissue
+from tests.fixtures.images import tissue
 from torchmetrics_rl2 import PatchScreener, RL2Error, calibrate, list_weights
 from torchmetrics_rl2.auditing.judge import auroc
 from torchmetrics_rl2.pixels.degradations import degrade

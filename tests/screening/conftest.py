@@ -4,7 +4,8 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from tests.conftest import slide_pixels, tissue, write_slide
+from tests.fixtures.images import tissue
+from tests.fixtures.slides import slide_pixels, write_slide
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.screening.finding import find_sources
 from torchmetrics_rl2.screening.jobs import screen_all

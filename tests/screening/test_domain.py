@@ -1,4 +1,4 @@
-from tests.conftest import tissue
+from tests.fixtures.images import tissue
 from torchmetrics_rl2.pixels.degradations import degrade
 from torchmetrics_rl2.screening.domain import domain_of
 

@@ -13,7 +13,8 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from tests.conftest import tissue, write_slide
+from tests.fixtures.images import tissue
+from tests.fixtures.slides import write_slide
 from tests.screening.conftest import TABLES, run, small_pixels, write_patches
 from torchmetrics_rl2 import PatchScreener, RL2Error
 from torchmetrics_rl2.pixels import stain_of
@@ -200,8 +201,8 @@ class _Memory:
     mpp: None = None
     has_target_mpp: bool = False
     total: int = 6
-    grid: Grid = Grid(None, None)
     unreadable: int = 2
+    grid = Grid(None, None)
 
     @property
     def name(self):

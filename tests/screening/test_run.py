@@ -6,7 +6,8 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from tests.conftest import tissue, write_slide
+from tests.fixtures.images import tissue
+from tests.fixtures.slides import write_slide
 from tests.screening.conftest import small_pixels, write_patches
 from torchmetrics_rl2 import LatentEncoder, PatchScreener, RL2Error, calibrate, screen
 from torchmetrics_rl2.images import find_images

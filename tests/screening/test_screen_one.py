@@ -1,6 +1,6 @@
 import pytest
 
-from tests.conftest import tissue
+from tests.fixtures.images import tissue
 from tests.screening.conftest import find, write_patches
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.images import ImageReader

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from tests.conftest import tissue, write_slide
+from tests.fixtures.images import tissue
+from tests.fixtures.slides import write_slide
 from tests.screening.conftest import TILES, find, small_pixels, write_patches
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.images import ImageReader, read_image
