@@ -4,11 +4,13 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
+from torchmetrics.utilities import dim_zero_cat
 
-from tests.conftest import random_images
-from torchmetrics_rl2 import ResNetL2
+from tests.conftest import random_images, tissue
+from tests.fixtures.processes import two_ranks
+from torchmetrics_rl2 import PatchQuality, ResNetL2
+from torchmetrics_rl2.pixels import degrade
 
 IMAGES = 11
 NAMES = ("sum", "square_sum", "count", "second_moment")
@@ -55,9 +57,7 @@ def after_errors(rank):
     local, errors = {name: getattr(metric, name).clone() for name in STATES}, []
     for method in ("compute", "result"):
         try:
-            with patch(
-                "torchmetrics_rl2.metrics.resnet_l2.distance" if method == "compute" else "torchmetrics_rl2.metrics.resnet_l2.compare"
-            ):
+            with patch(f"torchmetrics_rl2.metrics.resnet_l2.{'distance' if method == 'compute' else 'compare'}"):
                 getattr(metric, method)()
         except ZeroDivisionError:
             same = all(torch.equal(getattr(metric, name), value) for name, value in local.items())
@@ -79,7 +79,51 @@ def without_sync(rank):
     return {"local": (local.compute(), alone.compute(), expected.compute())}
 
 
-def rank_main(rank, init, folder):
+QUALITY = ("percentiles", "scores", "kept", "targets")
+SHARES = ("labeled", "unlabeled", "one rank empty")
+
+
+def patches():
+    good = tissue(24, seed=11)
+    images = torch.cat([good, degrade(good[:12], "gaussian blur", 0.2)])
+    return images, torch.tensor([0] * 24 + [1] * 12)
+
+
+def own_patches(rank, kind):
+    """Every second each, or all of them on rank 0; with labels unless they are to have none."""
+    images, target = patches()
+    chosen = torch.full((36,), rank == 0) if kind == "one rank empty" else torch.arange(36) % 2 == rank
+    return (images[chosen],) if kind == "unlabeled" else (images[chosen], target[chosen])
+
+
+def quality_states(metric):
+    found = {name: getattr(metric, name) for name in QUALITY}
+    return {name: dim_zero_cat(value).tolist() if len(value) else [] for name, value in found.items()}
+
+
+def of_quality(rank, quality):
+    found = {}
+    for kind in SHARES:
+        quality.reset()
+        images, *target = own_patches(rank, kind)
+        if len(images):
+            quality.update(images, *target)
+        local = quality_states(quality)
+        quality.sync()
+        synced, described, marks = quality_states(quality), repr(quality), (quality.criteria_id, quality.encoder_id)
+        quality.unsync()
+        value = {name: float(number) for name, number in quality.compute().items()}
+        try:
+            with patch("torchmetrics_rl2.metrics.patch_quality.dim_zero_cat"):
+                quality._computed = None
+                quality.compute()
+        except ZeroDivisionError:
+            kept = quality_states(quality) == local and not quality._is_synced
+        found[kind] = {"synced": synced, "value": value, "kept": kept, "repr": described, "marks": marks}
+    return {"quality": found}
+
+
+def rank_main(rank, init, folder, quality):
     dist.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
     found = {}
     for uneven in ("even", "uneven", "one rank empty"):
@@ -105,16 +149,22 @@ def rank_main(rank, init, folder):
     kept.reset()
     kept.update(imgs[~mask], real=False)
     found["kept"] = kept.compute()
-    found |= with_reference(rank) | after_errors(rank) | without_sync(rank)
+    found |= with_reference(rank) | after_errors(rank) | without_sync(rank) | of_quality(rank, quality)
     with open(f"{folder}/{rank}", "wb") as file:
         pickle.dump(found, file)
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def quality(weights_file, calibration):
+    """Of a file, so that the other processes load it by name."""
+    return PatchQuality(weights_file, calibration=calibration, max_false_rejection=0.05)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory, quality):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(rank_main, (f"file://{folder}/init", str(folder)), nprocs=2)
+    two_ranks(rank_main, f"file://{folder}/init", str(folder), quality)
     return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(2)]
 
 
@@ -176,3 +226,24 @@ def test_sync_can_be_switched_off_or_kept_to_a_group(ranks):
         local, alone, expected = rank["local"]
         assert local == alone == expected
     assert ranks[0]["local"][0] != ranks[1]["local"][0]
+
+
+@pytest.mark.parametrize("kind", SHARES)
+def test_patches_of_all_ranks_are_those_of_one_process(ranks, quality, kind):
+    quality.reset()
+    of_rank_0, of_rank_1 = own_patches(0, kind), own_patches(1, kind)
+    together = [torch.cat(parts) for parts in zip(of_rank_0, of_rank_1, strict=True)]
+    quality.update(*together)
+    expected, value = quality_states(quality), {name: float(number) for name, number in quality.compute().items()}
+    assert set(value) == ({"percentile", "kept"} if kind == "unlabeled" else {"percentile", "kept", "auroc", "auprc"})
+    for rank in ranks:
+        found = rank["quality"][kind]
+        for name, entries in expected.items():
+            assert found["synced"][name] == pytest.approx(entries, rel=1e-4, abs=1e-3)
+        assert found["value"] == pytest.approx(value, rel=1e-4)
+        assert found["repr"].endswith(f"{len(together[0])} patches)")
+        assert all(torch.equal(*pair) for pair in zip(found["marks"], (quality.criteria_id, quality.encoder_id)))
+
+
+def test_an_error_in_compute_gives_the_patches_of_the_rank_back(ranks):
+    assert all(rank["quality"][kind]["kept"] for rank in ranks for kind in SHARES)
