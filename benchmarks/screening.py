@@ -30,6 +30,7 @@ from torchmetrics_rl2.screening.domain import domain_of
 
 DAMAGE = ("focus", "noise", "impulse", "occlusion", "blank", "compression")
 DRAWS, SET = 500, 50
+NOMINAL = (0.01, 0.05)
 Scores = dict[str, Tensor]
 
 
@@ -39,7 +40,7 @@ class Judge:
     def __init__(self, encoder: LatentEncoder, calibration: Calibration, stain: Stain) -> None:
         self.screener = PatchScreener(encoder, calibration=calibration, max_false_rejection=0.05)
         self.stain = stain
-        good = calibration.statistics[:, :HANDCRAFTED], calibration.latents
+        good = calibration.statistics[:, : len(HANDCRAFTED)], calibration.latents
         self.handcrafted, self.latents = (Gaussian(numbers) for numbers in good)
 
     def __call__(self, images: Tensor) -> tuple[Scores, Verdicts]:
@@ -50,7 +51,7 @@ class Judge:
             verdicts.append(self.screener(batch, self.stain))
             z, _, statistics, likelihood = measure(self.screener.encoder, batch)
             found["screen"].append(verdicts[-1].score)
-            found["fifteen statistics"].append(self.handcrafted.log_prob(statistics[:, :HANDCRAFTED]))
+            found["fifteen statistics"].append(self.handcrafted.log_prob(statistics[:, : len(HANDCRAFTED)]))
             found["flow"].append(likelihood)
             found["Gaussian of latents"].append(self.latents.log_prob(z))
         return {name: torch.cat(parts).double() for name, parts in found.items()}, Verdicts.cat(verdicts)
@@ -73,7 +74,7 @@ def false_rejections(calibration: Calibration, score: Tensor, units: Tensor, gen
     found: dict[str, object] = {}
     count = int(units.max()) + 1
     rows = [torch.nonzero(units == unit).flatten() for unit in range(count)]
-    for nominal in (0.01, 0.05):
+    for nominal in NOMINAL:
         try:
             threshold = calibration.threshold(nominal)
         except RL2Error as error:
@@ -175,7 +176,8 @@ def main() -> None:
     print(f"\nfalse rejection rate of clean patches: {json.dumps(rejected)}")
     for folder in sorted({path.parent.name for path in files}):
         rows = torch.tensor([path.parent.name == folder for path in files])
-        counts = {f"{a:g}": int((clean["screen"][rows] <= calibration.threshold(a).score).sum()) for a in (0.01, 0.05)}
+        possible = [rate for rate in NOMINAL if isinstance(rejected[f"{rate:g}"], dict)]
+        counts = {rate: int((clean["screen"][rows] <= calibration.threshold(rate).score).sum()) for rate in possible}
         print(f"of {folder}: {counts} of {int(rows.sum())}")
     stains = {}
     for name, scores in kinds.get("color", {}).items():
