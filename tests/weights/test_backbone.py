@@ -32,7 +32,7 @@ def test_a_state_dict_in_half_precision_becomes_one_that_can_be_written(state, t
     assert kept["conv1.weight"].dtype == torch.float16
 
 
-def test_weights_lend_their_trunk(weights, weights_file):
+def test_weights_lend_their_backbone(weights, weights_file):
     backbone = load_backbone(str(weights_file))
     assert backbone.preprocessing == weights.preprocessing
     assert all(value.equal(weights.backbone[key]) for key, value in backbone.state_dict.items())

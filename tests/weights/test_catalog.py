@@ -1,8 +1,9 @@
+import importlib
 import json
-import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import CatalogEntry, RL2Error, list_weights, register_weights
 from torchmetrics_rl2.storage import sha256_of
-from torchmetrics_rl2.weights import catalog, load_weights
+from torchmetrics_rl2.weights import catalog, load_weights, loading
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def two_versions(weights_file, tmp_path, monkeypatch):
 
 
 def entry(name="acme/breast@1", **changed):
-    described = {"where": str(SMALL), "sha256": sha256_of(SMALL), "bytes": 5004, "summary": "S", "license": "CC0-1.0"}
+    described = {"where": str(SMALL), "sha256": sha256_of(SMALL), "bytes": 5036, "summary": "S", "license": "CC0-1.0"}
     return CatalogEntry(name, **(described | changed))
 
 
@@ -96,7 +97,8 @@ def test_registered_weights_have_a_name(capsys):
 @pytest.mark.parametrize(
     "entries",
     [
-        [entry("lung-colon@1")],
+        [entry("lung-colon@2")],
+        [entry("lung-colon@1")],  # of a version that is gone
         [entry("lung-colon@99")],  # or the bare name would change its owner
         [entry("acme/colon@1"), entry("acme/colon@1")],
         [entry("acme/known@1")],
@@ -137,18 +139,18 @@ def test_an_entry_says_what_it_has_to(changed, sentence):
 
 
 def test_what_a_name_was_resolved_to_is_logged_once(two_versions, caplog):
-    catalog._say.cache_clear()
+    loading._say.cache_clear()
     with caplog.at_level("INFO", "torchmetrics_rl2"):
         for _ in range(2):
             loaded = load_weights("noise")
     assert caplog.messages == [f"weights noise: noise@10 ({loaded.weights_id[:12]})"]
 
 
-def test_whose_trunk_it_is_is_not_logged_as_asked_for(caplog):
-    catalog._say.cache_clear()
+def test_whose_backbone_it_is_is_not_logged_as_asked_for(caplog):
+    loading._say.cache_clear()
     with caplog.at_level("INFO", "torchmetrics_rl2"):
         load_weights("lung")
-    assert caplog.messages == ["weights lung: lung@1 (ca322cf7382b)"]
+    assert caplog.messages == ["weights lung: lung@1 (eac341cd9b68)"]
 
 
 def package(folder, name, code):
@@ -160,37 +162,46 @@ def package(folder, name, code):
     (folder / f"{name}_weights.py").write_text(code)
 
 
-def test_another_package_brings_weights_by_name(tmp_path):
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder that packages are found in, none of which was loaded before."""
+    monkeypatch.setattr(catalog, "_packages", [])
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_another_package_brings_weights_by_name(site, tmp_path_factory):
     """It is built, installed into a folder of its own, and used; one that fails is left out with one warning."""
-    installed = tmp_path / "site"
+    source = shutil.copytree(SMALL.parent.parent, tmp_path_factory.mktemp("build") / "source")
     build = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    source = shutil.copytree(SMALL.parent.parent, tmp_path / "source")
-    subprocess.run([*build, "--target", str(installed), str(source)], check=True)
-    entry = f"CatalogEntry('lung-colon@99', {str(SMALL)!r}, {sha256_of(SMALL)!r}, 5004, 'S', 'L')"
+    subprocess.run([*build, "--no-compile", "--target", str(site), str(source)], check=True)
+    package(site, "failing", "import nowhere")
+    package(site, "leaving", "raise SystemExit('needs more')")
     imported = "from torchmetrics_rl2 import CatalogEntry, list_weights"
-    package(tmp_path, "failing", "import nowhere")
-    package(tmp_path, "leaving", "raise SystemExit('needs more')")
-    package(tmp_path, "asking", f"{imported}\ndef weights():\n    return list_weights()[:0]")
-    package(tmp_path, "hijacking", f"{imported}\ndef weights():\n    return [{entry}]")
-    use = (
-        "import warnings; from torchmetrics_rl2 import LatentEncoder, list_weights\n"
-        "with warnings.catch_warnings(record=True) as seen:\n"
-        "    warnings.simplefilter('always')\n"
-        "    ours = LatentEncoder.load('lung-colon@2')\n"
-        "    assert not seen\n"  # other packages are not loaded for names that ship
-        "    encoder = LatentEncoder.load('acme/breast-40x')\n"
-        "    names = [entry.name for entry in list_weights()]\n"
-        "print(encoder.name, encoder.weights_id[:12], names[-1], [str(one.message) for one in seen])"
-    )
-    path = os.pathsep.join([str(installed), str(tmp_path), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", use], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
-    )
-    assert done.stdout.startswith("acme/breast-40x@1 01627eaedfe0 acme/breast-40x@1 ["), done.stderr
-    assert done.stdout.count("are left out") == 3
-    assert "package failing are left out: ModuleNotFoundError No module named 'nowhere'" in done.stdout
-    assert "package hijacking are left out: RL2Error The name lung-colon@99 is taken" in done.stdout
-    assert "package leaving are left out: SystemExit" in done.stdout
+    package(site, "asking", f"{imported}\ndef weights():\n    return list_weights()[:0]")
+    hijacked = f"CatalogEntry('lung-colon@99', {str(SMALL)!r}, {sha256_of(SMALL)!r}, 5036, 'S', 'L')"
+    package(site, "hijacking", f"{imported}\ndef weights():\n    return [{hijacked}]")
+    importlib.invalidate_caches()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert load_weights("lung-colon@2").name == "lung-colon@2"
+        assert not seen  # other packages are not loaded for names that ship
+        ours = load_weights("acme/breast-40x")
+        assert (ours.name, ours.weights_id[:12]) == ("acme/breast-40x@1", "9b852872d1a0")
+        assert list_weights()[-1].name == "acme/breast-40x@1"
+    said = sorted(str(one.message) for one in seen)
+    assert [sentence.partition(" are left out: ")[0].rpartition(" ")[2] for sentence in said] == [
+        "failing",
+        "hijacking",
+        "leaving",
+    ]
+    assert "package failing are left out: ModuleNotFoundError No module named 'nowhere'" in said[0]
+    assert "package hijacking are left out: RL2Error The name lung-colon@99 is taken" in said[1]
+    assert "package leaving are left out: SystemExit" in said[2]
 
 
 def test_a_name_of_an_installed_package_is_taken(monkeypatch):
@@ -199,26 +210,29 @@ def test_a_name_of_an_installed_package_is_taken(monkeypatch):
         register_weights(entry("acme/breast@2"))
 
 
-def test_what_ships_is_what_the_catalog_says():
-    for entry in list_weights():
-        weights = load_weights(entry.name)
+@pytest.fixture(scope="module")
+def shipping():
+    """Entries and weights that ship, by name."""
+    return {entry.name: (entry, load_weights(entry.name)) for entry in list_weights()}
+
+
+def test_what_ships_is_what_the_catalog_says(shipping):
+    for entry, weights in shipping.values():
         assert Path(entry.where).stat().st_size == entry.bytes < 40e6
         assert int(weights.reference.sums.count) > 70
         assert {"data", "license", "citation"} <= set(weights.card)
 
 
-def test_later_weights_do_not_change_what_a_version_means():
+def test_later_weights_do_not_change_what_a_version_means(shipping):
     # The first 12 digits of what the value of a version depends on; a version once released never changes.
-    identities = {entry.name: load_weights(entry.name).weights_id[:12] for entry in list_weights()}
-    assert identities == {
-        "lung-colon@1": "0deacfd998e1",
-        "lung-colon@2": "09814d29141d",
-        "lung@1": "ca322cf7382b",
-        "colon@1": "9d6f55776e73",
+    assert {name: weights.weights_id[:12] for name, (_, weights) in shipping.items()} == {
+        "lung-colon@2": "347005c9c709",
+        "lung@1": "eac341cd9b68",
+        "colon@1": "6a191e7c3001",
     }
 
 
-def test_lung_and_colon_share_the_trunk_of_lung_colon():
-    shared = {load_weights(name).backbone_id for name in ("lung-colon@2", "lung@1", "colon@1")}
-    assert len(shared) == 1
-    assert all(entry.bytes < 6e6 for entry in list_weights() if entry.name in ("lung@1", "colon@1"))
+def test_lung_and_colon_share_the_backbone_of_lung_colon(shipping):
+    assert len({weights.backbone_id for _, weights in shipping.values()}) == 1
+    lent = {name: (weights.backbone_of, entry.bytes < 6e6) for name, (entry, weights) in shipping.items()}
+    assert lent == {"lung-colon@2": ("", False), "lung@1": ("lung-colon@2", True), "colon@1": ("lung-colon@2", True)}
