@@ -18,8 +18,7 @@ from torch import Generator, Tensor
 
 from ladders import LADDERS, damage
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images import ImageReader, find_images
 
 
 def encode(encoder: LatentEncoder, images: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torch.nn.functional import pad
 
-from torchmetrics_rl2.pixels.degradations import LADDERS, Ladder, degrade
-from torchmetrics_rl2.images.decode import read_image
+from torchmetrics_rl2.images import read_image
+from torchmetrics_rl2.pixels import LADDERS, Ladder, degrade
 
 COLUMNS, PLACES = 2, 6
 

@@ -8,8 +8,7 @@ import argparse
 import torch
 
 from torchmetrics_rl2 import ResNetL2
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images import ImageReader, find_images
 
 
 def main() -> None:

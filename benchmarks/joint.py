@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2 import LatentEncoder
-from torchmetrics_rl2.auditing.run import Gaussian
 from torchmetrics_rl2.auditing.judge import auroc
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.auditing.run import Gaussian
+from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.pixels import LADDERS, degrade, handcrafted_statistics
 
 Scores = Callable[[Tensor], list[Tensor]]
 

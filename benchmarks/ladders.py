@@ -11,12 +11,11 @@ import json
 import torch
 from torch import Tensor
 
-from torchmetrics_rl2.pixels import degradations
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare
 from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.images import ImageReader, find_images
 from torchmetrics_rl2.networks.flow import log_likelihood
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.pixels import degradations
 
 LADDERS = {
     "blur, sigma px": ("gaussian blur", (0.5, 1, 2)),

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from lc25000 import KINDS, PX, locate, tiles
 from lung_colon_flow import CARD, entry_of
-from torchmetrics_rl2.fitting.run import fit
-from torchmetrics_rl2.fitting.split import Split
-from torchmetrics_rl2.fitting.settings import FitSettings
-from torchmetrics_rl2.weights.file import read_weights, write_weights
+from torchmetrics_rl2.fitting import FitSettings, Split, fit_split
+from torchmetrics_rl2.weights import read_weights, write_weights
+from torchmetrics_rl2.weights.loading import lend
 
 LENDER = "lung-colon@2"
 
@@ -44,8 +43,8 @@ def main() -> None:
         }
         own, shared = arguments.out / f"{tissue}-own.safetensors", arguments.out / f"{tissue}-1.safetensors"
         # Narrower conditioners than lung-colon's: all weights that ship fit into a wheel of 60 MB.
-        print(fit(split, own, backbone=LENDER, settings=FitSettings(hidden=64), card=card))
-        write_weights(replace(read_weights(own), lender=LENDER), shared)
+        print(fit_split(split, own, backbone=LENDER, settings=FitSettings(hidden=64), card=card))
+        write_weights(replace(read_weights(own), backbone_of=LENDER), shared, lend)
         own.unlink()
         summary = f"{card['summary']}; backbone of {LENDER}"
         rows.append(entry_of(f"{tissue}@1", shared, summary, tissue))

@@ -4,10 +4,11 @@ It learns tissue kind, the severity of four kinds of damage, scale, fifteen imag
 once, on crops whose stain and compression vary. Half of the crops are not resampled, and damage begins weaker than for
 ``lung-colon@1``. A quarter of an hour on two CPU cores; interrupted, the same command goes on where it stopped.
 
-    python recipes/lung_colon_backbone.py LC25000 backbone.safetensors
+    python recipes/lung_colon_backbone.py LC25000 backbone.safetensors --start lung-colon-1.pth
 
 ``--scratch`` begins with random weights, and ``--without FAMILY`` never shows a family of damage: so it was measured
-what a backbone notices of damage that it has not met. The recipe of ``lung-colon@1`` is that of commit 128b956.
+what a backbone detects of damage that it has not met. ``lung-colon@1`` does not ship any more: its recipe is that of
+commit 128b956, and ``--start`` takes the state dict of its ResNet-18.
 """
 
 import argparse
@@ -23,8 +24,8 @@ from torchvision.models import resnet18
 
 from appearance import DAMAGE, crops, damage, haar_energies, restain
 from lc25000 import KINDS, read_all, tiles
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
-from torchmetrics_rl2.weights.backbone import load_backbone
+from torchmetrics_rl2.pixels import handcrafted_statistics
+from torchmetrics_rl2.weights import load_backbone
 
 SEED, STEPS, BATCH, PX, RATE, WARM_UP = 0, 1000, 64, 128, 1e-3, 0.1
 LOSSES = "kind, severity, statistics"
@@ -82,7 +83,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="where the backbone is written")
     parser.add_argument("--without", choices=DAMAGE, action="append", default=[], help="a family never to show")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--scratch", action="store_true", help="begin with random weights")
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--start", help="weights, or the state dict of a ResNet-18, to go on from")
+    start.add_argument("--scratch", action="store_true", help="begin with random weights")
     arguments = parser.parse_args()
     steps = arguments.steps
     torch.manual_seed(SEED)
@@ -91,7 +94,7 @@ def main() -> None:
     numbers = torch.cat([batch(images, kinds, arguments.without, generator)[3] for _ in range(16)])
     center, spread = numbers.mean(0), numbers.std(0)
 
-    learner = Learner(None if arguments.scratch else load_backbone("lung-colon@1").state_dict)
+    learner = Learner(load_backbone(arguments.start).state_dict if arguments.start else None)
     learner = learner.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -19,17 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from lc25000 import PX, locate, tiles
-from torchmetrics_rl2.networks.extractor import FeatureExtractor
-from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.fitting.run import fit
-from torchmetrics_rl2.networks.flow import RealNVP
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.fitting.split import Split
-from torchmetrics_rl2.weights.catalog import CatalogEntry
-from torchmetrics_rl2.weights.file import Weights, write_weights
-from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
+from torchmetrics_rl2 import CatalogEntry, RL2Error
+from torchmetrics_rl2.fitting import Split, fit_split
+from torchmetrics_rl2.images import ImageReader
+from torchmetrics_rl2.networks import FeatureExtractor, RealNVP
+from torchmetrics_rl2.pixels import handcrafted_statistics
 from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.weights import Backbone, Weights, load_backbone, write_weights
 
 CARD = {
     "summary": "H&E, lung and colon (LC25000), 224 px",
@@ -90,7 +86,7 @@ def main() -> None:
         read = readout(backbone, locate(arguments.folder, tiles(["fit"], variants=[0])))
         weights = Weights(backbone.preprocessing, backbone.state_dict, flow.config, flow.state_dict(), readout=read)
         write_weights(weights, with_readout)
-    print(fit(split, arguments.out, backbone=with_readout, card=CARD, resume=arguments.resume))
+    print(fit_split(split, arguments.out, backbone=with_readout, card=CARD, resume=arguments.resume))
     with_readout.unlink()
     entry = entry_of("lung-colon@2", arguments.out, CARD["summary"], "lung, colon")
     print("entry of the catalog:", json.dumps([asdict(entry)], indent=2))

@@ -25,12 +25,11 @@ import torch
 from experiment import encode, load, load_encoder, options, progress, run
 from torch import Generator, Tensor
 
-from torchmetrics_rl2.auditing.run import Gaussian
+from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.auditing.judge import auroc
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
-from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.auditing.run import Gaussian
+from torchmetrics_rl2.images import find_images
+from torchmetrics_rl2.pixels import LADDERS, degrade, handcrafted_statistics
 
 PAPER = {"auc": 0.76, "clean": 474, "artifacts": 474}
 

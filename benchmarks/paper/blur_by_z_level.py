@@ -29,9 +29,9 @@ from experiment import described, encode, load, load_encoder, options, progress,
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
-from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.images import find_images
+from torchmetrics_rl2.pixels import LADDERS, degrade
 
 PAPER = "rises with blur (abstract); no rho given"
 LEVELS = range(-8, 8)

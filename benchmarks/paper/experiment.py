@@ -13,14 +13,11 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from torchmetrics_rl2 import LatentEncoder, Statistics
-from torchmetrics_rl2.runtime import exact_arithmetic
-from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.networks.flow import log_likelihood
+from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics
 from torchmetrics_rl2.functional import debias, distance, latent_sums, mean_variance
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.find import find_images
-from torchmetrics_rl2.runtime import default_device
+from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.networks.flow import log_likelihood
+from torchmetrics_rl2.runtime import default_device, exact_arithmetic
 
 BATCH = 32
 SILENT_SECONDS = 2

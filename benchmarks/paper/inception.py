@@ -20,7 +20,7 @@ from experiment import progress
 from torch import Tensor
 from torch.nn import functional as F
 
-from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2 import RL2Error
 
 FeatureOf = Callable[[Tensor, str], Tensor]
 

@@ -25,7 +25,7 @@ from inception import frechet_distance, inception_of, kernel_distance
 from scipy.stats import spearmanr
 
 from torchmetrics_rl2.auditing.judge import auroc
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
+from torchmetrics_rl2.pixels import LADDERS, degrade
 
 PAPER = "RL2 rises monotonically on every ladder (abstract)"
 PAPERS = ("gaussian noise", "salt and pepper", "rectangles", "gaussian blur", "diffusion")
@@ -49,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     real_features = inception(real, "real") if inception and real is not None else None
     likelihood = None
     rows: list[dict[str, Any]] = []
-    severities = [("clean", 0.0), *((name, severity) for name in arguments.ladders for severity in LADDERS[name].severities)]
+    severities = [
+        ("clean", 0.0),
+        *((name, severity) for name in arguments.ladders for severity in LADDERS[name].severities),
+    ]
     for name, severity in progress(severities, "severities"):
         images = clean if name == "clean" else degrade(clean, name, severity, arguments.seed)
         found = encode(encoder, images, name)

@@ -14,9 +14,8 @@ from experiment import encode, load, load_encoder, options, progress, run
 from inception import inception_features, load_inception
 from torch import Generator, Tensor
 
-from torchmetrics_rl2 import Statistics, compare
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
-from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2 import RL2Error, Statistics, compare
+from torchmetrics_rl2.pixels import LADDERS, degrade
 
 DAMAGE = {"gaussian blur": 0.5, "gaussian noise": 0.02}
 DRAWS, PERMUTATIONS = 200, 99

@@ -21,8 +21,8 @@ from experiment import add_sides, described, encode, load_encoder, options, prog
 from inception import frechet_distance, inception_of, kernel_distance
 from torch import Generator, Tensor
 
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
-from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.pixels import LADDERS, degrade
 
 PAPER = "RL2 is stable from about 300 images on"
 WITHIN = 0.1

@@ -3,7 +3,7 @@ import torch
 
 from tests.benchmarks.conftest import save, tissue
 from tests.conftest import random_images
-from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2 import RL2Error
 
 
 def historoi(folder):

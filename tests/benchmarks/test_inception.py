@@ -4,7 +4,7 @@ from torch import Generator
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2 import RL2Error
 
 
 class Identity(torch.nn.Module):

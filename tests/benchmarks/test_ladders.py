@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.benchmarks.conftest import save, tissue
-from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2 import RL2Error
 
 
 def breakhis(folder, patients=4):

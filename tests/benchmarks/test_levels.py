@@ -5,7 +5,7 @@ import pytest
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from tests.benchmarks.conftest import save, tissue
-from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2 import RL2Error
 
 
 def blurred(images, level):

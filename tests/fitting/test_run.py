@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,16 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
+from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, fit
+from torchmetrics_rl2.fitting import FitSettings, fit_split, split_images, training
 from torchmetrics_rl2.fitting import run as fitting
-from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics
-from torchmetrics_rl2.fitting.run import fit
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.find import find_images
-from torchmetrics_rl2.images.decode import read_image
+from torchmetrics_rl2.fitting.card import read_card
+from torchmetrics_rl2.images import ImageReader, find_images, groups_of, read_image
 from torchmetrics_rl2.quality.calibrating import beside
-from torchmetrics_rl2.fitting.split import split_images
-from torchmetrics_rl2.fitting.settings import FitSettings
-from torchmetrics_rl2.weights.file import read_weights
+from torchmetrics_rl2.weights import read_weights
 
 QUICK = FitSettings(layers=2, hidden=8, max_epochs=3)
 
@@ -29,7 +25,7 @@ def split(patches):
 @pytest.fixture(scope="module")
 def fitted(split, weights_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("fit") / "ours.safetensors"
-    result = fit(split, out, backbone=weights_file, settings=QUICK, card={"data": "noise"}, mpp=0.5)
+    result = fit_split(split, out, backbone=weights_file, settings=QUICK, card={"data": "noise"}, mpp=0.5)
     return out, result
 
 
@@ -64,7 +60,7 @@ def test_the_reference_is_what_the_encoder_makes_of_its_images(fitted, split):
 def test_groups_are_the_units_of_the_reference_and_their_names_stay_at_home(split, weights_file, tmp_path):
     groups = {path: f"patient {i % 5}" for side in vars(split).values() for i, path in enumerate(side)}
     out = tmp_path / "grouped.safetensors"
-    fit(split, out, backbone=weights_file, groups=groups, settings=replace(QUICK, layers=0))
+    fit_split(split, out, backbone=weights_file, groups=groups, settings=replace(QUICK, layers=0))
     encoder = LatentEncoder.load(out)
     images = load(split.reference)
     expected = Statistics.of_latents(encoder(images), [groups[path] for path in split.reference])
@@ -81,25 +77,27 @@ def test_the_held_out_likelihood_is_that_of_the_weights_on_the_images_that_stopp
 
 
 def test_same_images_and_seed_same_file(fitted, split, weights_file, tmp_path):
-    again = fit(
+    again = fit_split(
         split, tmp_path / "again.safetensors", backbone=weights_file, settings=QUICK, card={"data": "noise"}, mpp=0.5
     )
     assert again.weights_id == fitted[1].weights_id
-    other = fit(split, tmp_path / "o.safetensors", backbone=weights_file, settings=replace(QUICK, seed=1), mpp=0.5)
+    other = fit_split(
+        split, tmp_path / "o.safetensors", backbone=weights_file, settings=replace(QUICK, seed=1), mpp=0.5
+    )
     assert other.weights_id != again.weights_id
 
 
 def test_couplings_that_do_not_help_are_left_out(split, weights_file, tmp_path):
     # A learning rate this high ruins the flow at once.
     wild = replace(QUICK, learning_rate=3.0)
-    result = fit(split, tmp_path / "wild.safetensors", backbone=weights_file, settings=wild)
+    result = fit_split(split, tmp_path / "wild.safetensors", backbone=weights_file, settings=wild)
     assert result.held_out == result.gaussian
     still = read_weights(tmp_path / "wild.safetensors").flow["couplings.1.conditioner.4.weight"]
     assert not still.any()
 
 
 def test_no_couplings_is_one_gaussian(split, weights_file, tmp_path):
-    result = fit(
+    result = fit_split(
         split, tmp_path / "g.safetensors", backbone=weights_file, settings=FitSettings(layers=0, linear="whitening")
     )
     assert result.epochs == 0
@@ -112,18 +110,18 @@ def too_few():
 
 def test_features_are_computed_once(split, weights_file, tmp_path, monkeypatch):
     out = tmp_path / "ours.safetensors"
-    monkeypatch.setattr(fitting, "train_flow", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(training, "train_flow", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        fit(split, out, backbone=weights_file, settings=QUICK)
+        fit_split(split, out, backbone=weights_file, settings=QUICK)
     assert not out.exists()
     with pytest.raises(RL2Error, match="--resume"):
-        fit(split, out, backbone=weights_file, settings=QUICK)
+        fit_split(split, out, backbone=weights_file, settings=QUICK)
     with pytest.raises(RL2Error, match="other settings"):
-        fit(split, out, backbone=weights_file, settings=replace(QUICK, hidden=9), resume=True)
+        fit_split(split, out, backbone=weights_file, settings=replace(QUICK, hidden=9), resume=True)
     monkeypatch.undo()
     monkeypatch.setattr(fitting, "calibrate", lambda *args, **settings: too_few())
     monkeypatch.setattr(ImageReader, "read", lambda *args: pytest.fail("read the images again"))
-    resumed = fit(split, out, backbone=weights_file, settings=QUICK, resume=True)
+    resumed = fit_split(split, out, backbone=weights_file, settings=QUICK, resume=True)
     assert resumed.n_fit == len(split.fit)
     assert not beside(out).exists()
 
@@ -132,7 +130,7 @@ def test_a_folder_of_the_user_is_left_alone(split, weights_file, tmp_path):
     (tmp_path / "thesis.fit").mkdir()
     (tmp_path / "thesis.fit" / "thesis.txt").touch()
     with pytest.raises(RL2Error, match="something else"):
-        fit(split, tmp_path / "thesis.safetensors", backbone=weights_file, settings=QUICK)
+        fit_split(split, tmp_path / "thesis.safetensors", backbone=weights_file, settings=QUICK)
     assert (tmp_path / "thesis.fit" / "thesis.txt").exists()
 
 
@@ -141,7 +139,7 @@ def test_images_that_are_all_the_same_have_no_flow(weights_file, tmp_path):
     for path in paths:
         Image.new("RGB", (64, 64), "pink").save(path)
     with pytest.raises(RL2Error, match="do not vary"):
-        fit(split_images(paths), tmp_path / "x.safetensors", backbone=weights_file, settings=QUICK)
+        fit_split(split_images(paths), tmp_path / "x.safetensors", backbone=weights_file, settings=QUICK)
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
@@ -162,14 +160,14 @@ def test_what_cannot_be_started(split, weights_file, tmp_path):
         ("x.safetensors", "no interrupted run", {"resume": True}),
     ):
         with pytest.raises(RL2Error, match=sentence):
-            fit(split, tmp_path / out, backbone=weights_file, settings=QUICK, **options)
+            fit_split(split, tmp_path / out, backbone=weights_file, settings=QUICK, **options)
 
 
 INTERRUPTED = """
 import os, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored in the background
 from torchmetrics_rl2.cli import main
-from torchmetrics_rl2.training import FlowTraining
+from torchmetrics_rl2.fitting.training import FlowTraining
 FlowTraining.on_train_epoch_end = lambda self: self.current_epoch == {epoch} and os.kill(os.getpid(), signal.SIGINT)
 main()
 """
@@ -177,47 +175,54 @@ main()
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_file(patches, weights_file, tmp_path):
-    def run(out, *more, epoch=None):
-        """Fit; the process gets a SIGINT at the end of an epoch."""
-        options = [
-            "--backbone",
-            weights_file,
-            "--layers",
-            "1",
-            "--hidden",
-            "8",
-            "--patience",
-            "400",
-            "--max-epochs",
-            "30",
-        ]
-        command = [sys.executable, "-c", INTERRUPTED.format(epoch=epoch), "fit", patches, "-o", tmp_path / out]
-        return subprocess.run([*map(str, command), *map(str, options), *more], capture_output=True, text=True)
-
-    assert run("whole.safetensors").returncode == 0
-    interrupted = run("cut.safetensors", epoch=12)
-    assert interrupted.returncode == 130, interrupted.stderr
-    assert "--resume" in interrupted.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.fit", "whole.safetensors"]
-    resumed = run("cut.safetensors", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    whole, cut = (read_weights(tmp_path / name) for name in ("whole.safetensors", "cut.safetensors"))
-    assert whole.weights_id == cut.weights_id
+    """The process gets a SIGINT at the end of an epoch."""
+    options = {"backbone": weights_file, "groups": "file", "settings": FitSettings(1, 8, max_epochs=30, patience=400)}
+    whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
+    flags = "--groups file --layers 1 --hidden 8 --patience 400 --max-epochs 30"
+    command = [sys.executable, "-c", INTERRUPTED.format(epoch=12), "fit", patches, "-o", cut, *flags.split()]
+    done = subprocess.run([*map(str, command), "--backbone", weights_file], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert "--resume" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.fit"]
+    with pytest.warns(UserWarning, match="patches are few"):
+        resumed = fit(patches, cut, resume=True, **options)
+        assert fit(patches, whole, **options).weights_id == resumed.weights_id
     assert not (tmp_path / "cut.fit").exists()
 
 
-@pytest.mark.slow
-def test_two_devices_write_one_file(patches, weights_file, tmp_path):
-    options = ["--backbone", str(weights_file), "--layers", "1", "--hidden", "8", "--max-epochs", "2"]
-    parallel = ["--accelerator", "cpu", "--devices", "2", "--json"]
-    program = tmp_path / "rl2.py"
-    program.write_text("from torchmetrics_rl2.cli import main\nmain()\n")
-    out = tmp_path / "two.safetensors"
-    done = subprocess.run(
-        [sys.executable, str(program), "fit", str(patches), "-o", str(out), *options, *parallel],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["weights_id"] == LatentEncoder.load(out).weights_id
-    assert not out.with_suffix(".fit").exists()
+def test_fit_finds_groups_and_splits_by_itself(patches, weights_file, tmp_path):
+    settings = replace(QUICK, layers=0)
+    with pytest.warns(UserWarning, match="patches are few"):
+        result = fit(patches, tmp_path / "a.safetensors", groups="file", backbone=weights_file, settings=settings)
+    files = groups_of("file", find_images(patches), patches)
+    split = split_images(find_images(patches), files)
+    expected = fit_split(split, tmp_path / "b.safetensors", groups=files, backbone=weights_file, settings=settings)
+    assert result.weights_id == expected.weights_id
+    assert len(LatentEncoder.load(tmp_path / "a.safetensors").reference.groups.count) == result.n_reference
+    assert [sentence.partition(" ")[2] for sentence in result.warnings] == [
+        "patches are few to fit a flow to; a few hundred make it dependable."
+    ]
+
+
+def test_without_groups_fit_says_what_that_costs_before_the_work(patches, weights_file, tmp_path):
+    with pytest.warns(UserWarning, match="Without --groups"), pytest.raises(RL2Error, match="exists"):
+        (tmp_path / "there.safetensors").touch()
+        fit(patches, tmp_path / "there.safetensors", backbone=weights_file)
+
+
+def test_a_card_is_read_from_a_file_or_refused(tmp_path):
+    (tmp_path / "card.json").write_text('{"data": "ours"}')
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "text.json").write_text("no")
+    assert read_card(tmp_path / "card.json") == {"data": "ours"}
+    assert read_card(None) == {}
+    for name, sentence in (("list.json", "holds a list; expected an object"), ("text.json", "no JSON file")):
+        with pytest.raises(RL2Error, match=sentence):
+            read_card(tmp_path / name)
+
+
+def test_without_lightning_a_sentence_says_what_to_install(patches, weights_file, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    with pytest.raises(RL2Error, match=r"pip install 'torchmetrics-rl2\[fit\]'"):
+        fit(patches, tmp_path / "x.safetensors", groups="file", backbone=weights_file)

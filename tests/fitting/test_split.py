@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.images.groups import groups_of, read_groups
-from torchmetrics_rl2.fitting.split import split_images
+from torchmetrics_rl2.fitting import split_images
+from torchmetrics_rl2.images import groups_of
+from torchmetrics_rl2.images.groups import read_groups
 
 
 @given(sizes=st.lists(st.integers(8, 60), min_size=3, max_size=12), seed=st.integers(0, 100))

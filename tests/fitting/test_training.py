@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from torchmetrics_rl2.networks.flow import RealNVP
-from torchmetrics_rl2.fitting.settings import FitSettings
+from torchmetrics_rl2.fitting import FitSettings, Machine
 from torchmetrics_rl2.fitting.training import FlowTraining, train_flow
+from torchmetrics_rl2.networks import RealNVP
 
 
 def test_fitting_finds_structure_that_standardization_misses(tmp_path):
@@ -13,7 +13,7 @@ def test_fitting_finds_structure_that_standardization_misses(tmp_path):
     flow.linear.adapt(features[:1500])
     module = FlowTraining(flow, features[:1500], features[1500:], FitSettings(max_epochs=30, learning_rate=5e-3))
     before = flow.log_prob(features[1500:]).mean().item()
-    held_out, epochs = train_flow(module, before, tmp_path, None, "cpu", 1, 1)
+    held_out, epochs = train_flow(module, before, tmp_path, Machine("cpu"), None)
     assert held_out > before + 2
     assert epochs <= 30
     assert flow.log_prob(features[1500:]).mean().item() == pytest.approx(held_out, rel=1e-4)

@@ -1,7 +1,5 @@
 """A flow fitted to real patches: found, split by group, turned into features once, and fitted by Lightning."""
 
-import hashlib
-import json
 import math
 import os
 import warnings
@@ -17,9 +15,10 @@ from torch import Tensor
 
 from torchmetrics_rl2.encoder.encoder import reference_of
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.fitting.card import read_card
 from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split
 from torchmetrics_rl2.fitting.result import FitResult
-from torchmetrics_rl2.fitting.run_folder import kept_for_resume, open_run, remove_run
+from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
 from torchmetrics_rl2.fitting.split import Split, split_images
 from torchmetrics_rl2.images.find import find_images
@@ -29,7 +28,7 @@ from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.quality.calibrating import beside, calibrate
 from torchmetrics_rl2.runtime import Progress, default_workers, versions
-from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
+from torchmetrics_rl2.weights.backbone import load_backbone
 from torchmetrics_rl2.weights.file import Weights, write_weights
 
 __all__ = ["fit", "fit_split"]
@@ -168,7 +167,7 @@ def fit_split(
     _require_lightning()
     described = card if isinstance(card, Mapping) else read_card(card)
     start = load_backbone(backbone)
-    run = open_run(out, resume, _description(split, start, settings, joint, reader))
+    run = open_run(out, resume, describe(split, start, settings, joint, reader))
     extractor = FeatureExtractor(start.preprocessing, dict(start.state_dict), start.readout)
     extractor.to(feature_device(machine.accelerator))
     trained: dict[str, Any] | None = None
@@ -224,26 +223,6 @@ def fit_split(
         unreadable=features.unreadable,
         joint=trained,
     )
-
-
-def read_card(path: str | Path | None) -> dict[str, Any]:
-    """What people should know of weights, from a JSON file; nothing without one.
-
-    Raises:
-        RL2Error: If it is no JSON file of an object.
-
-    """
-    if path is None:
-        return {}
-    try:
-        card = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise RL2Error(f"The card {path} is no JSON file that can be read: {error}") from error
-    if not isinstance(card, dict):
-        raise RL2Error(
-            f"The card {path} holds a {type(card).__name__}; expected an object with data, license, citation."
-        )
-    return card
 
 
 def _require_lightning() -> None:
@@ -317,18 +296,3 @@ def _calibrate_beside(
             progress=progress,
         )
         replace(good, of_weights=True, source=f"the reference of {out.name}").save(beside(out))
-
-
-def _description(
-    split: Split, backbone: Backbone, settings: FitSettings, joint: JointSettings | None, reader: ImageReader
-) -> dict[str, Any]:
-    listed = {
-        side: [(str(path.resolve()), path.stat().st_size) for path in paths] for side, paths in vars(split).items()
-    }
-    return {
-        "images": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
-        "backbone": Weights(backbone.preprocessing, backbone.state_dict, {}, {}, readout=backbone.readout).backbone_id,
-        "settings": asdict(settings),
-        "joint training": joint and [asdict(joint), reader.batch_size],
-        "tile and scale": [reader.tile, reader.scale],
-    }

@@ -1,16 +1,23 @@
 """The folder in which a fit keeps features and checkpoints until its weights are written."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings
+from torchmetrics_rl2.fitting.split import Split
+from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.storage import check_writable
+from torchmetrics_rl2.weights.backbone import Backbone
+from torchmetrics_rl2.weights.file import Weights
 
-__all__ = ["kept_for_resume", "open_run", "remove_run", "run_folder"]
+__all__ = ["describe", "kept_for_resume", "open_run", "remove_run", "run_folder"]
 
 RECORD = "run.json"
 
@@ -18,6 +25,22 @@ RECORD = "run.json"
 def run_folder(out: Path) -> Path:
     """Where a run keeps features and checkpoints until its weights are written."""
     return out.with_suffix(".fit")
+
+
+def describe(
+    split: Split, backbone: Backbone, settings: FitSettings, joint: JointSettings | None, reader: ImageReader
+) -> dict[str, Any]:
+    """What a run has to have in common with the one that it resumes."""
+    listed = {
+        side: [(str(path.resolve()), path.stat().st_size) for path in paths] for side, paths in vars(split).items()
+    }
+    return {
+        "images": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
+        "backbone": Weights(backbone.preprocessing, backbone.state_dict, {}, {}, readout=backbone.readout).backbone_id,
+        "settings": asdict(settings),
+        "joint training": joint and [asdict(joint), reader.batch_size],
+        "tile and scale": [reader.tile, reader.scale],
+    }
 
 
 def open_run(out: Path, resume: bool, description: dict[str, Any]) -> Path:
