@@ -23,8 +23,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.utils import make_grid
 
 from torchmetrics_rl2 import ResNetL2, RL2Result
-from torchmetrics_rl2.images.find import find_images
-from torchmetrics_rl2.images.decode import read_image
+from torchmetrics_rl2.images import find_images, read_image
 
 CMU = Path(__file__).parent / "cmu"
 PX, BATCH, EMA_DECAY, STEPS = 64, 8, 0.99, 16

@@ -1,32 +1,41 @@
+import contextlib
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from torchmetrics_rl2 import score
+from tests.fixtures.processes import Started
+from torchmetrics_rl2 import compute_statistics, score
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "cmu"
 
 
-@pytest.mark.slow
-def test_degraded_patches_are_further_than_clean_ones():
-    clean, degraded = (score(EXAMPLES / name, EXAMPLES / "reference") for name in ("clean", "degraded"))
+def test_degraded_patches_are_further_than_clean_ones(shipped, tmp_path):
+    reference = tmp_path / "reference.safetensors"
+    compute_statistics(EXAMPLES / "reference", weights=shipped).save(reference)
+    clean, degraded = (score(EXAMPLES / name, reference, weights=shipped) for name in ("clean", "degraded"))
     assert degraded.value > 1.5 * clean.value
     assert degraded.debiased > clean.debiased
 
 
-@pytest.mark.slow
+def generate(arguments, printed):
+    """Run the example; all of its processes print into one file."""
+    sys.argv = ["lightning_generator.py", *arguments]
+    with printed.open("w") as out, contextlib.redirect_stdout(out):
+        runpy.run_path(str(EXAMPLES.parent / "lightning_generator.py"), run_name="__main__")
+
+
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_generator_logs_rl2_with_its_interval_beside_samples(tmp_path, devices):
-    script = EXAMPLES.parent / "lightning_generator.py"
-    options = ["--fast-dev-run", "--out", tmp_path, "--devices", str(devices), "--accelerator", "cpu"]
-    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    epochs = re.findall(r"epoch (\d): RL2 [\d.]+ \([\d.]+ to [\d.]+\), 16 samples against 16 crops", done.stdout)
-    assert epochs == ["0", "1"]
+    printed = tmp_path / "printed.txt"
+    options = ["--fast-dev-run", "--out", str(tmp_path), "--devices", str(devices), "--accelerator", "cpu"]
+    options += ["--strategy", "ddp_fork"] if devices == 2 else []
+    assert Started(generate, options, printed).result() is None
+    pattern = r"epoch (\d): RL2 [\d.]+ \([\d.]+ to [\d.]+\), 16 samples against 16 crops"
+    assert re.findall(pattern, printed.read_text()) == ["0", "1"]
     events = EventAccumulator(str(tmp_path / "version_0")).Reload()
     low, value, high = ([event.value for event in events.Scalars(f"val/rl2{end}")] for end in ("_low", "", "_high"))
     assert len(value) == 2

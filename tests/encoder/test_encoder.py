@@ -1,5 +1,6 @@
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from torch import nn
 from torchvision.models import resnet18
 
 from tests.conftest import random_images
-from torchmetrics_rl2.encoder.encoder import LatentEncoder, reference_of
+from torchmetrics_rl2 import LatentEncoder, RL2Error
+from torchmetrics_rl2.encoder.encoder import reference_of
+from torchmetrics_rl2.encoder.sharing import encoder_of
 from torchmetrics_rl2.weights import read_weights
 
 
@@ -170,9 +173,27 @@ def test_latents_do_not_depend_on_the_batch(encoder):
     torch.testing.assert_close(alone, encoder(images), rtol=1e-4, atol=1e-4)
 
 
-def test_survives_pickling_and_prints_as_one_line(encoder, images):
+def test_survives_pickling(encoder, images):
     assert torch.equal(pickle.loads(pickle.dumps(encoder))(images), encoder(images))
-    assert repr(encoder) == f"LatentEncoder(name='random@1', weights_id='{encoder.weights_id[:12]}')"
+
+
+def test_says_where_its_weights_are_and_what_they_were_made_of(weights, weights_file):
+    encoder = LatentEncoder.load(weights_file)
+    assert (encoder.path, encoder.card, encoder.reference_data) == (weights_file.absolute(), weights.card, "noise")
+    assert LatentEncoder(weights).path is None
+    described = replace(weights, card={"data": "LC25000: lung and colon"})
+    assert LatentEncoder(described).reference_data == "LC25000"
+    assert LatentEncoder(replace(weights, card={})).reference_data == "random@1"
+    assert LatentEncoder(weights).reference_statistics.source == "reference data of the weights"
+
+
+def test_a_given_encoder_is_taken_where_it_is_and_copied_elsewhere(encoder, weights_file):
+    assert encoder_of(encoder, "cpu") is encoder
+    elsewhere = encoder_of(encoder.with_dtype(torch.float64), "cpu")
+    assert (elsewhere.dtype, encoder.dtype) == (torch.float64, torch.float32)
+    assert encoder_of(weights_file, "cpu").weights_id == encoder.weights_id
+    with pytest.raises(RL2Error, match="The device 'warp' cannot be used here"):
+        encoder_of(encoder, "warp")
 
 
 def test_reference_holds_likelihood_norm_and_log_determinant(weights_file, encoder):
