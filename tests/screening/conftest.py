@@ -10,7 +10,7 @@ from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.screening.finding import find_sources
 from torchmetrics_rl2.screening.jobs import screen_all
 from torchmetrics_rl2.screening.rows import PatchRow, SlidePlace
-from torchmetrics_rl2.screening.sources import TileReader
+from torchmetrics_rl2.screening.slide_file import TileReader
 
 TILES = TileReader(px=64, target_mpp=0.5, min_tissue=0.2)
 TABLES = ("patches.csv", "patches.parquet", "patches.geojson")
@@ -73,7 +73,7 @@ def real_pictures():
 def _no_pictures(monkeypatch, request):
     """Matplotlib takes most of the time of a screen, so that most tests have an empty file instead."""
     if "real_pictures" not in request.fixturenames:
-        for name, at in (("outputs.folder.plot_contact_sheet", 1), ("sources.plot_heatmap", 3)):
+        for name, at in (("outputs.folder.plot_contact_sheet", 1), ("slide_file.plot_heatmap", 3)):
             stub = lambda *arguments, at=at: arguments[at].write_bytes(b"")
             monkeypatch.setattr(f"torchmetrics_rl2.screening.{name}", stub)
 

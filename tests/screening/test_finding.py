@@ -6,7 +6,8 @@ from tests.fixtures.images import tissue
 from tests.fixtures.slides import write_slide
 from tests.screening.conftest import find, small_pixels, write_patches
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.screening.sources import PatchFolder, SlideFile
+from torchmetrics_rl2.screening.patch_folder import PatchFolder
+from torchmetrics_rl2.screening.slide_file import SlideFile
 
 
 @pytest.fixture

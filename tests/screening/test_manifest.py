@@ -6,7 +6,8 @@ from tests.screening.conftest import TILES
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.screening.manifest import names_of
-from torchmetrics_rl2.screening.sources import PatchFolder, SlideFile
+from torchmetrics_rl2.screening.patch_folder import PatchFolder
+from torchmetrics_rl2.screening.slide_file import SlideFile
 
 
 def named(*paths):

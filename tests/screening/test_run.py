@@ -14,6 +14,7 @@ from torchmetrics_rl2.images import find_images
 from torchmetrics_rl2.pixels.degradations import degrade
 from torchmetrics_rl2.quality.calibrating import beside
 from torchmetrics_rl2.screening import GoodPatches, Tiling
+from torchmetrics_rl2.weights import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,8 @@ def test_an_encoder_and_its_name_give_the_same(own, mixed, good, tmp_path):
 
     assert found("a", own, None) == found("b", LatentEncoder.load(own), None)
     assert found("c", own, GoodPatches(good)) == found("d", LatentEncoder.load(own), GoodPatches(good))
+    renamed = LatentEncoder(replace(load_weights(own), name="ours@1"))  # whose name says nothing of its file
+    assert found("e", renamed, None)[1] == found("a", own, None)[1]
 
 
 def test_weights_are_read_once(own, mixed, good, tmp_path, monkeypatch):

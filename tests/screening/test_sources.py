@@ -8,7 +8,7 @@ from tests.screening.conftest import TILES, find, small_pixels, write_patches
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.images import ImageReader, read_image
 from torchmetrics_rl2.screening.rows import FilePlace
-from torchmetrics_rl2.screening.sources import SlideFile, TileReader
+from torchmetrics_rl2.screening.slide_file import SlideFile, TileReader
 
 
 @pytest.fixture
@@ -48,7 +48,8 @@ def test_slides_say_what_they_cannot_give(small_slide, tmp_path):
 
 
 def test_samples_are_a_part_and_batches_all(small_slide, folder, monkeypatch):
-    monkeypatch.setattr("torchmetrics_rl2.screening.sources.SAMPLE", 4)
+    for room in ("slide_file", "patch_folder"):
+        monkeypatch.setattr(f"torchmetrics_rl2.screening.{room}.SAMPLE", 4)
     opened = find(small_slide)[0].open()
     stain, sample = opened.sample()
     assert stain.white == opened.slide.white

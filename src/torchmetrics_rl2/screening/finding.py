@@ -10,7 +10,9 @@ from torchmetrics_rl2.images.find import EXTENSIONS, files_below, find_images
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.images.slide_handle import is_slide
 from torchmetrics_rl2.screening.manifest import RECORD
-from torchmetrics_rl2.screening.sources import PatchFolder, SlideFile, Source, TileReader
+from torchmetrics_rl2.screening.patch_folder import PatchFolder
+from torchmetrics_rl2.screening.slide_file import SlideFile, TileReader
+from torchmetrics_rl2.screening.sources import Source
 
 __all__ = ["find_sources"]
 

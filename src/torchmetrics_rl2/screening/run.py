@@ -22,7 +22,8 @@ from torchmetrics_rl2.screening.options import GoodPatches, Outputs, Tiling
 from torchmetrics_rl2.screening.outputs.tables import check_libraries
 from torchmetrics_rl2.screening.preview import preview_all
 from torchmetrics_rl2.screening.result import ScreenResult, describe, warnings_of
-from torchmetrics_rl2.screening.sources import Source, TileReader
+from torchmetrics_rl2.screening.slide_file import TileReader
+from torchmetrics_rl2.screening.sources import Source
 
 __all__ = ["screen"]
 
