@@ -13,6 +13,7 @@ extensions = [
     "sphinx.ext.mathjax",
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
 napoleon_google_docstring = True
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
