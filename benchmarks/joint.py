@@ -5,7 +5,8 @@
 AUROC of clean patches against the same damaged, at the weakest severity of each ladder that a person clearly sees, in
 both directions where a ladder has two; mean of each family, and of the families. For each weights file: the
 log-likelihood of its flow, and of one Gaussian with the Ledoit-Wolf covariance of the same features of FIT. Last, the
-same Gaussian of the fifteen hand-crafted statistics. FIT should be the images that fitted the flows; CLEAN took no part.
+same Gaussian of the fifteen hand-crafted statistics. FIT should be the images that fitted the flows; CLEAN took no
+part.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Fit the flows of ``lung@1`` and ``colon@1``, each on its part of the LC25000 tiles, on the backbone of ``lung-colon@2``.
+"""Fit the flows of ``lung@1`` and ``colon@1`` on the backbone of ``lung-colon@2``, each on its part of LC25000.
 
     python recipes/lung_and_colon.py LC25000 FOLDER
 

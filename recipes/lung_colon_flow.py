@@ -4,8 +4,9 @@
 
 The LC25000 files have to be 224 px, see ``lc25000.py --resize``. Three minutes on two CPU cores.
 
-The readout has no gradient: the 512 channels of the backbone and the fifteen hand-crafted statistics are standardized on the
-fit tiles, the statistics count six times as much, and the 512 principal components with the most variance are kept.
+The readout has no gradient: the 512 channels of the backbone and the fifteen hand-crafted statistics are standardized
+on the fit tiles, the statistics count six times as much, and the 512 principal components with the most variance are
+kept.
 """
 
 import argparse

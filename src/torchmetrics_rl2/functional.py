@@ -17,7 +17,7 @@ class LatentSums:
         square_sum: Sum of their squared norms, ``()``.
         count: Number of images, ``()``, int64.
         second_moment: Sum of the outer products of ``(z, ||z||^2)`` with itself, ``(d + 1, d + 1)``; what the
-            uncertainty of the distance and of the spread needs, ``None`` where nobody asked for it.
+            uncertainty of the distance and of the variance ratio needs, ``None`` where nobody asked for it.
 
     """
 

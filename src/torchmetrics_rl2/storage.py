@@ -64,8 +64,9 @@ def _header(
     if type(version) is not int or version != format_version:
         writer = str(header.get("written_by", "a later version"))[:20]
         raise RL2Error(
-            f"{path} has format version {str(version)[:20]}, but torchmetrics-rl2 {__version__} reads {format_version}. "
-            f"It was written by {writer}, which reads it: upgrade with 'pip install -U torchmetrics-rl2'."
+            f"{path} has format version {str(version)[:20]}, but torchmetrics-rl2 {__version__} reads "
+            f"{format_version}. It was written by {writer}, which reads it: upgrade with 'pip install -U "
+            "torchmetrics-rl2'."
         )
     return header
 

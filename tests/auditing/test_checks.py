@@ -6,8 +6,8 @@ from tests.conftest import random_images
 from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_outliers
 from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.subject import Subject, second_half
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.pixels.degradations import degrade
+from torchmetrics_rl2.images import ImageReader
+from torchmetrics_rl2.pixels import degrade
 
 
 def subject_of(count, units=None, px=32):

@@ -1,10 +1,9 @@
 import pytest
 
 from tests.auditing.test_result import ladder, severity
-from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.auditing.picture import check_plot, plot_audit
-from torchmetrics_rl2.auditing.result import AuditResult
-from torchmetrics_rl2.images.decode import read_image
+from torchmetrics_rl2 import AuditResult, RL2Error
+from torchmetrics_rl2.auditing import check_plot, plot_audit
+from torchmetrics_rl2.images import read_image
 
 
 def test_one_page_with_a_panel_a_ladder(tmp_path):

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from torchmetrics_rl2 import AuditResult
 from torchmetrics_rl2.auditing.ladder_result import LadderResult, SeverityResult
-from torchmetrics_rl2.auditing.result import AuditResult
 
 
 def severity(amount, value, p_value=0.0, width=1.0, auc=0.9):

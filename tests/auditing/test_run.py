@@ -11,14 +11,13 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, audit, compare
-from torchmetrics_rl2.auditing.card import check_can_save, save_audit
+from torchmetrics_rl2.auditing import check_can_save, save_audit
 from torchmetrics_rl2.auditing.judge import auroc
 from torchmetrics_rl2.auditing.subject import Subject
-from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.networks import Gaussian
-from torchmetrics_rl2.pixels.degradations import degrade
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
-from torchmetrics_rl2.weights.file import read_weights, write_weights
+from torchmetrics_rl2.pixels import degrade, handcrafted_statistics
+from torchmetrics_rl2.weights import read_weights, write_weights
 
 LADDERS = ["salt and pepper", "magnification"]
 

@@ -8,9 +8,9 @@ from tests.conftest import random_images
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.subject import Subject, second_half
-from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.networks.flow import log_likelihood
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
+from torchmetrics_rl2.pixels import handcrafted_statistics
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40), st.integers(0, 5))

@@ -9,16 +9,14 @@ from tests.conftest import random_images
 from tests.distance.test_statistics import latents
 from torchmetrics_rl2 import Statistics, score
 from torchmetrics_rl2.distance.comparing import domain_shift
-from torchmetrics_rl2.images.decode import read_image
-from torchmetrics_rl2.images.find import find_images
-from torchmetrics_rl2.images.reader import ImageBatch
-from torchmetrics_rl2.scoring.comparability import SAMPLE, Look, asymmetries
+from torchmetrics_rl2.images import ImageBatch, find_images, read_image
+from torchmetrics_rl2.scoring.comparability import SAMPLE, Appearance, asymmetries
 
 CMU = Path(__file__).parents[2] / "examples" / "cmu"
 
 
 def looked(images, name="x.png", batch=16):
-    look = Look()
+    look = Appearance()
     for i in range(0, len(images), batch):
         part = images[i : i + batch]
         look.see(ImageBatch(part, [Path(name)] * len(part)), torch.empty(0))
@@ -44,8 +42,8 @@ def test_real_images_of_one_source_are_alike(tissue):
     [
         (lambda x: gaussian_blur(x, [9, 9], [2, 2]), "softer than real ones"),
         (lambda x: (x.float() + 25 * torch.randn(x.shape)).clamp(0, 255).byte(), "sharper than real ones"),
-        (lambda x: x // 2, "stained otherwise than real ones"),
-        (lambda x: torch.stack([x[:, 0], x[:, 1] // 3, x[:, 2]], 1), "stained otherwise than real ones"),
+        (lambda x: x // 2, "The stain of generated images differs"),
+        (lambda x: torch.stack([x[:, 0], x[:, 1] // 3, x[:, 2]], 1), "The stain of generated images differs"),
     ],
     ids=["blur", "noise", "dark", "one channel"],
 )
@@ -53,9 +51,9 @@ def test_what_differs_is_said_with_numbers_and_advice(tissue, change, sentence):
     torch.manual_seed(0)
     found = [one for one in asymmetries(looked(tissue[0]), looked(change(tissue[1]))) if sentence in one]
     assert len(found) == 1
-    assert "standard deviations of real images apart" in found[0]
-    assert "belongs to the score" in found[0]
-    assert "make both alike" in found[0]
+    assert "standard deviations of the real images apart" in found[0]
+    assert "belongs in the score" in found[0]
+    assert "prepare both sides alike" in found[0]
 
 
 def test_a_few_images_say_nothing(tissue):
@@ -73,7 +71,7 @@ def test_lossy_against_lossless(tissue, name, said):
 
 
 def test_statistics_have_no_format(tissue):
-    assert asymmetries(Look(), looked(tissue[0], "x.jpg")) == []
+    assert asymmetries(Appearance(), looked(tissue[0], "x.jpg")) == []
 
 
 def test_the_sample_is_bounded_spread_and_the_same_in_any_batch():

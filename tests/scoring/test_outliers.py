@@ -6,7 +6,7 @@ import torch
 from tests.distance.test_statistics import ID, latents
 from torchmetrics_rl2 import Statistics, compare, score
 from torchmetrics_rl2.functional import latent_sums, resnet_l2
-from torchmetrics_rl2.images.reader import ImageBatch
+from torchmetrics_rl2.images import ImageBatch
 from torchmetrics_rl2.scoring.outliers import Outliers
 
 
@@ -81,6 +81,6 @@ def test_score_names_the_file_in_any_batch(patches, encoder, tmp_path):
 
 
 def _read(*paths):
-    from torchmetrics_rl2.images.decode import read_image
+    from torchmetrics_rl2.images import read_image
 
     return torch.stack([read_image(path) for path in paths])

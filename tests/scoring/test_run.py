@@ -6,8 +6,7 @@ import torch
 from torchmetrics_rl2 import LatentEncoder, ResNetL2, RL2Error, Statistics, compute_statistics, score
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.encoder.sharing import encoder_of, network_on
-from torchmetrics_rl2.images.decode import read_image
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images import find_images, read_image
 from torchmetrics_rl2.runtime import default_workers
 from torchmetrics_rl2.weights import loading
 

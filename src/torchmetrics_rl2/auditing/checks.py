@@ -96,7 +96,7 @@ def _statistics(subject: Subject, latents: Tensor, rows: list[int]) -> Statistic
 
 
 @dataclass(frozen=True)
-class Strangers:
+class OutlierImages:
     """Images that do not belong.
 
     Args:
@@ -111,7 +111,7 @@ class Strangers:
     unreadable: tuple[str, ...] = ()
 
 
-def read_outliers(source: str | Path, reader: ImageReader, limit: int) -> Strangers:
+def read_outliers(source: str | Path, reader: ImageReader, limit: int) -> OutlierImages:
     """The first images of a source, as many as may be mixed in, and where they are from.
 
     Args:
@@ -125,14 +125,14 @@ def read_outliers(source: str | Path, reader: ImageReader, limit: int) -> Strang
     """
     most = max(OUTLIERS, limit // 100)
     images, _, unreadable = read_images(reader, find_images(source)[:most])
-    return Strangers(images[:most], os.fspath(source), unreadable)
+    return OutlierImages(images[:most], os.fspath(source), unreadable)
 
 
 def contamination(
     encoder: LatentEncoder,
     subject: Subject,
     clean: Measured,
-    outliers: Strangers | None,
+    outliers: OutlierImages | None,
     seed: int,
     withheld: list[str],
 ) -> Contamination | None:
@@ -145,7 +145,7 @@ def contamination(
     count = max(1, round(half / 100))
     if outliers is None:
         some = subject.images[subject.second][: max(OUTLIERS, count)]
-        outliers = Strangers(degrade(some, "pen", 0.5, seed), "inked by a pen")
+        outliers = OutlierImages(degrade(some, "pen", 0.5, seed), "inked by a pen")
     count = min(count, len(outliers.images))
     meter = Meter(encoder, None, 0)
     mixed_in = meter.measure(outliers.images)

@@ -16,7 +16,7 @@ class SeverityResult:
     """Response to one severity of a ladder.
 
     Args:
-        severity: As :func:`~torchmetrics_rl2.degradations.degrade` takes it.
+        severity: As :func:`~torchmetrics_rl2.pixels.degrade` takes it.
         amount: The same in the unit of the ladder.
         value: RL2 of the damaged half from the clean other half.
         debiased: The same without what small sets add.

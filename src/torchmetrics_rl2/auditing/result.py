@@ -58,7 +58,7 @@ class Diversity:
     """What ten images, repeated to fill a set, do to the variance ratio.
 
     Args:
-        ratio: Spread of the repeated images over that of the others, mean over draws.
+        ratio: Total variance of the repeated images over that of the others, mean over draws.
         null: 95 % of the ratios of clean halves of the same sizes.
         detected: Share of draws whose ratio is below that.
 
@@ -165,8 +165,8 @@ class AuditResult:
         tested = "" if self.clean_p_value is None else f", p {_with_sign(p_text(self.clean_p_value))}"
         return [
             f"Audit of {self.weights} ({self.weights_id[:12]}): {self.n} images, {self.units} units, of {self.images}",
-            f"Two clean halves: RL2 {self.clean:.3f} (debiased {self.clean_debiased:.3f}{tested}). 'reach' is the largest "
-            "RL2 in multiples of that",
+            f"Two clean halves: RL2 {self.clean:.3f} (debiased {self.clean_debiased:.3f}{tested}). 'reach' is the "
+            "largest RL2 in multiples of that",
         ]
 
     def _table(self) -> list[str]:
@@ -194,9 +194,9 @@ class AuditResult:
         if self.contamination:
             found = self.contamination
             lines.append(
-                f"{found.share:.1%} outliers ({found.source}): RL2 x {found.plain:.2f}, robust RL2 x {found.robust:.2f} "
-                f"(blurring all images by 1 px: x {found.blur:.2f}); {found.detected:.0%} of the outliers are the least "
-                "likely images"
+                f"{found.share:.1%} outliers ({found.source}): RL2 x {found.plain:.2f}, robust RL2 x "
+                f"{found.robust:.2f} (blurring all images by 1 px: x {found.blur:.2f}); {found.detected:.0%} of the "
+                "outliers are the least likely images"
             )
         if self.diversity:
             low, high = self.diversity.null

@@ -54,7 +54,7 @@ def audit(
         groups: What is independent of what: ``"parent"``, ``"file"`` or a CSV with the columns ``path`` and ``group``;
             by default files are.
         outliers: Images that do not belong, to mix in; without it, the images themselves under the widest pen stroke.
-        ladders: Names of :data:`~torchmetrics_rl2.degradations.LADDERS`, all by default.
+        ladders: Names of :data:`~torchmetrics_rl2.pixels.LADDERS`, all by default.
         limit: Images to use at most, drawn by ``seed``.
         tile: Cut images into tiles of this side, in pixels; larger images give fields for coarser magnification too.
         scale: Resize by this factor before, antialiased.
@@ -84,7 +84,7 @@ def audit(
     workers = default_workers(workers, encoder.device)
     reader = ImageReader(tile, scale, workers=workers, skip_unreadable=skip_unreadable)
     subject = Subject.read(images, groups, reader, limit, seed)
-    strangers = None if outliers is None else read_outliers(outliers, reader, limit)
+    mixed_in = None if outliers is None else read_outliers(outliers, reader, limit)
     encoder.warn_of_other_px(subject.images)
     withheld = list[str]()
     steps = _steps(names, subject, withheld)
@@ -105,7 +105,7 @@ def audit(
         domain=domain(encoder, judge.measured.latents, subject.groups),
         ladders=found,
         power=power(subject, judge.measured.latents, weakest, seed, withheld),
-        contamination=contamination(encoder, subject, judge.measured, strangers, seed, withheld),
+        contamination=contamination(encoder, subject, judge.measured, mixed_in, seed, withheld),
         diversity=diversity(subject, judge.measured.latents, seed, withheld),
         withheld=withheld,
         unreadable=subject.unreadable,

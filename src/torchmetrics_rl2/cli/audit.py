@@ -17,26 +17,26 @@ def audit(
     ],
     images: Annotated[
         str,
-        Option(help="Clean real patches that neither fitted nor stopped the weights: a folder, a glob or a list."),
+        Option(help="Clean real patches that took no part in making the weights: a folder, a glob or a list."),
     ],
     groups: Annotated[
         str | None,
         Option(
             metavar="CSV|parent|file",
-            help="What is independent: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV with the "
-            "columns path and group. By default files are.",
+            help="Which patches belong together: 'parent', the folder a patch is in, such as a slide; 'file' "
+            "(default); or a CSV with the columns path and group.",
         ),
     ] = None,
     outliers: Annotated[
-        str | None, Option(help="Patches that do not belong, mixed in by 1 %. By default inked ones.")
+        str | None, Option(help="Patches that do not belong, mixed in at 1 %; by default patches with ink.")
     ] = None,
     ladder: Annotated[
-        list[str] | None, Option(help="Climb this ladder alone, such as 'gaussian blur'; may be repeated.")
+        list[str] | None, Option(help="Test this ladder of damage alone, such as 'gaussian blur'; may be repeated.")
     ] = None,
-    limit: Annotated[int, Option(help="Patches to use at most, drawn by --seed.")] = 120,
+    limit: Annotated[int, Option(help="Patches to use, at most.")] = 120,
     tile: Tile = None,
     scale: Scale = None,
-    seed: Annotated[int, Option(help="Of the draw, the halves and the damage.")] = 0,
+    seed: Annotated[int, Option(help="Seed of the choice of patches, the halves and the damage.")] = 0,
     workers: Workers = None,
     device: Device = None,
     skip_unreadable: SkipUnreadable = False,
@@ -44,12 +44,12 @@ def audit(
     save: Annotated[bool, Option("--save", help="Write a summary into the card of the weights file.")] = False,
     json: Annotated[bool, Option("--json", help="Print all numbers as JSON.")] = False,
 ) -> None:
-    """Show what weights can and cannot detect: clean patches are damaged in rising severity, in twenty ways.
+    """Show what weights can and cannot detect, by damaging clean patches in twenty ways of rising severity.
 
-    Every ladder gets a verdict. It 'detects' if RL2 rises, 'saturates' if it stops rising, is 'blind' if even the
-    strongest damage is not told from chance, and 'inverts' if worse damage scores better. Two baselines stand beside
-    the flow: one Gaussian on the same features, and one on fifteen hand-crafted image statistics. About four minutes for
-    100 patches on two CPU cores.
+    Each way of damage, a ladder, gets a verdict: 'detects' if RL2 rises with severity; 'saturates' if it stops rising;
+    'blind' if even the strongest damage is within chance; 'inverts' if worse damage scores better. Two simpler models
+    stand beside the flow: one Gaussian on the same features, and one on fifteen hand-crafted image statistics. 100
+    patches take about four minutes on two CPU cores.
 
     rl2 audit lung-colon --images held_out/
 

@@ -26,8 +26,8 @@ def fit(
     backbone: Annotated[
         str,
         Option(
-            help="The backbone: that of named weights or of a weights file, 'imagenet' (torchvision downloads it), or the "
-            "path of a ResNet-18 state dict, torchvision's or TIAToolbox's.",
+            help="ResNet-18 to fit on: name or path of weights, 'imagenet' (torchvision downloads it), or the path of "
+            "a ResNet-18 state dict, torchvision's or TIAToolbox's.",
             autocompletion=complete_weights,
         ),
     ] = "lung-colon",
@@ -41,45 +41,44 @@ def fit(
     ] = None,
     tile: Tile = None,
     scale: Scale = None,
-    mpp: Annotated[float | None, Option(help="Resolution of the patches in um/px, kept in the file.")] = None,
+    mpp: Annotated[float | None, Option(help="Resolution of the patches in um/px, stored in the file.")] = None,
     card: Annotated[
         Path | None, Option(help="A JSON file with what people should know: data, license, citation.")
     ] = None,
     train: Annotated[
-        Train, Option(help="'flow' leaves the backbone as it is; 'joint' trains backbone and flow together first.")
+        Train, Option(help="'flow' leaves the backbone as it is; 'joint' first trains backbone and flow together.")
     ] = Train.flow,
     joint_epochs: Annotated[int, Option(help="Epochs of joint training, at most.")] = 10,
     rank_share: Annotated[
-        float, Option(help="Joint training stops before the effective rank of features falls below this share.")
+        float,
+        Option(
+            help="Joint training stops before the effective rank of the features falls below this share of its start."
+        ),
     ] = 0.9,
     probe_share: Annotated[
         float,
-        Option(
-            help="The same of how well the features tell hand-crafted statistics of an image, R^2 of a linear probe."
-        ),
+        Option(help="Likewise for the R^2 with which features predict hand-crafted image statistics (linear probe)."),
     ] = 0.9,
-    layers: Annotated[int, Option(help="Couplings of the flow; 0 fits one Gaussian.")] = 4,
-    hidden: Annotated[int, Option(help="Width of the couplings' networks.")] = 128,
-    scale_bound: Annotated[float, Option(help="Bound of the log-scale of a coupling.")] = 0.2,
-    diagonal: Annotated[
-        bool, Option("--diagonal", help="Only standardize features before the couplings, and keep correlations.")
-    ] = False,
+    layers: Annotated[int, Option(help="Coupling layers of the flow; 0 fits one Gaussian.")] = 4,
+    hidden: Annotated[int, Option(help="Width of the networks in the coupling layers.")] = 128,
+    scale_bound: Annotated[float, Option(help="Bound of the log-scale of a coupling layer.")] = 0.2,
+    diagonal: Annotated[bool, Option("--diagonal", help="Standardize the features without whitening them.")] = False,
     max_epochs: Annotated[int, Option(help="Epochs, at most.")] = 500,
-    patience: Annotated[int, Option(help="Epochs without a better held-out likelihood before the fit stops.")] = 20,
-    seed: Annotated[int, Option(help="Of the split, the initial flow and the order of the data.")] = 0,
-    batch_size: Annotated[int, Option(help="Images a batch while features are computed, and of joint training.")] = 64,
+    patience: Annotated[int, Option(help="Epochs without a better held-out likelihood before training stops.")] = 20,
+    seed: Annotated[int, Option(help="Seed of the split, the initial flow and the order of the data.")] = 0,
+    batch_size: Annotated[int, Option(help="Images per batch for features and for joint training.")] = 64,
     workers: Workers = None,
-    accelerator: Annotated[str, Option(help="cpu, gpu, mps or auto, as of a Lightning Trainer.")] = "auto",
-    devices: Annotated[int, Option(help="Devices a machine, as of a Lightning Trainer.")] = 1,
-    nodes: Annotated[int, Option(help="Machines, as of a Lightning Trainer.")] = 1,
-    resume: Annotated[bool, Option("--resume", help="Go on with an interrupted run.")] = False,
+    accelerator: Annotated[str, Option(help="cpu, gpu, mps or auto, as in a Lightning Trainer.")] = "auto",
+    devices: Annotated[int, Option(help="Devices per machine, as in a Lightning Trainer.")] = 1,
+    nodes: Annotated[int, Option(help="Machines, as in a Lightning Trainer.")] = 1,
+    resume: Annotated[bool, Option("--resume", help="Continue an interrupted run.")] = False,
     skip_unreadable: SkipUnreadable = False,
     json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fit a flow to your own real patches, and write weights that score and load like the ones that ship.
 
-    70 % of the patches fit the flow, 10 % stop it, 20 % become the reference inside the file. A thousand patches take
-    a minute or so on two CPU cores. Interrupted with Ctrl-C, the same command with --resume goes on.
+    70 % of the patches fit the flow, 10 % stop its training, and 20 % become the reference inside the file. A thousand
+    patches take about a minute on two CPU cores. After Ctrl-C, the same command with --resume continues.
 
     rl2 fit our_patches/ -o ours.safetensors --groups parent
     """

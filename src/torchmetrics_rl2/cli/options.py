@@ -18,19 +18,19 @@ def complete_weights(incomplete: str) -> Iterator[tuple[str, str]]:
     yield from ((name, summary) for name, summary in names.items() if name.startswith(incomplete))
 
 
-Tile = Annotated[int | None, Option(metavar="PX", help="Cut images into tiles of this side first.")]
-Scale = Annotated[float | None, Option(metavar="F", help="Resize images by this factor before, antialiased.")]
-Workers = Annotated[int | None, Option(help="Processes that read images. By default 0 on a CPU, up to 8 beside a GPU.")]
-BatchSize = Annotated[int, Option(help="Images a batch; the value does not depend on it.")]
-Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1 or mps. By default a GPU if there is one.")]
+Tile = Annotated[int | None, Option(metavar="PX", help="Cut images into square tiles of this side, in pixels.")]
+Scale = Annotated[float | None, Option(metavar="F", help="Resize images by this factor first, antialiased.")]
+Workers = Annotated[int | None, Option(help="Processes that read images. Default: 0 on a CPU, up to 8 with a GPU.")]
+BatchSize = Annotated[int, Option(help="Images per batch; the result does not depend on it.")]
+Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1 or mps. Default: a GPU if there is one.")]
 WeightsName = Annotated[
     str,
     Option(
         "--weights",
-        help="Name of weights, such as lung-colon@1, the path of a file, or a URL.",
+        help="Name of weights, such as lung-colon, the path of a file, or a URL.",
         autocompletion=complete_weights,
     ),
 ]
 SkipUnreadable = Annotated[
-    bool, Option("--skip-unreadable", help="Leave out files that cannot be read, and report how many.")
+    bool, Option("--skip-unreadable", help="Leave out files that cannot be read, and list them.")
 ]

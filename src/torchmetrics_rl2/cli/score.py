@@ -19,7 +19,8 @@ def score(
     real: Annotated[
         list[str] | None,
         Option(
-            help="Real patches in the same forms. By default the reference inside the weights, which is no test of a generator."
+            help="Real patches in the same forms. By default the reference inside the weights, which is no test of a "
+            "generator."
         ),
     ] = None,
     weights: WeightsName = "lung-colon",
@@ -28,8 +29,8 @@ def score(
         Option(
             metavar="CSV|parent|file",
             help="Which real patches belong together: 'parent', the folder a patch is in, such as a slide; 'file'; or "
-            "a CSV with the columns path (relative to the folder given, or to here) and group. Without groups there is no "
-            "p-value.",
+            "a CSV with the columns path (relative to the folder given, or to here) and group. Without groups there is "
+            "no p-value.",
         ),
     ] = None,
     fake_groups: Annotated[

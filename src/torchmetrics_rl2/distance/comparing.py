@@ -82,7 +82,8 @@ def domain_shift(reference: Statistics, real: Statistics) -> float | None:
         real: Real images of the user.
 
     Returns:
-        The debiased distance in standard deviations of the reference data (root total variance), 0 where it is negative; ``None`` where it cannot be told.
+        The debiased distance in standard deviations of the reference data (root total variance), 0 where it is
+        negative; ``None`` where it cannot be told.
 
     """
     noise = reference.mean_variance + real.mean_variance

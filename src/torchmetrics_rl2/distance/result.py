@@ -125,7 +125,8 @@ class RL2Result:
 
     def __str__(self) -> str:
         if self.baseline_multiple is None:
-            return f"RL2 {three_digits(self.value)}: no multiple of the baseline, {self.withheld.get('baseline_multiple', '')}"
+            why = self.withheld.get("baseline_multiple", "")
+            return f"RL2 {three_digits(self.value)}: no multiple of the baseline, {why}"
         line = f"RL2 {three_digits(self.value)}: {_times(self.baseline_multiple)}x the real-against-real baseline"
         if self.real == REFERENCE:
             return f"{line} of {self._data()}: no verdict, as the real images are not yours; give your own with --real"
@@ -135,8 +136,8 @@ class RL2Result:
         interval = "" if self.interval is None else " [{}, {}]".format(*map(three_digits, self.interval))
         multiple = "" if self.baseline_multiple is None else f", {_times(self.baseline_multiple)}x baseline"
         return (
-            f"RL2Result({three_digits(self.value)}, debiased {three_digits(self.debiased)}{interval}{multiple}, {self.n_fake} "
-            f"generated and {self.n_real} real images, weights {self.weights!r})"
+            f"RL2Result({three_digits(self.value)}, debiased {three_digits(self.debiased)}{interval}{multiple}, "
+            f"{self.n_fake} generated and {self.n_real} real images, weights {self.weights!r})"
         )
 
     def details(self) -> str:
@@ -146,8 +147,8 @@ class RL2Result:
         lines = [
             f"{self.n_fake} generated images ({self.fake}) against {self.n_real} {real}; weights {self.weights}"
             f"{identity}",
-            f"RL2 {three_digits(self.value)}, debiased {three_digits(self.debiased)}; real-against-real baseline for these sample "
-            f"sizes: {'unknown' if self.baseline is None else three_digits(self.baseline)}",
+            f"RL2 {three_digits(self.value)}, debiased {three_digits(self.debiased)}; real-against-real baseline for "
+            f"these sample sizes: {'unknown' if self.baseline is None else three_digits(self.baseline)}",
         ]
         if self.interval is None:
             lines += [self._why_no_interval()]
@@ -188,8 +189,9 @@ class RL2Result:
         if self.domain_shift is None or self.domain_shift <= MAX_DOMAIN_SHIFT:
             return []
         return [
-            f"Domain shift: your real images lie {self.domain_shift:.1f} standard deviations from the weights' reference "
-            f"data, {self._data()}. Scores against your own images stay valid; 'rl2 fit' adapts weights to your data"
+            f"Domain shift: your real images lie {self.domain_shift:.1f} standard deviations from the weights' "
+            f"reference data, {self._data()}. Scores against your own images stay valid; 'rl2 fit' adapts weights to "
+            "your data"
         ]
 
     def _units(self) -> str:

@@ -1,4 +1,4 @@
-"""What features of held-out images must keep while their backbone is trained: spread and content."""
+"""What features of held-out images must keep while their backbone is trained: rank and content."""
 
 import math
 

@@ -222,8 +222,8 @@ def train_joint(
         progress: Called with what is being done, how much is done, how much there is, and images read since.
 
     Returns:
-        The backbone with its new weights, those of the last epoch which both guards let pass, or its old one if they let
-        none pass; and for the card, settings, the number of epochs kept, what stopped them, and held-out
+        The backbone with its new weights, those of the last epoch which both guards let pass, or its old one if they
+        let none pass; and for the card, settings, the number of epochs kept, what stopped them, and held-out
         log-likelihood, effective rank and R^2 of the probe, at the start and after each epoch.
 
     Raises:

@@ -49,15 +49,15 @@ class FitResult:
 
     def __str__(self) -> str:
         lines = [
-            f"Wrote {self.out} ({self.weights_id[:12]}): {self.n_fit} patches fitted the flow, {self.n_stop} stopped it "
-            f"after {self.epochs} epochs, {self.n_reference} are the reference",
+            f"Wrote {self.out} ({self.weights_id[:12]}): {self.n_fit} patches fitted the flow, {self.n_stop} stopped "
+            f"it after {self.epochs} epochs, {self.n_reference} are the reference",
             f"Held-out log-likelihood: {self.held_out:.1f} nats a patch; {self.gaussian:.1f} without couplings",
         ]
         if self.joint:
             start, end = self.joint["trace"][0], self.joint["trace"][self.joint["epochs"]]
             lines.append(
-                f"Backbone trained for {self.joint['epochs']} epochs, {STOPPED_BY[self.joint['stopped_by']]}: effective "
-                f"rank {start['effective_rank']:.1f} to {end['effective_rank']:.1f}, R^2 of the probe "
+                f"Backbone trained for {self.joint['epochs']} epochs, {STOPPED_BY[self.joint['stopped_by']]}: "
+                f"effective rank {start['effective_rank']:.1f} to {end['effective_rank']:.1f}, R^2 of the probe "
                 f"{start['probe']:.3f} to {end['probe']:.3f}"
             )
         return "\n".join(lines)

@@ -35,8 +35,8 @@ __all__ = ["fit", "fit_split"]
 
 FEW = 64
 NO_GROUPS = (
-    "Without --groups, patches of one slide may be on two sides of the split, and the held-out likelihood then flatters "
-    "the flow."
+    "Without --groups, patches of one slide may be on two sides of the split, and the held-out likelihood then "
+    "flatters the flow."
 )
 
 

@@ -85,7 +85,7 @@ class FeatureExtractor(Frozen):
     Args:
         preprocessing: What happens to pixels first.
         state_dict: State dict of a torchvision ResNet-18 without its classifier.
-        readout: Tensors of :class:`~torchmetrics_rl2.readout.Readout`; without any, features are the backbone's own.
+        readout: Tensors of :class:`~torchmetrics_rl2.networks.Readout`; without any, features are the backbone's own.
 
     """
 

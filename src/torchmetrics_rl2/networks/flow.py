@@ -65,8 +65,8 @@ class LinearLayer(nn.Module):
 class CouplingLayer(nn.Module):
     r"""Affine coupling ``z = (x + t) * exp(s)`` of one half of the features, given the other half.
 
-    The scale is bounded, :math:`s = c \tanh(\hat s / c)`, so that no image, however foreign, is scaled by more than
-    :math:`e^c` in a layer.
+    The scale is bounded, :math:`s = c \tanh(\hat s / c)`, so that no image, however far out of domain, is scaled by
+    more than :math:`e^c` in a layer.
 
     Args:
         features: Number of features :math:`d >= 2`.

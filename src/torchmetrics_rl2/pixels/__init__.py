@@ -11,9 +11,9 @@ from torchmetrics_rl2.pixels.tissue import ink_share, tissue_share
 __all__ = [
     "HANDCRAFTED",
     "LADDERS",
-    "Ladder",
     "MIN_PX",
     "STATISTICS",
+    "Ladder",
     "Stain",
     "check_images",
     "degrade",

@@ -11,7 +11,7 @@ from torchmetrics_rl2.images.sampling import EvenSample
 from torchmetrics_rl2.pixels.handcrafted import HANDCRAFTED, handcrafted_statistics
 from torchmetrics_rl2.runtime import exact_arithmetic
 
-__all__ = ["Look", "asymmetries", "different_px"]
+__all__ = ["Appearance", "asymmetries", "different_px"]
 
 SAMPLE = 256
 MIN_IMAGES = 10
@@ -29,7 +29,7 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP", ".ti
 LOSSY = ("JPEG", "WebP")
 
 
-class Look:
+class Appearance:
     """File formats of the images of one side, and sharpness and stain of up to 256 spread evenly over them.
 
     Which images are taken depends on their number and order alone. Sharpness is the log-variance of the Laplacian,
@@ -65,7 +65,7 @@ def _appearance(images: Tensor) -> Tensor:
         return handcrafted_statistics(images / 255)[:, APPEARANCE].cpu() if len(images) else torch.empty(0, 4)
 
 
-def asymmetries(real: Look, fake: Look) -> list[str]:
+def asymmetries(real: Appearance, fake: Appearance) -> list[str]:
     r"""Sentences on what makes two sets differ before any network sees them.
 
     Medians :math:`m` of sharpness and stain differ if :math:`|m_g - m_r| > s_r (1 + 3 \sqrt{1 / n_r + 1 / n_g})`, with
@@ -80,7 +80,7 @@ def asymmetries(real: Look, fake: Look) -> list[str]:
         A sentence for each difference; none of sharpness and stain where a side has fewer than ten images.
 
     """
-    return [*_different_formats(real.formats, fake.formats), *_different_looks(real.numbers, fake.numbers)]
+    return [*_different_formats(real.formats, fake.formats), *_different_appearances(real.numbers, fake.numbers)]
 
 
 def different_px(real: Statistics, fake: Statistics) -> list[str]:
@@ -103,13 +103,12 @@ def _different_formats(real: Counter[str], fake: Counter[str]) -> list[str]:
         return []
     names = ("{} ({} of {})".format(*formats.most_common(1)[0], formats.total()) for formats in (real, fake))
     return [
-        "Real images are {} and generated ones {}. Compression leaves traces that RL2 may detect: save both sides alike.".format(
-            *names
-        )
+        "Real images are {} and generated ones {}. Compression leaves traces that RL2 may detect: save both sides "
+        "alike.".format(*names)
     ]
 
 
-def _different_looks(real: Tensor, fake: Tensor) -> list[str]:
+def _different_appearances(real: Tensor, fake: Tensor) -> list[str]:
     if min(len(real), len(fake)) < MIN_IMAGES:
         return []
     medians = [side.median(0).values for side in (real, fake)]
@@ -121,15 +120,15 @@ def _different_looks(real: Tensor, fake: Tensor) -> list[str]:
     found = []
     if sharpness.abs() > limit:
         found.append(
-            f"Generated images are {'sharper' if sharpness > 0 else 'softer'} than real ones: median log-variance of the "
-            f"Laplacian {medians[1][0]:.2f} against {medians[0][0]:.2f}, {sharpness.abs():.1f} standard deviations of "
-            f"the real images apart. {own} saving, resizing or different tissue {alike}"
+            f"Generated images are {'sharper' if sharpness > 0 else 'softer'} than real ones: median log-variance of "
+            f"the Laplacian {medians[1][0]:.2f} against {medians[0][0]:.2f}, {sharpness.abs():.1f} standard deviations "
+            f"of the real images apart. {own} saving, resizing or different tissue {alike}"
         )
     if stain.abs() > limit:
-        densities = (", ".join(f"{value:.3f}" for value in side[1:].tolist()) for side in (medians[1], medians[0]))
+        generated, own_tissue = (", ".join(f"{value:.3f}" for value in side[1:].tolist()) for side in medians[::-1])
         found.append(
-            "The stain of generated images differs from that of real ones: median optical density of red, green and blue "
-            "{} against {}, up to {:.1f} standard deviations of the real images apart. {} another laboratory, scanner "
-            "or file format {}".format(*densities, stain.abs(), own, alike)
+            "The stain of generated images differs from that of real ones: median optical density of red, green and "
+            f"blue {generated} against {own_tissue}, up to {stain.abs():.1f} standard deviations of the real images "
+            f"apart. {own} another laboratory, scanner or file format {alike}"
         )
     return found

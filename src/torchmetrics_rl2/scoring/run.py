@@ -15,7 +15,7 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.runtime import Progress, versions
-from torchmetrics_rl2.scoring.comparability import Look, asymmetries, different_px
+from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
 from torchmetrics_rl2.scoring.measuring import Watch, encoder_for, image_reader, measure
 from torchmetrics_rl2.scoring.outliers import Outliers
 from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
@@ -105,8 +105,8 @@ def score(
         progress: Called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
 
     Returns:
-        The distance, how many times that of real images it is, how far to trust it, which images lie furthest from the real
-        ones, and how it was measured. What makes the sides differ before any network sees them is also warned of.
+        The distance, how many times that of real images it is, how far to trust it, which images lie furthest from the
+        real ones, and how it was measured. What makes the sides differ before any network sees them is also warned of.
 
     Raises:
         RL2Error: If a source has fewer than two images, one cannot be read, or the weights are not what they should be.
@@ -125,9 +125,9 @@ def score(
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
     encoder = encoder_for([one for parts in found.values() for one in parts], weights, device, always=real is None)
     sides = {"real": encoder.reference_statistics} if real is None and encoder else {}
-    looks, outliers = {"real": Look(), "fake": Look()}, None
+    appearances, outliers = {"real": Appearance(), "fake": Appearance()}, None
     for side, parts in found.items():
-        watch: list[Watch] = [looks[side].see]
+        watch: list[Watch] = [appearances[side].see]
         if side == "fake" and all(isinstance(one, ImageSource) for one in parts):
             outliers = Outliers(sides["real"].sums.sum / sides["real"].sums.count, tiled=tile is not None)
             watch.append(outliers.see)
@@ -137,7 +137,7 @@ def score(
                 f"RL2 compares sets of images, but {statistics.source} gave {len(statistics)} {side} image(s) "
                 f"({len(statistics.unreadable)} could not be read); expected at least 2 on each side."
             )
-    seen = [*different_px(sides["real"], sides["fake"]), *asymmetries(looks["real"], looks["fake"])]
+    seen = [*different_px(sides["real"], sides["fake"]), *asymmetries(appearances["real"], appearances["fake"])]
     for sentence in seen:
         warnings.warn(sentence, stacklevel=2)
     result = compare(sides["real"], sides["fake"])

@@ -19,7 +19,7 @@ from torchmetrics_rl2.weights.download import is_remote, offline
 from torchmetrics_rl2.weights.file import HEADER
 from torchmetrics_rl2.weights.loading import load_weights
 
-__all__ = ["Backbone", "UNIT", "load_backbone"]
+__all__ = ["UNIT", "Backbone", "load_backbone"]
 
 # TIAToolbox's CNNModel numbers the parts of torchvision's network, and takes pixels in [0, 1].
 TIATOOLBOX = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}

@@ -18,7 +18,7 @@ from filelock import FileLock
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.storage import CHUNK, MAX_BYTES, is_web_page, sha256_of
 
-__all__ = ["Place", "Received", "SHA256", "cache_folder", "hub_parts", "is_remote", "offline"]
+__all__ = ["SHA256", "Place", "Received", "cache_folder", "hub_parts", "is_remote", "offline"]
 
 Received = Callable[[int, int], None]
 """Told how many bytes have come, and of how many, 0 if unknown."""

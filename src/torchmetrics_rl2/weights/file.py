@@ -60,8 +60,8 @@ class Weights:
         card: What a person should know: data, license, citation, how the flow was fitted.
         readout: Tensors of :class:`~torchmetrics_rl2.networks.Readout`, single precision; empty where features are the
             backbone's own.
-        backbone_of: Name with version of weights of the catalog whose backbone and readout these are; the file then leaves
-            them out. Empty where the file has its own.
+        backbone_of: Name with version of weights of the catalog whose backbone and readout these are; the file then
+            leaves them out. Empty where the file has its own.
         name: What the weights were asked for by, with version.
         path: The file they were read from, if any.
 
