@@ -1,53 +1,57 @@
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from torchmetrics_rl2 import score
+from tests.fixtures.processes import Started
+from torchmetrics_rl2 import score, weights
 from torchmetrics_rl2._version import __version__
-from torchmetrics_rl2.cli import app
+from torchmetrics_rl2.cli import app, main
+from torchmetrics_rl2.distance.result import three_digits
 
 
-def test_score_prints_the_value_and_how_far_to_trust_it(rl2, patches, weights_file, encoder):
-    code, out, err = rl2("score", patches / "bright", "--real", patches / "a", "--weights", weights_file)
-    value = score(patches / "bright", patches / "a", weights=encoder).value
-    assert code == 0
-    first, second, third, _, fifth = out.splitlines()
-    assert first.startswith(f"RL2 {value:.4f} (debiased ")
-    assert " times what two sets of real images of these sizes score, " in second
-    assert third.startswith("95 % interval of the debiased value ")
-    assert "assumes independent patches" in third
-    assert fifth.startswith("The most foreign 1 % (1 of 8) hold ")
-    assert "p-value" not in out
-    assert "8 images of" in out
-    assert encoder.weights_id[:12] in out
+def test_score_prints_one_verdict_and_the_rest_when_asked(rl2, patches, weights_file, encoder):
+    arguments = ("score", patches / "bright", "--real", patches / "a", "--weights", weights_file)
+    code, out, err = rl2(*arguments)
+    expected = score(patches / "bright", patches / "a", weights=weights_file)
+    assert (code, out.strip()) == (0, str(expected))
+    assert out.startswith(f"RL2 {three_digits(expected.value)}: ")
+    assert "x the real-against-real baseline at these sample sizes: clearly different" in out
     assert "8/8" in err
+    code, out, _ = rl2(*arguments, "--verbose")
+    verdict, first, *rest = out.splitlines()
+    assert (code, verdict, [first, *rest]) == (0, str(expected), expected.details().splitlines())
+    assert first.startswith("8 generated images (")
+    assert encoder.weights_id[:12] in first
+    assert any(line.startswith("95 % interval of the debiased value: ") for line in rest)
+    assert any("assuming independent patches" in line for line in rest)
+    assert "p-value" not in out
 
 
-def test_score_as_json_has_every_setting(rl2, patches, weights_file, encoder):
-    code, out, _ = rl2(
-        "score", patches / "a", "--weights", weights_file, "--json", "--batch-size", 5, "--tile", 32, "--device", "cpu"
-    )
+def test_score_as_json_has_every_setting_and_is_the_same_twice(rl2, patches, weights_file, encoder):
+    options = ("--json", "--batch-size", 5, "--tile", 32, "--device", "cpu")
+    (code, out, _), again = (rl2("score", patches / "a", "--weights", weights_file, *options) for _ in range(2))
+    assert again[1] == out
     result = json.loads(out)
+    assert (result["p_value"], result["assumes_independence"], len(result["interval"])) == (None, True, 2)
+    assert result["verdict"] is None
     assert code == 0
     assert (result["real"], result["n_real"], result["n_fake"], result["weights_id"]) == (
-        "weights",
+        "reference data of the weights",
         48,
         32,
         encoder.weights_id,
     )
     assert result["settings"] == {"tile": 32, "scale": None, "batch_size": 5, "workers": 0, "device": "cpu"}
     assert result["versions"]["torch"] == torch.__version__.partition("+")[0] or torch.__version__
-
-
-def test_the_same_command_twice_gives_the_same_number(rl2, patches, weights_file):
-    once, twice = (rl2("score", patches / "a", "--weights", weights_file)[1] for _ in range(2))
-    assert once == twice
 
 
 def test_unreadable_files_stop_or_are_counted(rl2, patches, weights_file, tmp_path):
@@ -60,7 +64,7 @@ def test_unreadable_files_stop_or_are_counted(rl2, patches, weights_file, tmp_pa
     assert "--skip-unreadable" in err
     code, out, _ = rl2("score", tmp_path / "a", "--weights", weights_file, "--skip-unreadable")
     assert code == 0
-    assert "7 images" in out
+    assert "no verdict" in out
     assert f"1 files could not be read and were left out:\n  {broken}" in out
 
 
@@ -118,6 +122,7 @@ def test_unknown_options_end_with_2_too(rl2):
     assert rl2("scor")[0] == 2
 
 
+@pytest.mark.filterwarnings("default:Without --groups", "default:17 patches are few")
 def test_fit_then_score_then_show(rl2, patches, weights_file, tmp_path):
     out_file = tmp_path / "ours.safetensors"
     card = tmp_path / "card.json"
@@ -126,7 +131,7 @@ def test_fit_then_score_then_show(rl2, patches, weights_file, tmp_path):
     code, out, err = rl2("fit", patches, "-o", out_file, *options)
     assert code == 0, err
     assert out.startswith(f"Wrote {out_file}")
-    assert "without --groups" in err
+    assert "Warning: Without --groups" in err
     assert rl2("score", patches / "bright", "--weights", out_file)[0] == 0
     shown = json.loads(rl2("weights", "show", out_file, "--json")[1])
     assert shown["card"]["data"] == "noise"
@@ -144,7 +149,7 @@ def test_stats_then_score(rl2, patches, weights_file, tmp_path):
     merged = json.loads(out)
     assert (code, merged["images"], merged["groups"]) == (0, 16, 16)
     options = ("--real", tmp_path / "real.safetensors", "--fake-groups", "file", "--weights", weights_file)
-    code, out, _ = rl2("score", patches / "bright", *options)
+    code, out, _ = rl2("score", patches / "bright", *options, "-v")
     assert code == 0
     assert "p-value of no difference" in out
     result = json.loads(rl2("score", patches / "bright", *options, "--json")[1])
@@ -155,26 +160,19 @@ def test_stats_then_score(rl2, patches, weights_file, tmp_path):
     assert result["interval"] == pytest.approx(expected.interval, rel=1e-5)
 
 
-@pytest.mark.filterwarnings("default:Generated images")
+@pytest.mark.filterwarnings("default:Generated images", "default:The stain of generated images")
 def test_what_differs_before_the_network_is_a_warning_and_in_json(rl2, patches, weights_file):
     options = ("--real", patches / "a", "--weights", weights_file, "--tile", 32)
     code, _, err = rl2("score", patches / "bright", *options)
-    assert (code, "Warning: Generated images are stained otherwise" in err) == (0, True)
+    assert (code, "Warning: The stain of generated images differs" in err) == (0, True)
     result = json.loads(rl2("score", patches / "bright", *options, "--json")[1])
-    assert any("stained otherwise" in sentence for sentence in result["warnings"])
-    assert (len(result["foreign"]), result["withheld"]) == (1, {})
+    assert any("stain of generated images" in sentence for sentence in result["warnings"])
+    assert (len(result["outliers"]), result["withheld"]) == (1, {})
 
 
 def test_without_real_images_a_value_is_no_verdict(rl2, patches, weights_file):
-    *_, last = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()
-    assert last.startswith("This is a distance from the data of the weights, noise, and no verdict")
-
-
-def test_json_without_groups_holds_no_p_value(rl2, patches, weights_file):
-    result = json.loads(rl2("score", patches / "a", "--weights", weights_file, "--json")[1])
-    assert result["p_value"] is None
-    assert result["assumes_independence"] is True
-    assert len(result["interval"]) == 2
+    (line,) = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()
+    assert "baseline of noise: no verdict, as the real images are not yours; give your own with --real" in line
 
 
 def test_help_teaches():
@@ -185,11 +183,38 @@ def test_help_teaches():
     assert CliRunner().invoke(app.app, ["--version"]).output == f"torchmetrics-rl2 {__version__}\n"
 
 
-@pytest.mark.parametrize(("module", "verb", "extra"), [("typer", "score", "cli"), ("lightning", "fit", "fit")])
-def test_a_missing_extra_is_named(patches, module, verb, extra):
-    program = f"import sys; sys.modules['{module}'] = None\nfrom torchmetrics_rl2.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, verb, str(patches), "-o", "x.safetensors"], capture_output=True, text=True
-    )
-    assert done.returncode != 0
-    assert f"torchmetrics-rl2[{extra}]" in done.stderr
+def test_a_missing_extra_is_named(rl2, patches):
+    program = "import sys; sys.modules['typer'] = None\nfrom torchmetrics_rl2.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, "score", "x"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "The rl2 command needs typer: pip install 'torchmetrics-rl2[cli]'\n"
+    said = Started(fit_without_lightning, str(patches)).result()
+    assert said.startswith("RL2Error: ")
+    assert "torchmetrics-rl2[fit]" in said
+
+
+def fit_without_lightning(patches):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lightning"]:
+        del sys.modules[name]
+    sys.modules["lightning"] = None
+    CliRunner().invoke(app.app, ["fit", patches, "-o", "x.safetensors"], catch_exceptions=False)
+
+
+def test_a_process_ends_with_the_code_and_a_sentence():
+    """The one whole process of these tests: what it says where, and how it ends."""
+    command = [Path(sys.executable).with_name("rl2"), "weights", "show", "lung-colo"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: There are no weights named 'lung-colo'")
+
+
+def interrupt(folder):
+    """Ctrl-C while the weights are read."""
+    sys.argv = ["rl2", "score", folder, "--weights", "colon"]
+    weights.loading.read_weights = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    main()
+
+
+def test_ctrl_c_ends_with_130(patches):
+    assert Started(interrupt, str(patches)).result() == "SystemExit: 130"
