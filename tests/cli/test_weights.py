@@ -2,7 +2,6 @@ import json
 
 import torch
 from torchvision.models import resnet18
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from tests.fixtures.server import SMALL
@@ -92,7 +91,7 @@ def test_show_has_the_card_and_whose_backbone_it_is(rl2):
     assert "weights_id: 9b852872d1a0" in rl2("weights", "show", SMALL)[1]
 
 
-def test_import_and_export(rl2, tmp_path):
+def test_import_and_export(rl2, tmp_path, monkeypatch):
     torch.save(resnet18(weights=None).state_dict(), tmp_path / "r.pth")
     out_file, program = tmp_path / "w.safetensors", tmp_path / "w.pt2"
     arguments = ("--px", 64, "--mpp", 0.5, "--license", "MIT", "--summary", "Noise")
@@ -101,8 +100,12 @@ def test_import_and_export(rl2, tmp_path):
     assert "bare features" in err
     made = read_weights(out_file)
     assert (made.card["license"], made.preprocessing.mpp) == ("MIT", 0.5)
-    code, out, _ = rl2("weights", "export", out_file, "-o", program)
-    assert (code, out.startswith(f"Wrote {program}: its latents differ by")) == (0, True)
+    asked = []
+    exporting = lambda encoder, *given: asked.append((encoder.weights_id, *given)) or 2e-6  # tested with the encoder
+    monkeypatch.setattr("torchmetrics_rl2.encoder.exporting.export_program", exporting)
+    code, out, _ = rl2("weights", "export", out_file, "-o", program, "--px", 96)
+    assert (code, out) == (0, f"Wrote {program}: its latents differ by 2.0e-06 of their norm at most\n")
+    assert asked == [(made.weights_id, program, 96)]
 
 
 def test_wrong_input_is_a_sentence(rl2, tmp_path):
@@ -124,6 +127,6 @@ def test_wrong_input_is_a_sentence(rl2, tmp_path):
 
 def test_the_shell_completes_names():
     asked = {"_RL2_COMPLETE": "complete_bash", "COMP_WORDS": "rl2 weights show lung", "COMP_CWORD": "3"}
-    shown = CliRunner().invoke(get_command(app), env=asked, prog_name="rl2")
+    shown = CliRunner().invoke(app, env=asked, prog_name="rl2")
     assert shown.output.split() == ["lung-colon", "lung"]
     assert list(complete_weights("lung@")) == [("lung@1", "H&E, lung (LC25000), 224 px; backbone of lung-colon@2")]

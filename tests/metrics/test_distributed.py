@@ -242,7 +242,9 @@ def test_patches_of_all_ranks_are_those_of_one_process(ranks, quality, kind):
             assert found["synced"][name] == pytest.approx(entries, rel=1e-4, abs=1e-3)
         assert found["value"] == pytest.approx(value, rel=1e-4)
         assert found["repr"].endswith(f"{len(together[0])} patches)")
-        assert all(torch.equal(*pair) for pair in zip(found["marks"], (quality.criteria_id, quality.encoder_id)))
+        assert all(
+            torch.equal(*pair) for pair in zip(found["marks"], (quality.criteria_id, quality.encoder_id), strict=True)
+        )
 
 
 def test_an_error_in_compute_gives_the_patches_of_the_rank_back(ranks):
