@@ -1,9 +1,9 @@
-"""Make the calibrations beside the weights that ship: what tiles of LC25000, that are their reference, score.
+"""Make the calibrations beside the weights that ship, from the tiles of LC25000 that are their reference.
 
     python recipes/calibrations.py LC25000 src/torchmetrics_rl2/weights/bundled
 
-The LC25000 files have to be 224 px, see ``lc25000.py --resize``. A minute on two CPU cores. ``rl2 fit`` leaves such a
-file beside its weights, too; this makes them for weights that are there already.
+The LC25000 files have to be 224 px, see ``lc25000.py --resize``. A minute on two CPU cores. ``rl2 fit`` writes such a
+file beside its weights, too; this makes them for weights that exist already.
 """
 
 import argparse
