@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from torchmetrics_rl2 import LatentEncoder
 from torchmetrics_rl2.functional import resnet_l2
 from torchmetrics_rl2.images import find_images, read_image
-from torchmetrics_rl2.networks.flow import log_likelihood
+from torchmetrics_rl2.networks import log_likelihood
 
 PX, QUALITY = 224, 75
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2 import LatentEncoder
-from torchmetrics_rl2.auditing.judge import auroc
-from torchmetrics_rl2.auditing.run import Gaussian
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.networks import Gaussian
 from torchmetrics_rl2.pixels import LADDERS, degrade, handcrafted_statistics
 
 Scores = Callable[[Tensor], list[Tensor]]

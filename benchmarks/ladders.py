@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare
-from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.images import ImageReader, find_images
-from torchmetrics_rl2.networks.flow import log_likelihood
+from torchmetrics_rl2.networks import log_likelihood
 from torchmetrics_rl2.pixels import degradations
 
 LADDERS = {

@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor
 
 from torchmetrics_rl2 import Calibration, LatentEncoder, PatchScreener, RL2Error, Verdicts, calibrate
-from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.images import ImageReader, find_images, groups_of
 from torchmetrics_rl2.networks import Gaussian
 from torchmetrics_rl2.pixels import HANDCRAFTED, LADDERS, Stain, degrade, stain_of

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torchvision.io import decode_jpeg, encode_jpeg
 from torchvision.transforms.v2 import functional as TF
 
-from torchmetrics_rl2.pixels.damage import STAINS, density
+from torchmetrics_rl2.pixels import optical_density
+from torchmetrics_rl2.pixels.damage import STAINS
 
 DAMAGE = ("focus", "noise", "impulse", "compression")
 
@@ -45,7 +46,7 @@ def crops(tiles: Tensor, px: int, count: int, generator: Generator) -> tuple[Ten
 def restain(images: Tensor, generator: Generator) -> Tensor:
     """Another laboratory's look: stain gains and vectors, tint, gamma, and JPEG quality 70-95 for 40 % of images."""
     n = len(images)
-    amounts = torch.einsum("nchw,ck->nkhw", density(images), STAINS.inverse())
+    amounts = torch.einsum("nchw,ck->nkhw", optical_density(images), STAINS.inverse())
     gains = torch.cat([uniform(math.log(0.55), math.log(1.6), (n, 2), generator).exp(), torch.ones(n, 1)], 1)
     jitter = 0.06 * torch.randn(n, 3, 3, generator=generator)
     jitter[:, 2] = 0

@@ -26,9 +26,9 @@ from experiment import encode, load, load_encoder, options, progress, run
 from torch import Generator, Tensor
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.auditing.judge import auroc
-from torchmetrics_rl2.auditing.run import Gaussian
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.images import find_images
+from torchmetrics_rl2.networks import Gaussian
 from torchmetrics_rl2.pixels import LADDERS, degrade, handcrafted_statistics
 
 PAPER = {"auc": 0.76, "clean": 474, "artifacts": 474}

@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import center_crop, resize
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics
 from torchmetrics_rl2.functional import debias, distance, latent_sums, mean_variance
 from torchmetrics_rl2.images import ImageReader, find_images
-from torchmetrics_rl2.networks.flow import log_likelihood
+from torchmetrics_rl2.networks import log_likelihood
 from torchmetrics_rl2.runtime import default_device, exact_arithmetic
 
 BATCH = 32

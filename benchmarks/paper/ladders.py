@@ -24,7 +24,7 @@ from experiment import add_sides, described, encode, load_encoder, options, prog
 from inception import frechet_distance, inception_of, kernel_distance
 from scipy.stats import spearmanr
 
-from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.pixels import LADDERS, degrade
 
 PAPER = "RL2 rises monotonically on every ladder (abstract)"

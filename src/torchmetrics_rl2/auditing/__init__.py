@@ -1,8 +1,9 @@
 """What a set of weights can and cannot detect: ``rl2 audit``."""
 
 from torchmetrics_rl2.auditing.card import check_can_save, save_audit
+from torchmetrics_rl2.auditing.judge import auroc
 from torchmetrics_rl2.auditing.picture import check_plot, plot_audit
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.auditing.run import audit
 
-__all__ = ["AuditResult", "audit", "check_can_save", "check_plot", "plot_audit", "save_audit"]
+__all__ = ["AuditResult", "audit", "auroc", "check_can_save", "check_plot", "plot_audit", "save_audit"]

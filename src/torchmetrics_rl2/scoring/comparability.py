@@ -125,10 +125,10 @@ def _different_appearances(real: Tensor, fake: Tensor) -> list[str]:
             f"of the real images apart. {own} saving, resizing or different tissue {alike}"
         )
     if stain.abs() > limit:
-        generated, own_tissue = (", ".join(f"{value:.3f}" for value in side[1:].tolist()) for side in medians[::-1])
+        generated, of_real = (", ".join(f"{value:.3f}" for value in side[1:].tolist()) for side in medians[::-1])
         found.append(
             "The stain of generated images differs from that of real ones: median optical density of red, green and "
-            f"blue {generated} against {own_tissue}, up to {stain.abs():.1f} standard deviations of the real images "
+            f"blue {generated} against {of_real}, up to {stain.abs():.1f} standard deviations of the real images "
             f"apart. {own} another laboratory, scanner or file format {alike}"
         )
     return found
