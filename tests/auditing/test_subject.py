@@ -9,7 +9,7 @@ from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.subject import Subject, second_half
 from torchmetrics_rl2.images import ImageReader
-from torchmetrics_rl2.networks.flow import log_likelihood
+from torchmetrics_rl2.networks import log_likelihood
 from torchmetrics_rl2.pixels import handcrafted_statistics
 
 

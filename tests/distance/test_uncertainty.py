@@ -7,8 +7,9 @@ import torch
 from scipy import stats
 from torch import Generator
 
-from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.distance.uncertainty import group_units, image_units, uncertainty
+from torchmetrics_rl2 import Statistics
+from torchmetrics_rl2.distance import uncertainty
+from torchmetrics_rl2.distance.uncertainty import group_units, image_units
 from torchmetrics_rl2.functional import LatentSums, latent_sums
 
 

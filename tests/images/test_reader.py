@@ -6,9 +6,7 @@ import torch
 from PIL import Image
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.images.decode import read_image
-from torchmetrics_rl2.images.find import find_images
-from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images import ImageReader, find_images, read_image
 from torchmetrics_rl2.images.sampling import EvenSample
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)

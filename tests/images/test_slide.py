@@ -6,7 +6,7 @@ from PIL import Image
 
 from tests.conftest import slide_pixels, write_slide
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.images.slide import Slide, read_mpps
+from torchmetrics_rl2.images import Slide, read_mpps
 from torchmetrics_rl2.images.slide_handle import is_slide
 
 

@@ -10,7 +10,8 @@ from sklearn.covariance import LedoitWolf
 from torch import Generator
 
 from tests.conftest import perturbed_flow
-from torchmetrics_rl2.networks.flow import CouplingLayer, RealNVP, shrunk_covariance
+from torchmetrics_rl2.networks import RealNVP
+from torchmetrics_rl2.networks.flow import CouplingLayer, shrunk_covariance
 
 LINEAR = ["diagonal", "whitening"]
 

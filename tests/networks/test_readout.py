@@ -6,10 +6,10 @@ import torch
 
 from tests.conftest import random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error
-from torchmetrics_rl2.networks.extractor import FeatureExtractor
+from torchmetrics_rl2.networks import FeatureExtractor
 from torchmetrics_rl2.networks.readout import READ
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
-from torchmetrics_rl2.weights.file import read_weights, write_weights
+from torchmetrics_rl2.pixels import handcrafted_statistics
+from torchmetrics_rl2.weights import read_weights, write_weights
 
 
 @pytest.fixture(scope="module")

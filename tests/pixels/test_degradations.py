@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.images.find import find_images
-from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.pixels import LADDERS, degrade
+from torchmetrics_rl2.pixels import optical_density as density
 from torchmetrics_rl2.pixels.damage import STAINS
-from torchmetrics_rl2.pixels.degradations import LADDERS, degrade
-from torchmetrics_rl2.pixels.density import optical_density as density
 
 ALL = pytest.mark.parametrize("name", LADDERS)
 

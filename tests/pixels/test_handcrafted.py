@@ -4,7 +4,7 @@ import scipy.stats
 import torch
 
 from tests.conftest import random_images
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
+from torchmetrics_rl2.pixels import handcrafted_statistics
 
 
 def test_numbers_are_those_of_numpy():

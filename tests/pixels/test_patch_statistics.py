@@ -6,10 +6,14 @@ import torch
 from torch import nn
 
 from tests.conftest import random_images, tissue
-from torchmetrics_rl2.pixels.degradations import degrade
-from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
-from torchmetrics_rl2.pixels.patch_statistics import STATISTICS, patch_statistics
-from torchmetrics_rl2.pixels.tissue import ink_share, tissue_share
+from torchmetrics_rl2.pixels import (
+    STATISTICS,
+    degrade,
+    handcrafted_statistics,
+    ink_share,
+    patch_statistics,
+    tissue_share,
+)
 
 
 def of(images):

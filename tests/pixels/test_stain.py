@@ -2,9 +2,7 @@ import numpy as np
 import torch
 
 from tests.conftest import tissue
-from torchmetrics_rl2.pixels.degradations import degrade
-from torchmetrics_rl2.pixels.density import optical_density
-from torchmetrics_rl2.pixels.stain import Stain, restain, stain_of
+from torchmetrics_rl2.pixels import Stain, degrade, optical_density, restain, stain_of
 
 
 def test_stain_agrees_with_numpy():
