@@ -50,7 +50,7 @@ def test_fetch_path_and_verify_agree_on_the_file(rl2, server):
     assert "acme/breast" in err
     assert rl2("weights", "path", "acme/breast@1")[1].strip() == first
     code, out, _ = rl2("weights", "verify", "acme/breast", "colon@1")
-    assert (code, out.splitlines()) == (0, ["acme/breast@1: right, 9b852872d1a0", "colon@1: right, 6a191e7c3001"])
+    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 9b852872d1a0", "colon@1: right, 6a191e7c3001"])
     assert len(server.requests) == 1
 
 
@@ -97,14 +97,14 @@ def test_import_and_export(rl2, tmp_path, monkeypatch):
     arguments = ("--px", 64, "--mpp", 0.5, "--license", "MIT", "--summary", "Noise")
     code, out, err = rl2("weights", "import", tmp_path / "r.pth", "-o", out_file, *arguments)
     assert (code, out.startswith(f"Wrote {out_file} (")) == (0, True)
-    assert "bare features" in err
+    assert "latents are the features themselves" in err
     made = read_weights(out_file)
     assert (made.card["license"], made.preprocessing.mpp) == ("MIT", 0.5)
     asked = []
     exporting = lambda encoder, *given: asked.append((encoder.weights_id, *given)) or 2e-6  # tested with the encoder
     monkeypatch.setattr("torchmetrics_rl2.encoder.exporting.export_program", exporting)
     code, out, _ = rl2("weights", "export", out_file, "-o", program, "--px", 96)
-    assert (code, out) == (0, f"Wrote {program}: its latents differ by 2.0e-06 of their norm at most\n")
+    assert (code, out) == (0, f"Wrote {program}: its latents differ from those of this package by at most 2.0e-06 of their norm\n")
     assert asked == [(made.weights_id, program, 96)]
 
 

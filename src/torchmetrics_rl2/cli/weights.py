@@ -15,18 +15,19 @@ from torchmetrics_rl2.cli.output import download_bar, errors, print_json
 if TYPE_CHECKING:
     from torchmetrics_rl2.weights.catalog import CatalogEntry
 
-weights = typer.Typer(help="Weights by name: what there is, where it is, what it says of itself.", no_args_is_help=True)
+weights = typer.Typer(help="List, show, download, check, import and export weights.", no_args_is_help=True)
 
 Name = Annotated[str, Argument(help="Name, path or URL of weights.", autocompletion=complete_weights)]
 Names = Annotated[
-    list[str] | None, Argument(help="Names; without any, all that are here.", autocompletion=complete_weights)
+    list[str] | None,
+    Argument(help="Names, paths or URLs; by default all weights on this machine.", autocompletion=complete_weights),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 
 
 @weights.command("list")
 def list_(json: Json = False) -> None:
-    """List all weights that have a name: those that ship, and those of installed packages.
+    """List the weights that have a name: those of this package and of other installed packages.
 
     rl2 weights list
     """
@@ -57,9 +58,9 @@ def _where(entry: "CatalogEntry") -> str:
 
 @weights.command()
 def show(name: Name, json: Json = False) -> None:
-    """Show the card of weights: what they were made from, for which patches, what an audit found, if there was one.
+    """Show the card of weights: their data, license and citation, the patches they are for, and their last audit.
 
-    'backbone_of' names the weights whose file has the backbone, where it is not this one.
+    'backbone_of' names the weights whose file holds the backbone, if it is another file.
 
     rl2 weights show lung-colon
     """
@@ -85,7 +86,7 @@ def show(name: Name, json: Json = False) -> None:
 
 @weights.command()
 def fetch(names: Annotated[list[str], Argument(help="Names or URLs.", autocompletion=complete_weights)]) -> None:
-    """Download weights into the cache, and print where they are: for a cluster whose nodes have no internet.
+    """Download weights into the cache and print their paths, for example for cluster nodes without internet.
 
     The cache is TORCHMETRICS_RL2_HOME, by default ~/.cache/torchmetrics-rl2. With TORCHMETRICS_RL2_OFFLINE=1 the
     network is never touched.
@@ -103,7 +104,7 @@ def fetch(names: Annotated[list[str], Argument(help="Names or URLs.", autocomple
 
 @weights.command()
 def path(name: Name) -> None:
-    """Print where the file of weights is, downloaded if need be.
+    """Print the path of a weights file, after downloading it if needed.
 
     cp $(rl2 weights path lung-colon) ours.safetensors
     """
@@ -120,7 +121,7 @@ def path(name: Name) -> None:
 
 @weights.command()
 def verify(names: Names = None, json: Json = False) -> None:
-    """Compare the files of weights with their checksums, and read all of each; exit with 1 if one is not right.
+    """Check weights files against their checksums and read all of them; the exit code is 1 if one is damaged.
 
     rl2 weights verify
     """
@@ -142,7 +143,7 @@ def verify(names: Names = None, json: Json = False) -> None:
         print_json(rows)
     else:
         for row in rows:
-            typer.echo(f"{row['name']}: {'right, ' + str(row['weights_id'])[:12] if row['ok'] else row['error']}")
+            typer.echo(f"{row['name']}: {'ok, ' + str(row['weights_id'])[:12] if row['ok'] else row['error']}")
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
 
@@ -158,14 +159,14 @@ def import_(
     out: Annotated[Path, Option("--out", "-o", metavar="FILE", help="The .safetensors file to write.")],
     flow: Annotated[
         Path | None,
-        Option(help="State dict of a RealNVP of this package; by default none, and latents are the features."),
+        Option(help="State dict of a RealNVP of this package. Without it, latents are the features."),
     ] = None,
     pixels: Annotated[
         str | None,
         Option(
             metavar="imagenet|unit",
             help="What the network expects: pixels normalized as for ImageNet, which torchvision's do, or in [0, 1], "
-            "which TIAToolbox's do; by default told from the checkpoint.",
+            "which TIAToolbox's do. By default it follows from the checkpoint.",
         ),
     ] = None,
     px: Annotated[int | None, Option(help="Side of the patches it was made for, in pixels.")] = None,
@@ -173,7 +174,7 @@ def import_(
     summary: Annotated[str, Option(help="One line for the card.")] = "",
     license: Annotated[str, Option(help="Terms of use, for the card.")] = "",
 ) -> None:
-    """Make a weights file of somebody's ResNet-18, to use by path or to fit a flow on with rl2 fit --backbone.
+    """Turn a ResNet-18 checkpoint into a weights file, to use by path or with rl2 fit --backbone.
 
     rl2 weights import resnet18-kather100k.pth --px 224 --mpp 0.5 -o kather.safetensors
 
@@ -187,7 +188,8 @@ def import_(
     typer.echo(f"Wrote {out} ({made.weights_id[:12]}): backbone {made.backbone_id[:12]}, {layers} coupling layers")
     if flow is None:
         errors.print(
-            "Its latents are bare features: 'rl2 fit IMAGES --backbone FILE' fits a flow to your real patches."
+            "Without a flow, its latents are the features themselves: 'rl2 fit IMAGES --backbone FILE' fits a flow to "
+            "your real patches."
         )
 
 
@@ -195,11 +197,12 @@ def import_(
 def export(
     name: Name,
     out: Annotated[Path, Option("--out", "-o", metavar="PT2|ONNX", help="A .pt2 or .onnx file to write.")],
-    px: Annotated[int | None, Option(help="Side of the patches; by default that of the weights.")] = None,
+    px: Annotated[int | None, Option(help="Side of the patches in pixels; by default that of the weights.")] = None,
 ) -> None:
-    """Write a program that computes latents without this package: for torch.export (.pt2) or ONNX Runtime (.onnx).
+    """Write a program that computes latents without this package, for torch.export (.pt2) or ONNX Runtime (.onnx).
 
-    Its input is (N, 3, px, px) uint8 for any N, its output latents (N, 512). They are compared before it is kept.
+    Its input is uint8 (N, 3, px, px) for any N; its output is latents (N, 512). It is checked against this package
+    before it is written.
 
     rl2 weights export lung-colon -o lung-colon.onnx
     """
@@ -208,4 +211,4 @@ def export(
 
     with errors.status(f"Exporting {name}"):
         difference = export_program(LatentEncoder.load(name), out, px)
-    typer.echo(f"Wrote {out}: its latents differ by {difference:.1e} of their norm at most")
+    typer.echo(f"Wrote {out}: its latents differ from those of this package by at most {difference:.1e} of their norm")
