@@ -201,11 +201,11 @@ def fit_without_lightning(patches):
 
 
 def test_a_process_ends_with_the_code_and_a_sentence():
-    """The one whole process of these tests: what it says where, and how it ends."""
-    command = [Path(sys.executable).with_name("rl2"), "weights", "show", "lung-colo"]
+    """The one whole process of these tests, by the script that is installed: what it says where, and how it ends."""
+    command = [Path(sys.executable).with_name("rl2"), "score", "x", "--color"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Error: There are no weights named 'lung-colo'")
+    assert "No such option: --color" in done.stderr
 
 
 def interrupt(folder):
