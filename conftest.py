@@ -6,6 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+# A worker a core: threads of PyTorch would only wait for each other. It reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser

@@ -2,7 +2,7 @@
 
     python benchmarks/generated_lung.py REFERENCE LUNG NAME=SOURCE [NAME=SOURCE ...]
 
-Every foreign image goes the way LC25000's did: its largest centerd square is resized to 224 px and compressed at JPEG
+Every outlier goes the way LC25000's did: its largest centered square is resized to 224 px and compressed at JPEG
 quality 75. All sets are cut to the size of the smallest, so that plain values compare.
 """
 

@@ -1,4 +1,4 @@
-"""What the backbone learns to ignore, to notice and to report: stain and compression, damage, energies.
+"""What the backbone learns to ignore, to detect and to report: stain and compression, damage, energies.
 
 All functions take and return float batches ``(N, 3, H, W)`` in [0, 1] and draw from the given generator alone.
 """
@@ -70,7 +70,7 @@ def jpeg(image: Tensor, quality: int) -> Tensor:
 def damage(images: Tensor, without: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
     """A third stays clean, the rest gets one or two of :data:`DAMAGE`; with severities ``(N, 4)``, 0 for absent.
 
-    Families in ``without`` are never shown: whether a backbone notices what it has not met is then to be measured.
+    Families in ``without`` are never shown: whether a backbone detects what it has not met is then to be measured.
     """
     n = len(images)
     number = torch.randint(3, (n,), generator=generator)

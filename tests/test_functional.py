@@ -36,7 +36,7 @@ def test_sums_are_taken_in_float64():
     assert resnet_l2(real, fake).item() == pytest.approx(0.0005 * 2**0.5, rel=1e-5)
 
 
-def test_debiased_is_centerd_where_plain_is_not():
+def test_debiased_is_centered_where_plain_is_not():
     squares, plain = [], []
     for seed in range(200):
         real, fake = normal(40, 64, 2 * seed), normal(60, 64, 2 * seed + 1)

@@ -1,4 +1,4 @@
-"""How often RL2, KID and FID notice weak damage at small numbers of patches, each with the same permutation test.
+"""How often RL2, KID and FID detect weak damage at small numbers of patches, each with the same permutation test.
 
     python benchmarks/paper/power.py CLEAN [--n 40] [--fid] [--weights NAME_OR_PATH]
 
@@ -37,13 +37,13 @@ def linear(gram: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def frechet(gram: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """FID from a Gram matrix of features."""
 
-    def centerd(rows: Tensor, columns: Tensor) -> Tensor:
+    def centered(rows: Tensor, columns: Tensor) -> Tensor:
         block = gram[rows][:, columns]
         return block - block.mean(0) - block.mean(1, keepdim=True) + block.mean()
 
     shift = gram[first][:, first].mean() + gram[second][:, second].mean() - 2 * gram[first][:, second].mean()
-    traces = centerd(first, first).trace() / (len(first) - 1) + centerd(second, second).trace() / (len(second) - 1)
-    root = torch.linalg.svdvals(centerd(first, second)).sum() / ((len(first) - 1) * (len(second) - 1)) ** 0.5
+    traces = centered(first, first).trace() / (len(first) - 1) + centered(second, second).trace() / (len(second) - 1)
+    root = torch.linalg.svdvals(centered(first, second)).sum() / ((len(first) - 1) * (len(second) - 1)) ** 0.5
     return shift + traces - 2 * root
 
 

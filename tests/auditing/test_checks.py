@@ -24,7 +24,7 @@ def test_the_level_is_that_of_the_test_and_a_shift_is_found():
     clean = normal(120)
     found = power(subject_of(120), clean, {"shift": clean + 1, "none": clean}, 0, withheld)
     assert [one.n for one in found] == [25, 40, 50]
-    assert withheld == ["power at 100 a side: 120 units, twice as many are needed"]
+    assert withheld == ["power at 100 a side: a side needs half of the units, and there are 120"]
     for one in found:
         assert one.power["shift"] == 1
         # Drawn without replacement from the same 120, so of level .05 and no more.
@@ -52,7 +52,7 @@ def test_repeats_are_noticed_by_the_spread_and_only_by_a_spread_that_is_narrow()
     assert diversity(subject_of(200), wide[:, :2], 0, []).detected < 0.5
     withheld = []
     assert diversity(subject_of(39), wide[:39], 0, withheld) is None
-    assert withheld == ["lost diversity: 39 units, 40 are needed"]
+    assert withheld == ["lost diversity: there are 39 units, and 40 are needed"]
 
 
 def test_domain_is_one_for_images_like_those_of_the_reference(encoder):
@@ -105,4 +105,4 @@ def test_outliers_pull_less_on_the_robust_value(encoder, patches):
     assert found.plain > found.robust > 0.9
     assert 0 <= found.detected <= 1
     assert contamination(encoder, subject_of(60), clean, None, 0, withheld) is None
-    assert "outliers: 30 images in a half" in withheld[0]
+    assert "outliers: a half has 30 images" in withheld[0]

@@ -11,8 +11,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, audit, compare
-from torchmetrics_rl2.auditing import check_can_save, save_audit
-from torchmetrics_rl2.auditing import auroc
+from torchmetrics_rl2.auditing import auroc, check_can_save, save_audit
 from torchmetrics_rl2.auditing.subject import Subject
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.networks import Gaussian

@@ -171,8 +171,9 @@ def test_what_differs_before_the_network_is_a_warning_and_in_json(rl2, patches, 
 
 
 def test_without_real_images_a_value_is_no_verdict(rl2, patches, weights_file):
-    (line,) = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()
-    assert "baseline of noise: no verdict, as the real images are not yours; give your own with --real" in line
+    first, second = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()
+    assert "against the reference data inside the weights, noise: " in first
+    assert "no verdict on a generator: give your own with --real" in second
 
 
 def test_help_teaches():

@@ -104,7 +104,10 @@ def test_import_and_export(rl2, tmp_path, monkeypatch):
     exporting = lambda encoder, *given: asked.append((encoder.weights_id, *given)) or 2e-6  # tested with the encoder
     monkeypatch.setattr("torchmetrics_rl2.encoder.exporting.export_program", exporting)
     code, out, _ = rl2("weights", "export", out_file, "-o", program, "--px", 96)
-    assert (code, out) == (0, f"Wrote {program}: its latents differ from those of this package by at most 2.0e-06 of their norm\n")
+    assert (code, out) == (
+        0,
+        f"Wrote {program}: its latents differ from those of this package by at most 2.0e-06 of their norm\n",
+    )
     assert asked == [(made.weights_id, program, 96)]
 
 

@@ -64,10 +64,10 @@ def test_where_it_is_withheld_it_says_why():
     fake = Statistics.of_latents(latents(9, 1), **ID)
     for real, why in (
         (copies, "all real images are the same"),
-        (Statistics.of_latents(latents(1), **ID), "it needs two real images, and there is one"),
-        (Statistics.of_latents(latents(9), ["a"] * 9, **ID), "it needs two real groups, and there is one"),
-        (Statistics.of_latents(latents(9) * math.nan, **ID), "there are NaN latents"),
-        (Statistics.of_latents(latents(9) * 1e200, **ID), "or far too large ones"),
+        (Statistics.of_latents(latents(1), **ID), "it needs at least two real images; there is one"),
+        (Statistics.of_latents(latents(9), ["a"] * 9, **ID), "it needs at least two real groups; there is one"),
+        (Statistics.of_latents(latents(9) * math.nan, **ID), "some latents are NaN"),
+        (Statistics.of_latents(latents(9) * 1e200, **ID), "or too large"),
     ):
         result = compare(real, fake)
         assert (result.baseline, result.baseline_multiple) == (None, None)

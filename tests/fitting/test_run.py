@@ -205,8 +205,8 @@ def test_fit_finds_groups_and_splits_by_itself(patches, weights_file, tmp_path):
 
 
 def test_without_groups_fit_says_what_that_costs_before_the_work(patches, weights_file, tmp_path):
-    with pytest.warns(UserWarning, match="Without --groups"), pytest.raises(RL2Error, match="exists"):
-        (tmp_path / "there.safetensors").touch()
+    (tmp_path / "there.safetensors").touch()
+    with pytest.warns(UserWarning, match="Without groups"), pytest.raises(RL2Error, match="exists"):
         fit(patches, tmp_path / "there.safetensors", backbone=weights_file)
 
 

@@ -6,7 +6,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.fixtures.images import tissue
 from torchmetrics_rl2 import PatchScreener, RL2Error, calibrate, list_weights
-from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.pixels.degradations import degrade
 from torchmetrics_rl2.pixels.stain import stain_of
 from torchmetrics_rl2.quality import calibrating

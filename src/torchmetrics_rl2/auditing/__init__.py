@@ -2,8 +2,22 @@
 
 from torchmetrics_rl2.auditing.card import check_can_save, save_audit
 from torchmetrics_rl2.auditing.judge import auroc
+from torchmetrics_rl2.auditing.ladder_result import LadderResult, SeverityResult
 from torchmetrics_rl2.auditing.picture import check_plot, plot_audit
-from torchmetrics_rl2.auditing.result import AuditResult
+from torchmetrics_rl2.auditing.result import AuditResult, Contamination, Diversity, Power
 from torchmetrics_rl2.auditing.run import audit
 
-__all__ = ["AuditResult", "audit", "auroc", "check_can_save", "check_plot", "plot_audit", "save_audit"]
+__all__ = [
+    "AuditResult",
+    "Contamination",
+    "Diversity",
+    "LadderResult",
+    "Power",
+    "SeverityResult",
+    "audit",
+    "auroc",
+    "check_can_save",
+    "check_plot",
+    "plot_audit",
+    "save_audit",
+]

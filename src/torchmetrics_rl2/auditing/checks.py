@@ -74,7 +74,9 @@ def power(
     found, sets = [], {"clean": clean, **weakest}
     too_many = [str(n) for n in SIZES if 2 * n > len(names)]
     if too_many:
-        withheld.append(f"power at {', '.join(too_many)} a side: {len(names)} units, twice as many are needed")
+        withheld.append(
+            f"power at {', '.join(too_many)} a side: a side needs half of the units, and there are {len(names)}"
+        )
     for n in SIZES[: len(SIZES) - len(too_many)]:
         rejected = dict.fromkeys(sets, 0)
         generator = Generator().manual_seed(seed)
@@ -139,7 +141,7 @@ def contamination(
     """Mix about 1 % of images that do not belong into the second half, many times over."""
     half = int(subject.second.sum())
     if half < MIN_FOR_SHARES:
-        withheld.append(f"outliers: {half} images in a half, {MIN_FOR_SHARES} are needed")
+        withheld.append(f"outliers: a half has {half} images and needs {MIN_FOR_SHARES}")
         return None
     first, second = clean.latents[~subject.second], clean.latents[subject.second]
     count = max(1, round(half / 100))
@@ -183,7 +185,7 @@ def diversity(subject: Subject, clean: Tensor, seed: int, withheld: list[str]) -
     """Variance ratios of ten repeated images, and of clean halves."""
     names = sorted(set(subject.units))
     if len(names) < 4 * REPEATED:
-        withheld.append(f"lost diversity: {len(names)} units, {4 * REPEATED} are needed")
+        withheld.append(f"lost diversity: there are {len(names)} units, and {4 * REPEATED} are needed")
         return None
     latents = clean.double().numpy()
     units = np.array(subject.units)

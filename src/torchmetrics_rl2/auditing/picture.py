@@ -36,7 +36,9 @@ def check_plot(path: Path) -> None:
         raise RL2Error("Pictures need matplotlib: pip install 'torchmetrics-rl2[plot]'.") from error
     kinds = Figure().canvas.get_supported_filetypes()
     if not os.access(path.absolute().parent, os.W_OK):
-        raise RL2Error(f"{path} cannot be written: there is no folder {path.absolute().parent} that takes files.")
+        raise RL2Error(
+            f"{path} cannot be written: the folder {path.absolute().parent} does not exist or is not writable."
+        )
     if path.is_dir():
         raise RL2Error(f"{path} is a folder; expected the name of a picture to write.")
     if path.suffix[1:] not in kinds:
@@ -44,7 +46,7 @@ def check_plot(path: Path) -> None:
 
 
 def plot_audit(result: AuditResult, path: str | Path) -> None:
-    """Draw an audit on one page: a panel a ladder, its verdict and the AUC of the flow and both baselines.
+    """Draw an audit on one page: a panel per ladder, its verdict and the AUC of the flow and both simpler models.
 
     Args:
         result: What :func:`~torchmetrics_rl2.auditing.audit` found.

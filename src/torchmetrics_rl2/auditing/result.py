@@ -166,20 +166,21 @@ class AuditResult:
         return [
             f"Audit of {self.weights} ({self.weights_id[:12]}): {self.n} images, {self.units} units, of {self.images}",
             f"Two clean halves: RL2 {self.clean:.3f} (debiased {self.clean_debiased:.3f}{tested}). 'reach' is the "
-            "largest RL2 in multiples of that",
+            "largest RL2 in multiples of that; 'rho' is the rank correlation of RL2 with severity; AUCs are at the "
+            "amount a person clearly sees",
         ]
 
     def _table(self) -> list[str]:
         lines = [
             f"{'':3}{'ladder':18}{'verdict':>10}{'detected from':>14} {'unit':20}{'rho':>5}{'reach':>8}"
-            f"{'AUC at':>10}{'flow':>6}{'Gauss':>6}{'hand':>6}"
+            f"{'AUC at':>10}{'flow':>6}{'Gauss':>6}{'hand-crafted':>13}"
         ]
         for ladder in self.ladders:
             at, weakest = ladder.at_visible, ladder.detected_from
             shown = "-" if weakest is None else f"{weakest:.3g}"
             lines.append(
                 f"{ladder.number:2} {ladder.name:18}{ladder.verdict:>10}{shown:>14} {ladder.unit:20}{ladder.rho:5.2f}"
-                f"{ladder.reach:8.1f}{at.amount:10.3g}{at.auc:6.2f}{at.auc_gaussian:6.2f}{at.auc_handcrafted:6.2f}"
+                f"{ladder.reach:8.1f}{at.amount:10.3g}{at.auc:6.2f}{at.auc_gaussian:6.2f}{at.auc_handcrafted:13.2f}"
             )
         return lines
 

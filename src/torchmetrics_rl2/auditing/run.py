@@ -120,8 +120,8 @@ def _steps(names: Sequence[str], subject: Subject, withheld: list[str]) -> list[
     """Ladders, and the direction of each; what these images are too few or too small for is withheld."""
     if subject.units_in_half < MIN_UNITS:
         withheld.append(
-            f"intervals and tests, so every ladder is 'untested': {subject.units_in_half} units in a half, "
-            f"{MIN_UNITS} are needed"
+            f"intervals and tests, so every ladder is 'untested': a half has {subject.units_in_half} units and needs "
+            f"{MIN_UNITS}"
         )
     steps = [(LADDERS[name], sign) for name in names for sign in ((1, -1) if LADDERS[name].signed else (1,))]
     if subject.fields is None and (LADDERS["magnification"], -1) in steps:

@@ -19,8 +19,8 @@ def score(
     real: Annotated[
         list[str] | None,
         Option(
-            help="Real patches in the same forms. By default the reference inside the weights, which is no test of a "
-            "generator."
+            help="Real patches in the same forms. By default the reference data inside the weights, which is no test "
+            "of a generator."
         ),
     ] = None,
     weights: WeightsName = "lung-colon",
@@ -29,8 +29,8 @@ def score(
         Option(
             metavar="CSV|parent|file",
             help="Which real patches belong together: 'parent', the folder a patch is in, such as a slide; 'file'; or "
-            "a CSV with the columns path (relative to the folder given, or to here) and group. Without groups there is "
-            "no p-value.",
+            "a CSV with the columns path (relative to the image folder, or to the current folder) and group. Without "
+            "groups there is no p-value.",
         ),
     ] = None,
     fake_groups: Annotated[
@@ -54,7 +54,7 @@ def score(
     """Print the RL2 distance of generated patches from real ones, and what it means; lower is closer.
 
     The first number is RL2. The second says how many times the real-against-real baseline it is: the distance between
-    two random samples of your real patches of these sizes, so 1 means no difference. Compare RL2 values only at the
+    two random samples of your real patches of these sizes. 1x means as close as those. Compare RL2 values only with the
     same weights, real patches and number of patches. Patches of one slide resemble each other: say which belong
     together with --real-groups and --fake-groups, and the verdict rests on a test with slides as units.
 

@@ -70,7 +70,7 @@ def screen(
     warn_rejected: Annotated[
         float, Option(help="Warn if more than this share of the tissue of a slide is rejected.")
     ] = 0.3,
-    devices: Annotated[int, Option(help="Processes on this machine that share the slides, one a GPU.")] = 1,
+    devices: Annotated[int, Option(help="Processes on this machine that share the slides, one per GPU.")] = 1,
     nodes: Annotated[int, Option(help="Machines that share the slides; run this command on each, NODE_RANK set.")] = 1,
     workers: Workers = None,
     batch_size: BatchSize = 64,

@@ -22,8 +22,8 @@ def stats(
         Option(
             metavar="CSV|parent|file",
             help="Which patches belong together: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV "
-            "with the columns path (relative to the folder given, or to here) and group. The file keeps the names of "
-            "groups; groups of one name merge.",
+            "with the columns path (relative to the image folder, or to the current folder) and group. The file keeps "
+            "the names of groups; groups of one name merge.",
         ),
     ] = None,
     tile: Tile = None,

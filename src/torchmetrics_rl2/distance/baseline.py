@@ -34,9 +34,9 @@ def baseline_fields(
     if total_variance == 0 and math.isfinite(value):
         reason = "all real images are the same"
     elif (n if groups is None else len(groups)) > 1:
-        reason = "there are NaN latents, or far too large ones"
+        reason = "some latents are NaN or too large"
     else:
-        reason = f"it needs two real {'images' if groups is None else 'groups'}, and there is one"
+        reason = f"it needs at least two real {'images' if groups is None else 'groups'}; there is one"
     return {"withheld": {"baseline_multiple": reason} | withheld}
 
 

@@ -103,10 +103,10 @@ class RL2Result:
         """Whether there is a difference beyond chance, in words.
 
         ``no difference beyond chance`` if the test of groups does not reject at 5 %, or without groups if the interval
-        includes 0; else ``different``, and ``clearly different`` from three times the baseline on. Empty where nothing
-        can be said: with too few images, or against the reference data of the weights, which is no test of a generator.
+        includes 0; else ``different``, and ``clearly different`` from three times the baseline on. Empty where there
+        are too few images to say.
         """
-        if self.real == REFERENCE or self.interval is None or self.baseline_multiple is None:
+        if self.interval is None or self.baseline_multiple is None:
             return ""
         rejected = self.interval[0] > 0 if self.assumes_independence else (self.p_value or 0.0) < 0.05
         if not rejected:
@@ -128,9 +128,13 @@ class RL2Result:
             why = self.withheld.get("baseline_multiple", "")
             return f"RL2 {three_digits(self.value)}: no multiple of the baseline, {why}"
         line = f"RL2 {three_digits(self.value)}: {_times(self.baseline_multiple)}x the real-against-real baseline"
-        if self.real == REFERENCE:
-            return f"{line} of {self._data()}: no verdict, as the real images are not yours; give your own with --real"
-        return f"{line} at these sample sizes: {self.verdict or self._why_no_interval()}"
+        verdict = self.verdict or self._why_no_interval()
+        if self.real != REFERENCE:
+            return f"{line} at these sample sizes: {verdict}"
+        return (
+            f"{line} at these sample sizes, against the reference data inside the weights, {self._data()}: {verdict}\n"
+            "Unless these are your own real images, this is no verdict on a generator: give your own with --real"
+        )
 
     def __repr__(self) -> str:
         interval = "" if self.interval is None else " [{}, {}]".format(*map(three_digits, self.interval))
@@ -147,7 +151,7 @@ class RL2Result:
         lines = [
             f"{self.n_fake} generated images ({self.fake}) against {self.n_real} {real}; weights {self.weights}"
             f"{identity}",
-            f"RL2 {three_digits(self.value)}, debiased {three_digits(self.debiased)}; real-against-real baseline for "
+            f"RL2 {three_digits(self.value)}, debiased {three_digits(self.debiased)}; real-against-real baseline at "
             f"these sample sizes: {'unknown' if self.baseline is None else three_digits(self.baseline)}",
         ]
         if self.interval is None:

@@ -161,7 +161,7 @@ class Statistics:
 
     @property
     def mean_variance(self) -> float:
-        """Trace of the covariance of the mean latent: how much of a squared distance is this sample's chance."""
+        """Trace of the covariance of the mean latent, which is what chance adds to a squared distance."""
         if self.groups is None:
             return float(mean_variance(self.sums))
         return self._group_units.mean_variance if len(self.groups.count) > 1 else float("nan")

@@ -77,11 +77,11 @@ def image_units(sums: LatentSums) -> Units:
     assert sums.second_moment is not None
     n, mean = int(sums.count), sums.sum / sums.count
     total = torch.cat([sums.sum, sums.square_sum[None]])
-    centerd = sums.second_moment - torch.outer(total, total) / n
-    covariance = centerd[:-1, :-1] / (n - 1)
+    centered = sums.second_moment - torch.outer(total, total) / n
+    covariance = centered[:-1, :-1] / (n - 1)
     # ||z - m||^2 is linear in (z, ||z||^2), and this is its sum of squares about its mean.
     direction = torch.cat([-2 * mean, torch.ones_like(mean[:1])])
-    squares = float(direction @ centerd @ direction)
+    squares = float(direction @ centered @ direction)
     trace = float(covariance.trace())
     fourth = float(sums.second_moment[-1, -1])
     return Units(

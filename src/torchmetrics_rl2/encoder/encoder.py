@@ -114,7 +114,7 @@ class LatentEncoder(Frozen):
 
     @property
     def reference_data(self) -> str:
-        """What the real images inside the weights are: the first words of their card, or else their name."""
+        """What the real images inside the weights are, by the first words of their card, or else by their name."""
         return str(self.card.get("data") or self.name).partition(":")[0]
 
     def statistics(self, latents: Tensor, groups: Sequence[str] | None = None, **described: Any) -> Statistics:

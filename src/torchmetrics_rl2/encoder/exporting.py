@@ -55,7 +55,9 @@ def export_program(encoder: LatentEncoder, out: str | Path, px: int | None = Non
     if os.path.lexists(out):
         raise RL2Error(f"{out} exists. Choose another name, or remove it first.")
     if not os.access(out.absolute().parent, os.W_OK):
-        raise RL2Error(f"{out} cannot be written: there is no folder {out.absolute().parent} that takes files.")
+        raise RL2Error(
+            f"{out} cannot be written: the folder {out.absolute().parent} does not exist or is not writable."
+        )
     images = torch.randint(0, 256, (3, 3, px, px), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     encoder = encoder.with_dtype(torch.float32).cpu()  # a copy: the caller's stays where it is
     program = _Program(encoder).eval()

@@ -26,7 +26,7 @@ class FitResult:
         gaussian: Mean held-out log-likelihood before training, with the linear layer alone, in nats a patch.
         held_out: The same of the flow that was kept.
         unreadable: Files that were left out, with the reason.
-        joint: How the backbone was trained, if it was, see :func:`~torchmetrics_rl2.fitting.joint.train_joint`.
+        joint: How the backbone was trained, if it was, ``None`` if it was not.
         warnings: Sentences on what makes the fit less dependable.
 
     """
@@ -50,7 +50,7 @@ class FitResult:
     def __str__(self) -> str:
         lines = [
             f"Wrote {self.out} ({self.weights_id[:12]}): {self.n_fit} patches fitted the flow, {self.n_stop} stopped "
-            f"it after {self.epochs} epochs, {self.n_reference} are the reference",
+            f"it after {self.epochs} epochs, {self.n_reference} became the reference data",
             f"Held-out log-likelihood: {self.held_out:.1f} nats a patch; {self.gaussian:.1f} without couplings",
         ]
         if self.joint:

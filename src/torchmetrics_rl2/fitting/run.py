@@ -35,8 +35,8 @@ __all__ = ["fit", "fit_split"]
 
 FEW = 64
 NO_GROUPS = (
-    "Without --groups, patches of one slide may be on two sides of the split, and the held-out likelihood then "
-    "flatters the flow."
+    "Without groups (--groups), patches of one slide may fall on both sides of the split, which makes the held-out "
+    "likelihood look too good."
 )
 
 
@@ -61,7 +61,7 @@ def fit(
 ) -> FitResult:
     """Fit a flow to your own real patches and write weights that load and score like those that ship.
 
-    70 % of the patches fit the flow, 10 % stop its training, and 20 % become the reference inside the file. The
+    70 % of the patches fit the flow, 10 % stop its training, and 20 % become the reference data inside the file. The
     backbone stays as it is, unless ``joint`` has it trained first. Features are computed once and kept, with
     checkpoints, in a folder beside the output, so that an interrupted run goes on with ``resume=True``; it is removed
     when the weights are written. The patches of the reference are also written as a calibration of screens, beside the

@@ -33,7 +33,7 @@ def find_images(source: str | Path) -> list[Path]:
         nothing = f"The list {text} is empty."
     else:
         found = sorted(Path(match) for match in glob.glob(text, recursive=True) if _is_image(match))  # noqa: PTH207
-        nothing = f"There is no folder, list or image {text}, and as a pattern it matches no image."
+        nothing = f"There is no folder, list or image {text}, and no image matches it as a pattern."
     if not found:
         raise RL2Error(f"{nothing} Expected files ending in {', '.join(EXTENSIONS)}.")
     unique: dict[str, Path] = {}

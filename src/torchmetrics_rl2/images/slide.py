@@ -131,7 +131,7 @@ class Slide:
 
     @cached_property
     def tissue(self) -> np.ndarray[Any, Any]:
-        """Which pixels of the thumbnail are tissue, or ink: denser than glass by more than Otsu's threshold."""
+        """Which pixels of the thumbnail are tissue or ink, denser than glass by more than Otsu's threshold."""
         from skimage.filters import gaussian, threshold_otsu
 
         density = gaussian(self._density - self.white, sigma=1, channel_axis=2).mean(2)
@@ -141,7 +141,7 @@ class Slide:
 
     @cached_property
     def white(self) -> tuple[float, float, float]:
-        """Optical density of glass: of the lightest 2 % of the thumbnail, unless that is too dense for any."""
+        """Optical density of glass, that of the lightest 2 % of the thumbnail, unless that is too dense for any."""
         found = np.quantile(self._density.reshape(-1, 3), WHITE, axis=0).clip(0, MAX_WHITE)
         return three((found + 0.0).tolist())
 

@@ -64,7 +64,7 @@ def degrade(images: Tensor, ladder: str, severity: float, seed: int = 0) -> Tens
 
     Example:
         >>> import torch
-        >>> from torchmetrics_rl2.degradations import LADDERS, degrade
+        >>> from torchmetrics_rl2.pixels import LADDERS, degrade
         >>> degrade(torch.full((2, 3, 224, 224), 128, dtype=torch.uint8), "jpeg", 0.5).shape
         torch.Size([2, 3, 224, 224])
         >>> LADDERS["gaussian blur"].amount(0.25), LADDERS["gaussian blur"].unit

@@ -57,15 +57,17 @@ class CatalogEntry:
         name = NAME.fullmatch(str(self.name))
         if name is None or name["version"] is None:
             raise RL2Error(
-                f"{self.name!r} is no name of weights; expected letters, digits, - and _, at most one /, and a "
-                "version, such as acme/breast-40x@1."
+                f"{self.name!r} is not a valid name of weights; expected letters, digits, - and _, at most one /, and "
+                "a version, such as acme/breast-40x@1."
             )
         if not SHA256.fullmatch(str(self.sha256)):
             raise RL2Error(f"{self.name} has the sha256 {self.sha256!r}; expected 64 lower-case hexadecimal digits.")
         if type(self.bytes) is not int or not 0 < self.bytes <= MAX_BYTES:
             raise RL2Error(f"{self.name} has {self.bytes!r} bytes; expected 1 to {MAX_BYTES:,}.")
         if not self.where:
-            raise RL2Error(f"{self.name} is nowhere; expected a path, an https:// URL or hf://org/repo@revision/file.")
+            raise RL2Error(
+                f"{self.name} has no location; expected a path, an https:// URL or hf://org/repo@revision/file."
+            )
         if self.where.startswith("hf://"):
             hub_parts(self.where)
         if not all(isinstance(text, str) for text in (self.summary, self.license, self.tissue)):

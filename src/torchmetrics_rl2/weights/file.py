@@ -80,13 +80,13 @@ class Weights:
 
     @property
     def backbone_id(self) -> str:
-        """sha256 over normalization, backbone and readout: which features these are."""
+        """The sha256 over normalization, backbone and readout, which says which features these are."""
         normalization = [self.preprocessing.mean, self.preprocessing.std]
         return digest(normalization, _prefixed("backbone", self.backbone) | _prefixed("readout", self.readout))
 
     @property
     def weights_id(self) -> str:
-        """sha256 over preprocessing, backbone and flow: which latents these are."""
+        """The sha256 over preprocessing, backbone and flow, which says which latents these are."""
         described = [self.backbone_id, asdict(self.preprocessing), dict(self.flow_config)]
         return digest(described, _prefixed("flow", self.flow))
 
