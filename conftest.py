@@ -1,7 +1,7 @@
 import os
 import re
+import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from tests.fixtures.processes import Started, rl2
 
 ROOT = Path(__file__).parent
 
@@ -21,25 +22,23 @@ FLOAT = r"-?\d+\.\d+"
 
 
 def run_console(example):
-    """Run lines that start with ``$`` by a shell; what they print has to be the rest of the block.
+    """Run the ``rl2`` commands behind ``$``; what they print has to be the rest of the block.
 
     ``...`` stands for anything, and floats may differ by a thousandth, as they do between processors.
     """
     lines = example.parsed.splitlines()
-    commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
     expected = "\n".join(line for line in lines if not line.startswith("$ ")).strip()
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-    )
-    assert done.returncode == 0, done.stderr
+    printed = ""
+    for line in lines:
+        if line.startswith("$ "):
+            code, out, err = Started(rl2, *shlex.split(line)[2:]).result()
+            assert code == 0, err
+            printed += out
     pieces = re.split(rf"(\.\.\.|{FLOAT})", expected)
     wildcards = {"...": ".*"} | dict.fromkeys(re.findall(FLOAT, expected), f"({FLOAT})")
     pattern = "".join(wildcards.get(piece, re.escape(piece)) for piece in pieces)
-    found = re.fullmatch(pattern, done.stdout.strip(), re.DOTALL)
-    assert found, f"expected:\n{expected}\ngot:\n{done.stdout}"
+    found = re.fullmatch(pattern, printed.strip(), re.DOTALL)
+    assert found, f"expected:\n{expected}\ngot:\n{printed}"
     numbers = [float(piece) for piece in pieces if re.fullmatch(FLOAT, piece)]
     assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=1e-3)
 

@@ -82,4 +82,5 @@ def test_the_face_of_fitting_loads_no_lightning():
 def test_no_file_is_a_hall():
     """A file past 300 lines is a sign that two things live in it; these have a reason."""
     long = {str(path.relative_to(SRC)) for path in files() if len(path.read_text().splitlines()) > 300}
-    assert long <= {"metrics/resnet_l2.py"}  # one class, whose docstring is its contract
+    # Each is one class: all that torchmetrics lets a metric override, and the docstring that is its contract.
+    assert long <= {"metrics/network_metric.py", "metrics/resnet_l2.py"}

@@ -25,5 +25,5 @@ def test_one_page_with_a_panel_a_ladder(tmp_path):
 def test_what_cannot_be_drawn_is_refused_early(tmp_path):
     with pytest.raises(RL2Error, match="ends in '.gif2'; a picture ends in one of"):
         check_plot(tmp_path / "a.gif2")
-    with pytest.raises(RL2Error, match="there is no folder"):
+    with pytest.raises(RL2Error, match="does not exist or is not writable"):
         check_plot(tmp_path / "nowhere" / "a.png")

@@ -42,7 +42,7 @@ def test_score_as_json_has_every_setting_and_is_the_same_twice(rl2, patches, wei
     assert again[1] == out
     result = json.loads(out)
     assert (result["p_value"], result["assumes_independence"], len(result["interval"])) == (None, True, 2)
-    assert result["verdict"] is None
+    assert result["verdict"]
     assert code == 0
     assert (result["real"], result["n_real"], result["n_fake"], result["weights_id"]) == (
         "reference data of the weights",
@@ -122,7 +122,7 @@ def test_unknown_options_end_with_2_too(rl2):
     assert rl2("scor")[0] == 2
 
 
-@pytest.mark.filterwarnings("default:Without --groups", "default:17 patches are few")
+@pytest.mark.filterwarnings("default:Without groups", "default:17 patches are few")
 def test_fit_then_score_then_show(rl2, patches, weights_file, tmp_path):
     out_file = tmp_path / "ours.safetensors"
     card = tmp_path / "card.json"
@@ -131,7 +131,7 @@ def test_fit_then_score_then_show(rl2, patches, weights_file, tmp_path):
     code, out, err = rl2("fit", patches, "-o", out_file, *options)
     assert code == 0, err
     assert out.startswith(f"Wrote {out_file}")
-    assert "Warning: Without --groups" in err
+    assert "Warning: Without groups" in err
     assert rl2("score", patches / "bright", "--weights", out_file)[0] == 0
     shown = json.loads(rl2("weights", "show", out_file, "--json")[1])
     assert shown["card"]["data"] == "noise"

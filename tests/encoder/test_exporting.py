@@ -45,7 +45,7 @@ def test_wrong_input_is_a_sentence(encoder, tmp_path):
     for out, px, sentence in (
         ("w.pth", None, "ends in '.pth'; a program ends in .pt2 or .onnx"),
         ("w.pt2", 16, "at least 32 px, but got 16"),
-        ("nowhere/w.pt2", None, "no folder .*nowhere that takes files"),
+        ("nowhere/w.pt2", None, "the folder .*nowhere does not exist or is not writable"),
     ):
         with pytest.raises(RL2Error, match=sentence):
             export_program(encoder, tmp_path / out, px)

@@ -168,7 +168,7 @@ def test_a_source_without_images_says_so(tmp_path, kind):
         "empty folder": (folder, "holds no images"),
         "texts": (folder, "but 1 other files"),
         "nothing": (tmp_path / "missing", "There is no folder"),
-        "glob": (tmp_path / "*.png", "matches no image"),
+        "glob": (tmp_path / "*.png", "no image matches it"),
         "bad list": (tmp_path / "bad.txt", "1 of 1 lines"),
         "empty list": (tmp_path / "empty.txt", "is empty"),
         "binary": (tmp_path / "slide.svs", "neither an image"),

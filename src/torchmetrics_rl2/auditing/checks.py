@@ -38,7 +38,7 @@ def squash(latents: Tensor, radius: float) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from torchmetrics_rl2.functional import squash
+        >>> from torchmetrics_rl2.auditing.checks import squash
         >>> squash(torch.tensor([[0.5, 0.0], [0.0, 100.0]]), 1.0)
         tensor([[0.5000, 0.0000],
                 [0.0000, 5.6052]])

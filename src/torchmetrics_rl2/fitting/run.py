@@ -92,12 +92,13 @@ def fit(
         KeyboardInterrupt: On Ctrl-C; the run can be resumed.
 
     Example:
+        >>> import tempfile
         >>> from torchmetrics_rl2 import fit
         >>> from torchmetrics_rl2.fitting import FitSettings
-        >>> import tempfile, pathlib
-        >>> out = pathlib.Path(tempfile.mkdtemp(), "ours.safetensors")
-        >>> fit("examples/cmu/reference", out, groups="file", settings=FitSettings(layers=0)).n_fit
-        28
+        >>> out = f"{tempfile.mkdtemp()}/ours.safetensors"
+        >>> result = fit("examples/cmu/*/*.jpg", out, groups="file", settings=FitSettings(layers=0))
+        >>> result.n_fit, result.n_stop, result.n_reference
+        (84, 12, 24)
 
     """
     paths = find_images(images)

@@ -151,7 +151,7 @@ class RealNVP(nn.Module):
 
     Example:
         >>> import torch
-        >>> from torchmetrics_rl2.flow import RealNVP
+        >>> from torchmetrics_rl2.networks import RealNVP
         >>> flow = RealNVP(features=2, layers=4)
         >>> flow.log_prob(torch.zeros(1, 2))
         tensor([-1.8379], grad_fn=<SubBackward0>)
