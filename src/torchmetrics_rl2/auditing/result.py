@@ -165,9 +165,9 @@ class AuditResult:
         tested = "" if self.clean_p_value is None else f", p {_with_sign(p_text(self.clean_p_value))}"
         return [
             f"Audit of {self.weights} ({self.weights_id[:12]}): {self.n} images, {self.units} units, of {self.images}",
-            f"Two clean halves: RL2 {self.clean:.3f} (debiased {self.clean_debiased:.3f}{tested}). 'reach' is the "
-            "largest RL2 in multiples of that; 'rho' is the rank correlation of RL2 with severity; AUCs are at the "
-            "amount a person clearly sees",
+            f"Two clean halves: RL2 {self.clean:.3f} (debiased {self.clean_debiased:.3f}{tested})",
+            "rho: rank correlation of RL2 with severity. reach: largest RL2 in multiples of the clean halves. AUC: of "
+            "damage that a person clearly sees",
         ]
 
     def _table(self) -> list[str]:
