@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from tests.conftest import random_images
+from torchmetrics_rl2.auditing import checks
 from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_outliers
 from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.subject import Subject, second_half
@@ -19,7 +20,8 @@ def normal(count, features=8, seed=0):
     return torch.randn(count, features, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_level_is_that_of_the_test_and_a_shift_is_found():
+def test_the_level_is_that_of_the_test_and_a_shift_is_found(monkeypatch):
+    monkeypatch.setattr(checks, "REPEATS", 60)
     withheld = []
     clean = normal(120)
     found = power(subject_of(120), clean, {"shift": clean + 1, "none": clean}, 0, withheld)
@@ -32,7 +34,8 @@ def test_the_level_is_that_of_the_test_and_a_shift_is_found():
         assert one.power["none"] == one.level
 
 
-def test_units_are_drawn_whole():
+def test_units_are_drawn_whole(monkeypatch):
+    monkeypatch.setattr(checks, "REPEATS", 60)
     units = [f"slide {i // 4}" for i in range(240)]
     offsets = normal(60, seed=1).repeat_interleave(4, 0) * 3
     latents = normal(240) + offsets

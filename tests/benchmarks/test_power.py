@@ -26,7 +26,8 @@ def test_the_level_is_5_percent_and_a_shift_is_noticed(paper, monkeypatch):
         assert low <= found["test"] <= high
 
 
-def test_one_row_a_damage(run, patches):
+def test_one_row_a_damage(run, paper, patches, monkeypatch):
+    monkeypatch.setattr(paper["power"], "DRAWS", 10)
     found = run("power", patches, "--n", 5)
     assert list(found["rejected"]) == ["none", "gaussian blur 0.5", "gaussian noise 0.02"]
     assert set(found["rejected"]["none"]) == {"test", "RL2"}

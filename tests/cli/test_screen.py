@@ -1,12 +1,12 @@
 import json
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 
 from tests.fixtures.images import tissue
+from tests.fixtures.processes import Started
+from tests.fixtures.processes import rl2 as run_rl2
 from tests.fixtures.slides import write_slide
 from tests.screening.conftest import small_pixels, write_patches
 
@@ -109,15 +109,14 @@ def test_a_rate_of_zero_only_ranks(rl2, setting, tmp_path):
 @pytest.mark.slow
 def test_devices_share_the_sources_out(setting, tmp_path):
     folders = [write_patches(tmp_path / f"case-{i}", tissue(2, seed=i)) for i in (1, 2)]
-    command = ["from torchmetrics_rl2.cli import main; main()", "screen", *folders, "-o", tmp_path / "out"]
-    run = [sys.executable, "-c", *command, *setting.arguments, "--devices", "2", "--device", "cpu", "--json"]
-    done = subprocess.run(list(map(str, run)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = ["screen", *folders, "-o", tmp_path / "out", *setting.arguments, "--devices", "2", "--device", "cpu"]
+    code, out, err = Started(run_rl2, *map(str, command), "--json").result()
+    assert code == 0, err
     for i in (1, 2):
         assert (tmp_path / "out" / f"case-{i}" / "screen.json").exists()
     assert "case-1" in (tmp_path / "out" / "slides.csv").read_text()
     assert "unfinished" not in (tmp_path / "out" / "slides.csv").read_text()
-    rows = json.loads(done.stdout)["slides"]
+    rows = json.loads(out)["slides"]
     assert [(row["status"], row["new"]) for row in rows] == [("finished", False)] * 2  # by the two it started
 
 

@@ -148,13 +148,12 @@ def test_writes_weights_with_a_backbone_of_their_own(fitted, split, weights):
     assert not out.with_suffix(".fit").exists()
 
 
-def test_same_seed_same_weights_and_another_seed_others(fitted, split, weights_file, tmp_path):
-    options = {"backbone": weights_file, "joint": JOINT, "reader": READER}
-    again = fit_split(split, tmp_path / "again.safetensors", settings=QUICK, **options)
-    assert again.weights_id == fitted[1].weights_id
-    options["joint"] = replace(JOINT, max_epochs=1)
+def test_another_seed_gives_other_weights(fitted, split, weights_file, tmp_path):
+    """That the same seed gives the same ones is seen by the runs that are interrupted."""
+    options = {"backbone": weights_file, "joint": replace(JOINT, max_epochs=1), "reader": READER}
     other = fit_split(split, tmp_path / "other.safetensors", settings=replace(QUICK, seed=1), **options)
-    assert other.joint["trace"][:2] != again.joint["trace"][:2]
+    assert other.joint["trace"][0] == pytest.approx(fitted[1].joint["trace"][0], abs=50)
+    assert other.joint["trace"][1] != fitted[1].joint["trace"][1]
 
 
 @pytest.mark.parametrize("stage", ["the backbone", "the flow"])

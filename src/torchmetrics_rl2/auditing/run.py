@@ -69,7 +69,7 @@ def audit(
 
     Example:
         >>> from torchmetrics_rl2 import audit
-        >>> found = audit("lung-colon", "examples/cmu/reference", ladders=["salt and pepper"])
+        >>> found = audit("lung-colon", "examples/cmu/reference", ladders=["salt and pepper"], limit=16)
         >>> found.ladders[0].name, found.ladders[0].verdict
         ('salt and pepper', 'detects')
 

@@ -3,6 +3,6 @@
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.distance.uncertainty import Uncertainty, uncertainty
+from torchmetrics_rl2.distance.uncertainty import Uncertainty
 
-__all__ = ["RL2Result", "Statistics", "Uncertainty", "compare", "uncertainty"]
+__all__ = ["RL2Result", "Statistics", "Uncertainty", "compare"]

@@ -96,9 +96,9 @@ def fit(
         >>> from torchmetrics_rl2 import fit
         >>> from torchmetrics_rl2.fitting import FitSettings
         >>> out = f"{tempfile.mkdtemp()}/ours.safetensors"
-        >>> result = fit("examples/cmu/*/*.jpg", out, groups="file", settings=FitSettings(layers=0))
+        >>> result = fit("examples/cmu/clean", out, groups="file", tile=112, settings=FitSettings(layers=0))
         >>> result.n_fit, result.n_stop, result.n_reference
-        (84, 12, 24)
+        (112, 16, 32)
 
     """
     paths = find_images(images)
