@@ -35,7 +35,7 @@ def main() -> None:
     rows = -(-len(LADDERS) // COLUMNS)
     figure = Figure(figsize=(PLACES * COLUMNS * 1.15, rows * 1.42))
     panels = figure.subplots(rows, PLACES * COLUMNS)
-    figure.subplots_adjust(0.005, 0.005, 0.995, 0.985, 0.04, 0.32)
+    figure.subplots_adjust(0.005, 0.005, 0.995, 0.975, 0.04, 0.4)
     for panel in panels.flatten():
         panel.set_axis_off()
     for number, ladder in enumerate(LADDERS.values()):
@@ -46,7 +46,7 @@ def main() -> None:
             panel = panels[number % rows, number // rows * PLACES + place]
             panel.imshow(damaged.permute(1, 2, 0).to(torch.uint8).numpy())
             amount = f"{ladder.amount(severity):.3g}" if severity else "clean"
-            title = f"{number + 1} {ladder.name} ({ladder.unit}), {amount}" if place == 0 else amount
+            title = f"{number + 1} {ladder.name} ({ladder.unit})\n{amount}" if place == 0 else amount
             panel.set_title(title, fontsize=5.5, loc="left")
     figure.savefig(arguments.out, dpi=100, pil_kwargs={"quality": 80})
 
