@@ -65,8 +65,8 @@ def _header(
         writer = str(header.get("written_by", "a later version"))[:20]
         raise RL2Error(
             f"{path} has format version {str(version)[:20]}, but torchmetrics-rl2 {__version__} reads "
-            f"{format_version}. It was written by {writer}, which reads it: upgrade with 'pip install -U "
-            "torchmetrics-rl2'."
+            f"{format_version}. It was written by {writer}: if that is later, upgrade with "
+            "'pip install -U torchmetrics-rl2'; files from before 0.1.0 have to be made again."
         )
     return header
 

@@ -146,7 +146,7 @@ def test_a_summary_goes_into_the_file_and_changes_no_latent(found, weights, tmp_
 def test_wrong_input_gets_a_sentence(encoder, patches):
     for arguments, sentence in (
         ({"ladders": ["blur"]}, "no ladder 'blur'; known are gaussian blur"),
-        ({"ladders": []}, "no ladder 'to climb'"),
+        ({"ladders": []}, "no ladder to climb"),
         ({"limit": 7}, "at least 8 images, but got a limit of 7"),
     ):
         with pytest.raises(RL2Error, match=sentence):

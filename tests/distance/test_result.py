@@ -103,7 +103,8 @@ def test_against_the_reference_of_weights_it_says_that_this_is_no_verdict_on_a_g
 
 
 @pytest.mark.parametrize(
-    ("p_value", "text"), [(0.0, "< 0.001"), (1e-211, "< 0.001"), (0.00123, "0.0012"), (0.0499, "0.05"), (1.0, "1")]
+    ("p_value", "text"),
+    [(0.0, "< 0.001"), (1e-211, "< 0.001"), (0.00123, "0.0012"), (0.0499, "0.0499"), (0.0501, "0.05"), (1.0, "1")],
 )
 def test_p_values_are_never_0(p_value, text):
     assert p_text(p_value) == text
@@ -124,3 +125,10 @@ def test_an_outlier_share_that_says_nothing_is_not_printed():
         details = replace(result, outlier_share=share, outliers=["a.png"]).details()
         assert ("furthest from the real mean (1 of 40)" in details) == bool(said)
         assert said in details
+
+
+def test_below_the_baseline_and_different_says_why():
+    real = Statistics.of_latents(latents(400, d=20), **ID)
+    result = compare(real, Statistics.of_latents(0.01 * latents(400, seed=1, d=20) + 0.055, **ID))
+    assert result.baseline_multiple < 1
+    assert str(result).endswith("different; below 1x because generated images vary less than real ones")

@@ -144,10 +144,11 @@ def test_images_that_are_all_the_same_have_no_flow(weights_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"layers": -1}, {"hidden": 0}, {"scale_bound": float("nan")}, {"max_epochs": 0}, {"patience": 0}]
+    "wrong",
+    [{"layers": -1}, {"seed": 2**64}, {"hidden": 0}, {"scale_bound": float("nan")}, {"max_epochs": 0}, {"patience": 0}],
 )
 def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(RL2Error, match="A fit needs"):
+    with pytest.raises(RL2Error, match="A fit needs|The seed is"):
         FitSettings(**wrong)
 
 
@@ -216,9 +217,15 @@ def test_a_card_is_read_from_a_file_or_refused(tmp_path):
     (tmp_path / "text.json").write_text("no")
     assert read_card(tmp_path / "card.json") == {"data": "ours"}
     assert read_card(None) == {}
-    for name, sentence in (("list.json", "holds a list; expected an object"), ("text.json", "no JSON file")):
+    (tmp_path / "nan.json").write_text('{"auc": NaN}')
+    for card, sentence in (
+        (tmp_path / "list.json", "holds a list; expected an object"),
+        (tmp_path / "text.json", "no JSON that can be read"),
+        (tmp_path / "nan.json", "no JSON that can be read"),
+        ({"when": object()}, "no JSON that can be read"),
+    ):
         with pytest.raises(RL2Error, match=sentence):
-            read_card(tmp_path / name)
+            read_card(card)
 
 
 def test_without_lightning_a_sentence_says_what_to_install(patches, weights_file, tmp_path, monkeypatch):

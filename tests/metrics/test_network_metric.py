@@ -6,6 +6,7 @@ import pickle
 import shutil
 import warnings
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import CatalogEntry, LatentEncoder, PatchQuality, ResNetL2, RL2Error, register_weights
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.storage import sha256_of
-from torchmetrics_rl2.weights import catalog
+from torchmetrics_rl2.weights import catalog, write_weights
 
 
 def test_an_encoder_states_its_width_and_keeps_to_it():
@@ -120,6 +121,37 @@ def test_weights_of_a_file_are_pickled_by_name_and_loaded_once(weights_file, enc
         for one in (pickled, single):
             with pytest.raises(RL2Error, match="of a pickled metric are neither"):
                 pickle.loads(one)
+
+
+class Inverted(LatentEncoder):
+    def forward(self, images):
+        return super().forward(255 - images)
+
+
+def test_what_is_not_what_its_file_says_is_pickled_whole(weights_file, other_weights, images, tmp_path):
+    """A class of the user's, weights that were written over, and a file that was replaced."""
+    changed = LatentEncoder.load(weights_file)
+    changed.load_state_dict(other_weights.state_dict())
+    path = tmp_path / "w.safetensors"
+    shutil.copyfile(weights_file, path)
+    replaced = LatentEncoder.load(path)
+    path.unlink()  # its tensors may be mapped from the file
+    shutil.copyfile(SMALL, path)
+    for encoder in (Inverted.load(weights_file), changed, replaced):
+        twin = pickle.loads(pickle.dumps(ResNetL2(encoder)))
+        assert type(network_of(twin.encoder)) is type(encoder)
+        assert torch.equal(twin.encoder(images), encoder(images))
+
+
+def test_weights_of_one_identity_keep_their_own_file_and_card(weights, weights_file, tmp_path):
+    """Which latents these are says nothing of reference and card."""
+    path = tmp_path / "bare.safetensors"
+    write_weights(replace(weights, reference=None, card={"data": "others"}), path)
+    metrics = [pickle.loads(pickle.dumps(ResNetL2(one))) for one in (weights_file, path)]
+    networks = [network_of(metric.encoder) for metric in metrics]
+    assert [network.reference is None for network in networks] == [False, True]
+    assert [network.reference_data for network in networks] == ["noise", "others"]
+    assert [network.path for network in networks] == [weights_file, path]
 
 
 def snapshot(network):

@@ -77,7 +77,9 @@ def audit(
     names = list(LADDERS if ladders is None else dict.fromkeys(ladders))
     unknown = [name for name in names if name not in LADDERS]
     if unknown or not names:
-        raise RL2Error(f"There is no ladder {', '.join(unknown) or 'to climb'!r}; known are {', '.join(LADDERS)}.")
+        raise RL2Error(
+            f"There is no ladder {', '.join(map(repr, unknown)) or 'to climb'}; known are {', '.join(LADDERS)}."
+        )
     if limit < MIN_IMAGES:
         raise RL2Error(f"An audit needs at least {MIN_IMAGES} images, but got a limit of {limit}.")
     encoder = encoder_of(weights, device)

@@ -72,7 +72,9 @@ class Subject:
                 f"{len(set(units))}."
             )
         if bool((images == images[:1]).all()):
-            raise RL2Error(f"The images of {source} are all the same, so that nothing can be told from chance.")
+            raise RL2Error(
+                f"The images of {source} are all the same, so that nothing can be distinguished from chance."
+            )
         second = second_half(units, seed)
         smaller = min(int(second.sum()), int((~second).sum()))
         if smaller < MIN_IN_HALF:

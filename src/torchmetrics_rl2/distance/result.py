@@ -14,6 +14,7 @@ MAX_DOMAIN_SHIFT = 0.5
 # An outlier share nearer to 0 than this says nothing: 1 % of the images hold about 1 % of the distance.
 MIN_OUTLIER_SHARE = 0.02
 CLEARLY = 3.0
+LEVEL = 0.05
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,12 +107,13 @@ class RL2Result:
         includes 0; else ``different``, and ``clearly different`` from three times the baseline on. Empty where there
         are too few images to say.
         """
-        if self.interval is None or self.baseline_multiple is None:
+        if self.interval is None:
             return ""
-        rejected = self.interval[0] > 0 if self.assumes_independence else (self.p_value or 0.0) < 0.05
+        rejected = self.interval[0] > 0 if self.assumes_independence else (self.p_value or 0.0) < LEVEL
         if not rejected:
             return "no difference beyond chance"
-        return "clearly different" if self.baseline_multiple >= CLEARLY else "different"
+        multiple = float(_times(self.baseline_multiple or 0.0))  # as it is printed
+        return "clearly different" if multiple >= CLEARLY else "different"
 
     def to_dict(self) -> dict[str, Any]:
         """As ``rl2 score --json`` prints it: with ``assumes_independence``, and then without a p-value; no NaN."""
@@ -129,6 +131,8 @@ class RL2Result:
             return f"RL2 {three_digits(self.value)}: no multiple of the baseline, {why}"
         line = f"RL2 {three_digits(self.value)}: {_times(self.baseline_multiple)}x the real-against-real baseline"
         verdict = self.verdict or self._why_no_interval()
+        if "different" in self.verdict and self.baseline_multiple < 1:
+            verdict += "; below 1x because generated images vary less than real ones"
         if self.real != REFERENCE:
             return f"{line} at these sample sizes: {verdict}"
         return (
@@ -227,7 +231,10 @@ def if_finite(value: float) -> float | None:
 
 def p_text(p_value: float) -> str:
     """A p-value as journals print it."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+    text = f"{p_value:.2g}"
+    if (float(text) < LEVEL) != (p_value < LEVEL):  # rounded onto the level
+        text = f"{p_value:.4f}"
+    return "< 0.001" if p_value < 0.001 else text
 
 
 def three_digits(value: float) -> str:

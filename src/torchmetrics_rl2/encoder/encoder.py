@@ -1,6 +1,8 @@
 """From pixels to latents: preprocessing, ResNet-18 and flow in one frozen module."""
 
 import copy
+import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,7 @@ class LatentEncoder(Frozen):
         self.flow = RealNVP(**weights.flow_config)
         self.flow.load_state_dict(dict(weights.flow))
         self._sizes_warned_of: set[tuple[int, int]] = set()
+        self._as_loaded = self._checksum() if self.path else None
         self.requires_grad_(False)
         self.train(False)
 
@@ -81,6 +84,8 @@ class LatentEncoder(Frozen):
             RL2Error: If there are no such weights, or the file is not what it should be.
 
         """
+        if not isinstance(name_or_path, str | os.PathLike):
+            raise ValueError(f"Expected the name or path of weights, but got {type(name_or_path).__name__}.")
         return cls(load_weights(name_or_path))
 
     @property
@@ -122,12 +127,31 @@ class LatentEncoder(Frozen):
         return Statistics.of_latents(latents, groups, weights=self.name, weights_id=self.weights_id, **described)
 
     def with_dtype(self, dtype: torch.dtype) -> "LatentEncoder":
-        """A copy that computes in another dtype, float32 or float64."""
+        """A copy that computes in another dtype, float32 or float64.
+
+        Raises:
+            ValueError: If it is another one.
+
+        """
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"LatentEncoder.with_dtype takes torch.float32 or torch.float64, but got {dtype!r}.")
         twin = copy.deepcopy(self)
         for module in twin.children():
             # Past the guard of the children, which keeps everybody else's casts out.
             nn.Module._apply(module, lambda value: value.to(dtype) if value.is_floating_point() else value)  # type: ignore[no-untyped-call]
         return twin
+
+    def is_as_loaded(self) -> bool:
+        """Whether it computes what its file says: nothing was written over its weights, or hooked onto it."""
+        hooked = any(module._forward_hooks or module._forward_pre_hooks for module in self.modules())
+        return type(self) is LatentEncoder and not hooked and self._as_loaded == self._checksum()
+
+    def _checksum(self) -> int:
+        found = 0
+        for value in self.state_dict().values():
+            single = value.float() if value.is_floating_point() else value
+            found = zlib.crc32(single.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
+        return found
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Latents ``(N, 512)`` and log-determinants ``(N,)`` of raw images ``(N, 3, H, W)``, in one pass."""

@@ -50,7 +50,8 @@ def export_program(encoder: LatentEncoder, out: str | Path, px: int | None = Non
         raise RL2Error(f"{out} ends in {out.suffix!r}; a program ends in .pt2 or .onnx.")
     if px is None or px < MIN_PX:
         raise RL2Error(
-            f"Expected a side of at least {MIN_PX} px, but got {px}; {encoder.name} was made for any: give --px."
+            f"Expected a side of at least {MIN_PX} px, but got {px}. Give one, with --px; {encoder.name} may not say "
+            "which."
         )
     if os.path.lexists(out):
         raise RL2Error(f"{out} exists. Choose another name, or remove it first.")

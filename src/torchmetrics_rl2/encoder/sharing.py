@@ -10,12 +10,13 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.runtime import default_device
+from torchmetrics_rl2.weights.file import weights_id_in
 from torchmetrics_rl2.weights.loading import load_weights
 
 __all__ = [
@@ -41,7 +42,7 @@ class _Family:
     copies: WeakValueDictionary[_Place, nn.Module] = field(default_factory=WeakValueDictionary)
 
 
-_loaded: WeakValueDictionary[tuple[str, torch.device, torch.dtype], nn.Module] = WeakValueDictionary()
+_loaded: WeakValueDictionary[tuple[tuple[str, Path, str], torch.device, torch.dtype], nn.Module] = WeakValueDictionary()
 _numbers = count()
 
 _families: WeakKeyDictionary[nn.Module, _Family] = WeakKeyDictionary()
@@ -94,23 +95,24 @@ class StoredEncoder:
         name: What they were asked for by.
         path: Their file.
         weights_id: Which latents these are.
-        device: Where the encoder was.
-        dtype: What it computed in.
+        place: An empty tensor of its device and dtype, which ``map_location`` of ``torch.load`` moves.
 
     """
 
     name: str
     path: Path
     weights_id: str
-    device: torch.device
-    dtype: torch.dtype
+    place: Tensor
 
     @classmethod
     def of(cls, network: nn.Module) -> "StoredEncoder | nn.Module":
-        """The network itself where nothing could be read again."""
-        if not isinstance(network, LatentEncoder) or network.path is None or not network.path.is_file():
+        """The network itself where its file is gone or another one, or it is not what the file says any more."""
+        if not isinstance(network, LatentEncoder) or network.path is None or not network.is_as_loaded():
             return network
-        return cls(network.name, network.path, network.weights_id, network.device, network.dtype)
+        if weights_id_in(network.path) != network.weights_id:
+            return network
+        place = torch.empty(0, device=network.device, dtype=network.dtype)
+        return cls(network.name, network.path, network.weights_id, place)
 
     def load(self) -> nn.Module:
         """The encoder again, one for all that are loaded while it is in use.
@@ -120,8 +122,9 @@ class StoredEncoder:
 
         """
         # Under the place of each, as a copy elsewhere may be all that is in use.
-        here = (self.weights_id, self.device, self.dtype)
-        loaded = [encoder for key, encoder in _loaded.items() if key[0] == self.weights_id and key[1].type != "meta"]
+        which, device, dtype = (self.name, self.path, self.weights_id), self.place.device, self.place.dtype
+        here = (which, device, dtype)
+        loaded = [encoder for key, encoder in _loaded.items() if key[0] == which and key[1].type != "meta"]
         encoder = _loaded.get(here, loaded[0] if loaded else None)
         for source in (self.path, self.name) if encoder is None else ():
             with suppress(RL2Error):
@@ -134,7 +137,7 @@ class StoredEncoder:
                 f"The weights {self.name} ({self.weights_id[:12]}) of a pickled metric are neither at {self.path} nor "
                 "known by that name any more. Put the file there, or pickle a metric made of weights that are here."
             )
-        found = _loaded[here] = network_on(encoder, self.device, self.dtype)
+        found = _loaded[here] = network_on(encoder, device, dtype)
         return found
 
 

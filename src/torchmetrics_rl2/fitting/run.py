@@ -166,7 +166,7 @@ def fit_split(
     if mpp is not None and not 0 < mpp < math.inf:
         raise RL2Error(f"The mpp is a resolution above 0 um/px, but got {mpp}.")
     _require_lightning()
-    described = card if isinstance(card, Mapping) else read_card(card)
+    described = read_card(card)
     start = load_backbone(backbone)
     run = open_run(out, resume, describe(split, start, settings, joint, reader))
     extractor = FeatureExtractor(start.preprocessing, dict(start.state_dict), start.readout)

@@ -41,6 +41,8 @@ class FitSettings:
     def __post_init__(self) -> None:
         counts = (self.hidden, self.batch_size, self.max_epochs, self.patience)
         rates = (self.scale_bound, self.learning_rate)
+        if not 0 <= self.seed < 2**63:
+            raise RL2Error(f"The seed is a whole number from 0 to 2^63 - 1, but got {self.seed}.")
         if self.layers < 0 or min(counts) < 1 or not all(0 < rate < math.inf for rate in rates):
             raise RL2Error(
                 "A fit needs layers >= 0, hidden, batch size, epochs and patience >= 1, and a scale bound and a "

@@ -86,8 +86,10 @@ def calibrate(
             kept.add((batch.images[i].clone(), bool(ink[i] > INK), named[batch.paths[i]]))
         if progress:
             progress("good patches", reading.done, len(drawn), len(batch.images))
+    if len(reading.unreadable) == len(drawn):
+        raise RL2Error(f"None of the {len(drawn)} files of {source} could be read: {reading.unreadable[-1]}")
     if not kept.items:
-        raise RL2Error(f"None of the patches of {source} has tissue on {MIN_TISSUE:.0%} of it; give good patches.")
+        raise RL2Error(f"None of the patches of {source} is at least {MIN_TISSUE:.0%} tissue; give good patches.")
     images, flags, names = zip(*kept.items, strict=True)
     sizes = {tuple(image.shape[1:]) for image in images}
     if len(sizes) > 1:
@@ -114,7 +116,8 @@ def calibrate(
 def _inverts(encoder: LatentEncoder) -> bool:
     """Whether the audit of the weights found damage that scores better than none."""
     audit = encoder.card.get("audit") or {}
-    return bool(isinstance(audit, dict) and audit.get("verdicts", {}).get("inverts"))
+    verdicts = audit.get("verdicts") if isinstance(audit, dict) else None
+    return bool(isinstance(verdicts, dict) and verdicts.get("inverts"))
 
 
 def calibration_beside(encoder: LatentEncoder) -> Path:

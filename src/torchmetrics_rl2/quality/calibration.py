@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,7 @@ class Calibration:
             stain = Stain(*(three(header["stain"][name]) for name in ("white", "tissue")))
             return cls(**columns, stain=stain, **described)
 
-    def of(self, weights_id: str, **changes: object) -> "Calibration":
+    def of(self, weights_id: str) -> "Calibration":
         """This calibration, if it is of these weights.
 
         Raises:
@@ -249,8 +249,7 @@ class Calibration:
                 f"The calibration of {self.source} was made with the weights {self.weights} ({self.weights_id[:12]}), "
                 f"and these are others ({weights_id[:12]}). Calibrate again, with --calibrate."
             )
-        # The same object, where nothing changes: it knows its scores.
-        return replace(self, **changes) if changes else self  # type: ignore[arg-type]
+        return self
 
     @cached_property
     def _fold(self) -> Tensor:

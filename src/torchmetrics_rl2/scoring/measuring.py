@@ -88,6 +88,7 @@ def measure(
             settings = {"tile": reader.tile, "scale": reader.scale, "px": sorted(map(list, px))}
             parts.append(replace(Statistics.merge(pending), source=one.source, settings=settings))
     if not parts:
-        raise RL2Error(f"None of the {total} files of {found[0].source} could be read: {unreadable[-1]}")
+        sources = ", ".join(one.source for one in found)
+        raise RL2Error(f"None of the {total} files of {sources} could be read: {unreadable[-1]}")
     merged = Statistics.merge(parts)
     return replace(merged, unreadable=(*merged.unreadable, *unreadable))

@@ -33,6 +33,8 @@ def share_of(devices: int, nodes: int) -> tuple[int, int] | None:
         return 0, 1
     if SHARE in os.environ:
         rank, _, processes = os.environ[SHARE].partition("/")
+        if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
+            raise RL2Error(f"{SHARE} is {os.environ[SHARE]!r}; 'rl2 screen --devices' sets it by itself. Unset it.")
         return int(rank), int(processes)
     for rank_name, size_name in LAUNCHERS:
         if rank_name in os.environ and os.environ.get(size_name) == str(devices * nodes):

@@ -1,5 +1,6 @@
 """The one-file format of weights: backbone, flow and reference as safetensors, the rest as JSON in its header."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
@@ -120,6 +122,16 @@ def read_weights(path: str | Path, lend: Lend = cannot_lend) -> Weights:
     return weights
 
 
+def weights_id_in(path: Path) -> str | None:
+    """Which latents a file says that it has, from its header alone; ``None`` if it is no weights file."""
+    try:
+        with safe_open(path, "pt") as file:
+            found = json.loads((file.metadata() or {})[HEADER])["weights_id"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def write_weights(weights: Weights, path: str | Path, lend: Lend = cannot_lend) -> None:
     """Write a weights file; it appears whole and readable, or not at all.
 
@@ -173,7 +185,10 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
     names = {key for key in tensors if not key.startswith("reference.")}
     if names != set(expected):
         wrong = sorted(names ^ set(expected))
-        raise RL2Error(f"{path} has missing or unknown tensors: {', '.join(wrong[:3])} ({len(wrong)} in all).")
+        raise RL2Error(
+            f"{path} has missing or unknown tensors, {', '.join(wrong[:3])} ({len(wrong)} in all). Get a fresh copy, "
+            "or make it again with 'rl2 fit' if it is older than 0.1.0."
+        )
     for key, value in expected.items():
         got = tensors[key]
         floats = (torch.float16, torch.float32) if key.startswith("backbone.") else (torch.float32,)
