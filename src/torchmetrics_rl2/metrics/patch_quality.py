@@ -87,8 +87,7 @@ class PatchQuality(NetworkMetric):
         number = int(hashlib.sha256(told_apart).hexdigest()[:12], 16)
         self.add_state("criteria_id", torch.tensor(number, device=self.device), dist_reduce_fx="max")
         # Behind it, as collections of torchmetrics 1.4 compare the first state alone.
-        for table in (self._defaults, self._persistent, self._reductions):
-            table["encoder_id"] = table.pop("encoder_id")
+        self._defaults["encoder_id"] = self._defaults.pop("encoder_id")
         # A process without a batch takes part with an empty float32 tensor, so all are float32.
         for name in ("percentiles", "scores", "kept", "targets"):
             self.add_state(name, [], dist_reduce_fx="cat")
