@@ -96,7 +96,7 @@ BAD_INPUT = {
     "Tiles need at least": "score {patches} --tile 8 --weights {weights}",
     "at least 3": "fit {patches}/a -o {bad}/x.safetensors --groups parent --backbone {weights}",
     "columns path and group": "fit {patches} -o {bad}/x.safetensors --groups {bad}/gone.csv",
-    "no JSON file": "fit {patches} -o {bad}/x.safetensors --groups parent --card {bad}/gone.json",
+    "no JSON that can be read": "fit {patches} -o {bad}/x.safetensors --groups parent --card {bad}/gone.json",
     "There are no weights named": "weights show zebra",
     "There is no file": "score {patches} --real {bad}/gone.safetensors --weights {weights}",
     "not RL2 statistics": "score {patches} --real {weights} --weights {weights}",

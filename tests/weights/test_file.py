@@ -160,7 +160,7 @@ DAMAGED = {
     "not a readable safetensors": lambda source, target: target.write_bytes(b"hello") and target,
     "pickle": lambda source, target: torch.save({"a": 1}, target) or target,
     "has no 'torchmetrics-rl2' entry": lambda source, target: save_file({"a": torch.zeros(1)}, target) or target,
-    "format version 4, but torchmetrics-rl2 .* reads 1. It was written by 9.1.0, which reads it": reheaded(
+    "format version 4, but torchmetrics-rl2 .* reads 1. It was written by 9.1.0: if that is later, upgrade": reheaded(
         lambda header: header.update(format_version=4, written_by="9.1.0")
     ),
     "is a web page": lambda source, target: target.write_text("\n<!DOCTYPE html><html>Log in</html>") and target,
@@ -171,7 +171,7 @@ DAMAGED = {
         target.touch() or os.truncate(target, 2**31 + 1) or target  # sparse: no byte of it is on the disk
     ),
     "format version True": reheaded(lambda header: header.update(format_version=True)),
-    "missing or unknown tensors: readout.matrix": lambda source, target: rewritten(
+    "missing or unknown tensors, readout.matrix": lambda source, target: rewritten(
         source, target, None, lambda tensors: tensors.update({"readout.mean": torch.zeros(527)})
     ),
     "format version 0": reheaded(lambda header: header.update(format_version=0)),
