@@ -12,7 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from tests.fixtures.features import FOLDER, computed_once, keep_features_for_all_workers
 from tests.fixtures.processes import Started, rl2
+
+keep_features_for_all_workers()
 
 ROOT = Path(__file__).parent
 
@@ -55,9 +58,12 @@ def enter_scratch_folder(namespace):
     namespace["before"] = Path.cwd()
     shutil.copytree(ROOT / "examples", Path(namespace["folder"].name) / "examples")
     os.chdir(namespace["folder"].name)
+    namespace["features"] = computed_once()
+    namespace["features"].__enter__()
 
 
 def leave_scratch_folder(namespace):
+    namespace["features"].__exit__(None, None, None)
     forget_registered_weights()
     os.chdir(namespace["before"])
     namespace["folder"].cleanup()
@@ -67,6 +73,18 @@ def leave_scratch_folder(namespace):
 def _own_registered_weights():
     yield
     forget_registered_weights()
+
+
+@pytest.fixture(autouse=True)
+def _features_of_examples(request):
+    with computed_once(isinstance(request.node, pytest.DoctestItem)):
+        yield
+
+
+def pytest_unconfigure(config):
+    """The features are for this run alone."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(FOLDER, ""), ignore_errors=True)
 
 
 pytest_collect_file = Sybil(

@@ -8,7 +8,7 @@ from tests.fixtures.images import tissue
 from tests.fixtures.processes import Started
 from tests.fixtures.processes import rl2 as run_rl2
 from tests.fixtures.slides import write_slide
-from tests.screening.conftest import small_pixels, write_patches
+from tests.screening.conftest import _no_pictures, real_pictures, small_pixels, write_patches  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def setting(weights_file, calibration, tmp_path_factory):
     return SimpleNamespace(slides=folder / "slides", arguments=[*arguments, "--workers", "0"])
 
 
+@pytest.mark.usefixtures("real_pictures")
 def test_slides_are_screened_and_told_of(rl2, setting, tmp_path):
     command = ["screen", setting.slides, "-o", tmp_path, *setting.arguments]
     code, out, err = rl2(*command, "--warn-rejected", "0")

@@ -26,19 +26,28 @@ QUICK = FitSettings(layers=2, hidden=16, max_epochs=2, learning_rate=3e-3)
 JOINT = JointSettings(max_epochs=2, learning_rate=3e-5, rank_share=0.5, probe_share=0.5)
 
 
-@pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    """Colored noise of many colors and sharpnesses, which even a random backbone tells apart."""
-    folder = tmp_path_factory.mktemp("tissue")
+def colored_noise(folder, px):
+    """Of many colors and sharpnesses, which even a random backbone tells apart."""
     generator = Generator().manual_seed(3)
     paths = []
     for i in range(170):
         color, contrast, sigma = torch.rand(3, 1, 1, generator=generator), *torch.rand(2, generator=generator).tolist()
-        noise = gaussian_blur(torch.randn(3, 64, 64, generator=generator), [9, 9], [0.2 + 2 * sigma])
+        noise = gaussian_blur(torch.randn(3, px, px, generator=generator), [9, 9], [0.2 + 2 * sigma])
         image = ((color + 0.3 * contrast * noise) * 255).clamp(0, 255).to(torch.uint8)
         paths.append(folder / f"{i:02}.png")
         to_pil_image(image).save(paths[-1])
     return Split(paths[:36], paths[36:84], paths[84:94])
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return colored_noise(tmp_path_factory.mktemp("tissue"), 32)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """The same of twice the side, to be cut into tiles."""
+    return colored_noise(tmp_path_factory.mktemp("large"), 64)
 
 
 def extractor_of(weights):
@@ -74,20 +83,20 @@ def test_plain_features_collapse_while_the_held_out_likelihood_grows(split, weig
     assert after.std(0).mean() < 0.1 * before.std(0).mean()
 
 
-def test_standardized_features_keep_their_scale_and_the_guard_their_rank(split, weights, tmp_path):
-    start, *_, end = train(split, weights, tmp_path, 6, 3e-5, share=0.01).trace
+def test_standardized_features_keep_their_scale_and_the_guard_their_rank(large, weights, tmp_path):
+    start, *_, end = train(large, weights, tmp_path, 6, 3e-5, share=0.01).trace
     assert end["held_out"] > start["held_out"] + 50  # by features that repeat each other
     assert end["effective_rank"] < 0.5 * start["effective_rank"]
 
-    guarded = train(split, weights, tmp_path, 6, 3e-5)
+    guarded = train(large, weights, tmp_path, 6, 3e-5)
     assert guarded.broken == "effective_rank"
     assert 1 <= guarded.kept_epochs < 6
     assert len(guarded.trace) == guarded.kept_epochs + 2
     guarded.extractor.backbone.load_state_dict(guarded.kept)
-    features = guarded.extractor(held_out(split))
+    features = guarded.extractor(held_out(large))
     assert effective_rank(features) == pytest.approx(guarded.trace[guarded.kept_epochs]["effective_rank"])
     assert effective_rank(features) >= 0.7 * start["effective_rank"]
-    assert features.std(0).mean() > 0.5 * extractor_of(weights)(held_out(split)).std(0).mean()
+    assert features.std(0).mean() > 0.5 * extractor_of(weights)(held_out(large)).std(0).mean()
 
 
 def test_a_backbone_that_no_epoch_leaves_sound_stays_as_it_was(split, weights, tmp_path):
@@ -198,15 +207,16 @@ def test_a_run_that_a_guard_had_stopped_does_not_go_on(split, weights_file, tmp_
     assert read_weights(out).backbone_id == read_weights(weights_file).backbone_id
 
 
-def test_tiles_of_larger_images_and_unreadable_files(split, weights_file, tmp_path):
+def test_tiles_of_larger_images_and_unreadable_files(large, weights_file, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
-    files = Split([tmp_path / "bad.png", *split.fit], split.stop, split.reference)
+    large = Split(large.fit[:12], large.stop[:16], large.reference[:4])
+    files = Split([tmp_path / "bad.png", *large.fit], large.stop, large.reference)
     reader = ImageReader(tile=32, batch_size=64, skip_unreadable=True)
     out = tmp_path / "tiles.safetensors"
     result = fit_split(
         files, out, backbone=weights_file, settings=QUICK, joint=replace(JOINT, max_epochs=1), reader=reader
     )
-    assert (result.n_fit, result.n_stop) == (4 * len(split.fit), 4 * len(split.stop))
+    assert (result.n_fit, result.n_stop) == (4 * len(large.fit), 4 * len(large.stop))
     assert len(result.unreadable) == 1
     assert read_weights(out).preprocessing.px == 32
     with pytest.raises(RL2Error, match="--skip-unreadable"):
@@ -214,10 +224,10 @@ def test_tiles_of_larger_images_and_unreadable_files(split, weights_file, tmp_pa
     assert not (tmp_path / "x.fit").exists()
 
 
-def test_patches_take_each_tile_of_an_image_and_flip_some(split):
+def test_patches_take_each_tile_of_an_image_and_flip_some(large):
     reader = ImageReader(tile=32)
-    tiles = next(iter(reader.read(split.fit[:1]))).images
-    patches = DrawnPatches(split.fit[:1], reader, 0, 0)
+    tiles = next(iter(reader.read(large.fit[:1]))).images
+    patches = DrawnPatches(large.fit[:1], reader, 0, 0)
     ways = [[], [1], [2], [1, 2]]
     found = [
         (tile, way)
@@ -229,8 +239,8 @@ def test_patches_take_each_tile_of_an_image_and_flip_some(split):
     assert len(found) == len(patches) == 8
     assert sorted(tile for tile, _ in found[:4]) == [0, 1, 2, 3]
     assert len({way for _, way in found}) > 1
-    assert torch.equal(patches[3], DrawnPatches(split.fit[:1], reader, 0, 0)[3])
-    assert any(not torch.equal(patches[i], DrawnPatches(split.fit[:1], reader, 0, 1)[i]) for i in range(8))
+    assert torch.equal(patches[3], DrawnPatches(large.fit[:1], reader, 0, 0)[3])
+    assert any(not torch.equal(patches[i], DrawnPatches(large.fit[:1], reader, 0, 1)[i]) for i in range(8))
 
 
 @pytest.mark.parametrize(

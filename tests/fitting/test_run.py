@@ -1,4 +1,5 @@
-import subprocess
+import os
+import signal
 import sys
 from dataclasses import replace
 
@@ -6,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.fixtures.processes import Started, rl2
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, fit
 from torchmetrics_rl2.fitting import FitSettings, fit_split, split_images, training
 from torchmetrics_rl2.fitting import run as fitting
 from torchmetrics_rl2.fitting.card import read_card
+from torchmetrics_rl2.fitting.training import FlowTraining
 from torchmetrics_rl2.images import ImageReader, find_images, groups_of, read_image
 from torchmetrics_rl2.quality.calibrating import beside
 from torchmetrics_rl2.weights import read_weights
@@ -164,26 +167,22 @@ def test_what_cannot_be_started(split, weights_file, tmp_path):
             fit_split(split, tmp_path / out, backbone=weights_file, settings=QUICK, **options)
 
 
-INTERRUPTED = """
-import os, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored in the background
-from torchmetrics_rl2.cli import main
-from torchmetrics_rl2.fitting.training import FlowTraining
-FlowTraining.on_train_epoch_end = lambda self: self.current_epoch == {epoch} and os.kill(os.getpid(), signal.SIGINT)
-main()
-"""
+def interrupted(epoch, *arguments):
+    """A fit whose process gets a SIGINT at the end of an epoch."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored in the background
+    FlowTraining.on_train_epoch_end = lambda self: self.current_epoch == epoch and os.kill(os.getpid(), signal.SIGINT)
+    return rl2(*arguments)
 
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_file(patches, weights_file, tmp_path):
-    """The process gets a SIGINT at the end of an epoch."""
-    options = {"backbone": weights_file, "groups": "file", "settings": FitSettings(1, 8, max_epochs=30, patience=400)}
+    options = {"backbone": weights_file, "groups": "file", "settings": FitSettings(1, 8, max_epochs=12, patience=400)}
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
-    flags = "--groups file --layers 1 --hidden 8 --patience 400 --max-epochs 30"
-    command = [sys.executable, "-c", INTERRUPTED.format(epoch=12), "fit", patches, "-o", cut, *flags.split()]
-    done = subprocess.run([*map(str, command), "--backbone", weights_file], capture_output=True, text=True)
-    assert done.returncode == 130, done.stderr
-    assert "--resume" in done.stderr
+    flags = "--groups file --layers 1 --hidden 8 --patience 400 --max-epochs 12"
+    command = ["fit", patches, "-o", cut, *flags.split(), "--backbone", weights_file]
+    code, _, err = Started(interrupted, 5, *map(str, command)).result()
+    assert code == 130, err
+    assert "--resume" in err
     assert [path.name for path in tmp_path.iterdir()] == ["cut.fit"]
     with pytest.warns(UserWarning, match="patches are few"):
         resumed = fit(patches, cut, resume=True, **options)

@@ -1,10 +1,6 @@
 import json
 import os
-import pickle
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +10,7 @@ import pytest
 import torch
 
 from tests.fixtures.images import tissue
+from tests.fixtures.processes import CONTEXT
 from tests.fixtures.slides import write_slide
 from tests.screening.conftest import TABLES, run, small_pixels, write_patches
 from torchmetrics_rl2 import PatchScreener, RL2Error
@@ -251,31 +248,22 @@ def test_sources_of_any_kind_are_screened_by_what_they_say(screener, tmp_path):
     assert told[-1] == ("slides", 2, 2, 0)
 
 
-SCRIPT = """
-import sys, pickle, time
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from tests.screening.conftest import run
-screener = pickle.load(open({screener!r}, "rb"))
-run(Path({slides!r}), Path({out!r}), screener, progress=lambda *a: time.sleep(0.5))
-"""
+def run_slowly(slides, out, screener):
+    run(slides, out, screener, progress=lambda *_: time.sleep(0.5))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("real_pictures")
 def test_a_killed_run_goes_on_to_the_same_end(small_slide, screener, screened, tmp_path):
-    (tmp_path / "screener.pkl").write_bytes(pickle.dumps(screener))
     out = tmp_path / "out"
-    script = SCRIPT.format(
-        root=str(Path.cwd()), screener=str(tmp_path / "screener.pkl"), slides=str(small_slide), out=str(out)
-    )
-    process = subprocess.Popen([sys.executable, "-c", script])
+    process = CONTEXT.Process(target=run_slowly, args=(small_slide, out, screener))
+    process.start()
     deadline = time.monotonic() + 120
     while not (out / ".case-2.part").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (out / "case-2").exists()
     assert (out / ".case-2.part").exists()
     (row,) = run(small_slide, out, screener)
