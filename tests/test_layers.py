@@ -7,7 +7,7 @@ SRC = Path(__file__).parent.parent / "src" / "torchmetrics_rl2"
 ORDER = [
     {"errors", "_version", "functional"},
     {"runtime", "storage"},
-    {"pixels"},
+    {"pixels", "progress"},
     {"networks", "images", "distance"},
     {"weights"},
     {"encoder"},

@@ -1,16 +1,19 @@
 """Safetensors files that appear whole or not at all, with JSON in their header; checksums."""
 
+import errno
 import hashlib
 import json
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,9 +21,20 @@ from torch import Tensor
 from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["MAX_BYTES", "check_writable", "damaged", "digest", "is_web_page", "read_file", "sha256_of", "write_file"]
+__all__ = [
+    "MAX_BYTES",
+    "check_writable",
+    "damaged",
+    "digest",
+    "is_web_page",
+    "locked",
+    "read_file",
+    "sha256_of",
+    "write_file",
+]
 
 MAX_BYTES = 2**31
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 def read_file(
@@ -181,6 +195,46 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextmanager
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock file; on a file system without locks, go on without one, and say so.
+
+    Args:
+        path: The lock file, which is removed afterwards.
+        timeout: Seconds to wait for whoever holds it; below 0 for as long as it takes.
+
+    Raises:
+        Timeout: Of filelock, if somebody else holds it for longer.
+        OSError: If nothing can be written there.
+
+    """
+    if not _has_locks(path):
+        warnings.warn(
+            f"{path.parent} is on a file system without locks. Take care that no two processes write there at once.",
+            stacklevel=3,
+        )
+        yield
+        return
+    with FileLock(path, timeout=timeout):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _has_locks(path: Path) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows, where every file system has some
+        return True
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".lock-") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in NO_LOCKS
+    return True
 
 
 CHUNK = 2**18

@@ -6,6 +6,7 @@ from torchmetrics_rl2.auditing.ladder_result import LadderResult, SeverityResult
 from torchmetrics_rl2.auditing.picture import check_plot, plot_audit
 from torchmetrics_rl2.auditing.result import AuditResult, Contamination, Diversity, Power
 from torchmetrics_rl2.auditing.run import audit
+from torchmetrics_rl2.auditing.side_by_side import side_by_side
 
 __all__ = [
     "AuditResult",
@@ -20,4 +21,5 @@ __all__ = [
     "check_plot",
     "plot_audit",
     "save_audit",
+    "side_by_side",
 ]

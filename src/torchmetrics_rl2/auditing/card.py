@@ -40,5 +40,5 @@ def save_audit(result: AuditResult, path: str | Path) -> None:
     """
     weights = check_can_save(path)
     if weights.weights_id != result.weights_id:
-        raise RL2Error(f"{path} has the weights {weights.weights_id[:12]}, but {result.weights_id[:12]} were audited.")
+        raise RL2Error(f"{path} has the weights {weights.weights_id[:12]}, but {result.name} was audited.")
     write_weights(replace(weights, card={**weights.card, "audit": result.summary()}), path, lend)

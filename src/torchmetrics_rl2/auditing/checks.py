@@ -16,9 +16,11 @@ from torchmetrics_rl2.auditing.subject import Subject, read_images
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.functional import resnet_l2
 from torchmetrics_rl2.images.find import find_images
 from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.networks.gaussian import Gaussian
 from torchmetrics_rl2.pixels.degradations import degrade
 
 __all__ = ["contamination", "diversity", "domain", "power", "read_outliers", "squash"]
@@ -131,7 +133,7 @@ def read_outliers(source: str | Path, reader: ImageReader, limit: int) -> Outlie
 
 
 def contamination(
-    encoder: LatentEncoder,
+    encoder: LatentEncoder | OwnEncoder,
     subject: Subject,
     clean: Measured,
     outliers: OutlierImages | None,
@@ -155,14 +157,17 @@ def contamination(
     radius = _radius(encoder, first)
     squashed = [squash(latents, radius) for latents in (first, second, blurred.latents)]
     plain, robust, detected = [], [], []
-    likelihood = clean.likelihood[subject.second]
+    likelihood, of_mixed_in = clean.likelihood[subject.second], mixed_in.likelihood
+    if not bool(likelihood.isfinite().any()):  # an encoder without a flow
+        density = Gaussian(first)
+        likelihood, of_mixed_in = density.log_prob(second), density.log_prob(mixed_in.latents)
     for start in range(0, len(outliers.images) - count + 1, count):
         rows = slice(start, start + count)
         mixed = torch.cat([second[count:], mixed_in.latents[rows]])
         plain.append(float(resnet_l2(first, mixed)))
         robust.append(float(resnet_l2(squashed[0], squash(mixed, radius))))
-        threshold = torch.cat([likelihood[count:], mixed_in.likelihood[rows]]).sort().values[count - 1]
-        detected.append(float((mixed_in.likelihood[rows] <= threshold).double().mean()))
+        threshold = torch.cat([likelihood[count:], of_mixed_in[rows]]).sort().values[count - 1]
+        detected.append(float((of_mixed_in[rows] <= threshold).double().mean()))
     base = float(resnet_l2(squashed[0], squashed[1]))
     return Contamination(
         source=outliers.source,
@@ -175,7 +180,7 @@ def contamination(
     )
 
 
-def _radius(encoder: LatentEncoder, latents: Tensor) -> float:
+def _radius(encoder: LatentEncoder | OwnEncoder, latents: Tensor) -> float:
     """The norm that 99 % of held-out real latents stay below."""
     norms = encoder.reference.scores[:, 1] if encoder.reference else latents.norm(dim=1)
     return float(norms.cpu().quantile(0.99))
@@ -205,7 +210,7 @@ def _total_variance(latents: NDArray[np.float64]) -> float:
     return float(latents.var(0, ddof=1).sum())
 
 
-def domain(encoder: LatentEncoder, latents: Tensor, groups: Sequence[str] | None) -> float | None:
+def domain(encoder: LatentEncoder | OwnEncoder, latents: Tensor, groups: Sequence[str] | None) -> float | None:
     """RL2 from the reference inside, in multiples of what as many images of its own would score."""
     if encoder.reference is None:
         return None

@@ -40,6 +40,8 @@ class Judge:
     def severity(self, ladder: Ladder, severity: float, damaged: Measured, source: Subject) -> SeverityResult:
         """Response to one severity; ``source`` says which unit and half each damaged image is of."""
         result = compare(self.first, self._statistics(damaged, source, source.second))
+        of_features = self._area(self.features, damaged.features, source)
+        has_flow = bool(damaged.likelihood.isfinite().any())
         return SeverityResult(
             severity=severity,
             amount=ladder.amount(severity),
@@ -47,8 +49,8 @@ class Judge:
             debiased=result.debiased,
             interval=_finite_interval(result.interval),
             p_value=result.p_value,
-            auc=auroc(self.measured.likelihood, damaged.likelihood),
-            auc_gaussian=self._area(self.features, damaged.features, source),
+            auc=auroc(self.measured.likelihood, damaged.likelihood) if has_flow else of_features,
+            auc_gaussian=of_features,
             auc_handcrafted=self._area(self.handcrafted, damaged.handcrafted, source),
         )
 

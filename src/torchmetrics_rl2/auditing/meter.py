@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.networks.flow import log_likelihood
 from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
 from torchmetrics_rl2.runtime import Progress, exact_arithmetic
@@ -23,7 +24,7 @@ class Measured:
         features: ``(N, 512)``.
         handcrafted: Fifteen statistics, ``(N, 15)``.
         latents: ``(N, 512)``.
-        likelihood: Log-likelihood under the flow, ``(N,)``, in nats.
+        likelihood: Log-likelihood under the flow, ``(N,)``, in nats; NaN if there is none.
 
     """
 
@@ -43,7 +44,7 @@ class Meter:
 
     """
 
-    def __init__(self, encoder: LatentEncoder, progress: Progress | None, total: int) -> None:
+    def __init__(self, encoder: LatentEncoder | OwnEncoder, progress: Progress | None, total: int) -> None:
         self.encoder, self.progress, self.done, self.total = encoder, progress, 0, total
 
     def measure(self, images: Tensor) -> Measured:
@@ -51,11 +52,14 @@ class Meter:
         parts = []
         for batch in torch.split(images, BATCH):
             on_device = batch.to(self.encoder.device)
-            features = self.encoder.features(on_device)
-            with exact_arithmetic(self.encoder.device):
-                latents, log_det = self.encoder.flow(features)
-                handcrafted = handcrafted_statistics(on_device.float() / 255)
-                values = features, handcrafted, latents, log_likelihood(latents, log_det)
+            encoder = self.encoder
+            features = encoder.features(on_device) if isinstance(encoder, LatentEncoder) else encoder(on_device)
+            with exact_arithmetic(encoder.device):
+                latents, likelihood = features, features.new_full((len(features),), torch.nan)
+                if isinstance(encoder, LatentEncoder):
+                    latents, log_det = encoder.flow(features)
+                    likelihood = log_likelihood(latents, log_det)
+                values = features, handcrafted_statistics(on_device.float() / 255), latents, likelihood
             parts.append([value.cpu() for value in values])
             self._tell(len(batch))
         self.step()

@@ -64,7 +64,7 @@ def plot_audit(result: AuditResult, path: str | Path) -> None:
     for panel in panels[len(result.ladders) :]:
         panel.set_axis_off()
     figure.suptitle(
-        f"{result.weights} ({result.weights_id[:12]}), {result.n} images of {Path(result.images).name}: RL2 in "
+        f"{result.name}, {result.n} images of {Path(result.images).name}: RL2 in "
         "multiples of two clean halves\n"
         "bar: 95 % interval; AUC of flow / Gaussian / hand-crafted at the severity marked by a line",
         fontsize=10,

@@ -75,7 +75,7 @@ class AuditResult:
 
     Args:
         weights: Name with version, or path.
-        weights_id: Which latents these are.
+        weights_id: Which latents these are; ``None`` if the encoder does not say.
         images: Where the images came from.
         n: Images used.
         units: Independent units among them: groups, or files.
@@ -91,13 +91,14 @@ class AuditResult:
         diversity: Effect of repeated images.
         withheld: Claims that these images are too few for.
         unreadable: Files left out, and why.
+        left_out: Files of the folder that are no images.
         settings: How images were read and drawn.
         versions: Of what the numbers depend on.
 
     """
 
     weights: str
-    weights_id: str
+    weights_id: str | None
     images: str
     n: int
     units: int
@@ -112,12 +113,18 @@ class AuditResult:
     diversity: Diversity | None
     withheld: Sequence[str]
     unreadable: Sequence[str] = ()
+    left_out: Sequence[str] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         counted = ", ".join(f"{len(names)} {verdict}" for verdict, names in self.summary()["verdicts"].items())
         return f"AuditResult({self.weights!r}, {self.n} images, ladders: {counted})"
+
+    @property
+    def name(self) -> str:
+        """Weights and their identity, as they are printed."""
+        return f"{self.weights} ({(self.weights_id or 'no weights_id')[:12]})"
 
     def families(self) -> dict[str, tuple[float, float, float]]:
         """Mean AUC of each family at clearly visible severities: flow, Gaussian, hand-crafted."""
@@ -164,7 +171,7 @@ class AuditResult:
     def _heading(self) -> list[str]:
         tested = "" if self.clean_p_value is None else f", p {_with_sign(p_text(self.clean_p_value))}"
         return [
-            f"Audit of {self.weights} ({self.weights_id[:12]}): {self.n} images, {self.units} units, of {self.images}",
+            f"Audit of {self.name}: {self.n} images, {self.units} units, of {self.images}",
             f"Two clean halves: RL2 {self.clean:.3f} (debiased {self.clean_debiased:.3f}{tested})",
             "rho: rank correlation of RL2 with severity. reach: largest RL2 in multiples of the clean halves. AUC: of "
             "damage that a person clearly sees",

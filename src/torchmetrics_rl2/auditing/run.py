@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_outliers
 from torchmetrics_rl2.auditing.judge import Judge
@@ -14,11 +14,11 @@ from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.auditing.subject import MIN_IMAGES, Subject
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
-from torchmetrics_rl2.encoder.encoder import LatentEncoder
-from torchmetrics_rl2.encoder.sharing import encoder_of
+from torchmetrics_rl2.encoder.sharing import any_encoder_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.pixels.degradations import LADDERS, Ladder, degrade
+from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, default_workers, versions
 
 __all__ = ["audit"]
@@ -26,8 +26,9 @@ __all__ = ["audit"]
 POWER_LADDERS = ("gaussian blur", "gaussian noise")
 
 
+@reports_progress
 def audit(
-    weights: str | Path | LatentEncoder,
+    weights: str | Path | nn.Module,
     images: str | Path,
     *,
     groups: str | Path | None = None,
@@ -40,7 +41,7 @@ def audit(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> AuditResult:
     """Damage clean images in rising severity, and see what the weights make of it.
 
@@ -49,7 +50,8 @@ def audit(
     all clean images; the two simpler models beside it are fitted to the half that they do not judge.
 
     Args:
-        weights: Name or path of weights, or an encoder that has them.
+        weights: Name or path of weights, an encoder that has them, or a module of your own, which has no flow: a
+            Gaussian of its latents stands in for it.
         images: Clean real images that neither fitted nor stopped the weights: a folder, a glob or a text file of paths.
         groups: What is independent of what: ``"parent"``, ``"file"`` or a CSV with the columns ``path`` and ``group``;
             by default files are.
@@ -62,7 +64,8 @@ def audit(
         workers: Processes that read ahead.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read.
-        progress: Called with what is being done, how much is done, how much there is, and images encoded since.
+        progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
+            function, called with what is being done, how much is done, how much there is, and images encoded since.
 
     Raises:
         RL2Error: If there are fewer than 8 images or two units, the images differ in size, or a ladder is unknown.
@@ -74,6 +77,7 @@ def audit(
         ('salt and pepper', 'detects')
 
     """
+    assert not isinstance(progress, bool)  # which @reports_progress takes
     names = list(LADDERS if ladders is None else dict.fromkeys(ladders))
     unknown = [name for name in names if name not in LADDERS]
     if unknown or not names:
@@ -82,7 +86,7 @@ def audit(
         )
     if limit < MIN_IMAGES:
         raise RL2Error(f"An audit needs at least {MIN_IMAGES} images, but got a limit of {limit}.")
-    encoder = encoder_of(weights, device)
+    encoder = any_encoder_of(weights, device)
     workers = default_workers(workers, encoder.device)
     reader = ImageReader(tile, scale, workers=workers, skip_unreadable=skip_unreadable)
     subject = Subject.read(images, groups, reader, limit, seed)
@@ -111,6 +115,7 @@ def audit(
         diversity=diversity(subject, judge.measured.latents, seed, withheld),
         withheld=withheld,
         unreadable=subject.unreadable,
+        left_out=subject.left_out,
         settings={"limit": limit, "tile": tile, "scale": scale, "seed": seed, "device": str(encoder.device)},
         versions=versions(),
     )

@@ -2,6 +2,7 @@
 
 import os
 import random
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torchvision.transforms.v2.functional import center_crop
 from torchmetrics_rl2.auditing.meter import BATCH
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.find import find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of
 from torchmetrics_rl2.images.reader import ImageReader
 
@@ -33,6 +34,7 @@ class Subject:
         second: Which are in the second of two halves that share no unit, ``(N,)`` bool.
         fields: The middle of larger fields of the same files, twice the side, where there are any.
         unreadable: Files that were left out, with the reason.
+        left_out: Files of the source that are no images.
 
     """
 
@@ -41,6 +43,7 @@ class Subject:
     second: Tensor
     fields: "Subject | None" = None
     unreadable: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -59,7 +62,9 @@ class Subject:
             RL2Error: If there are too few images or units, or they differ in size.
 
         """
-        paths = find_images(source)
+        paths, left_out = (found := find(source)).paths, tuple(map(os.fspath, found.left_out))
+        if left_out:
+            warnings.warn(left_out_sentence(source, found.left_out), stacklevel=4)
         base = Path(source) if os.path.isdir(source) else Path()
         named = groups_of(groups or "file", paths, base)
         drawn = sorted(random.Random(seed).sample(paths, min(limit, len(paths))))
@@ -85,11 +90,11 @@ class Subject:
         in_second = dict(zip(units, second.tolist(), strict=True))
         fields = _fields(reader, list(dict.fromkeys(files[i] for i in keep)), len(keep), images.shape[-1], seed)
         if fields is None:
-            return cls(images[keep], units, second, unreadable=unreadable)
+            return cls(images[keep], units, second, unreadable=unreadable, left_out=left_out)
         of_fields = [named[path] for path in fields[1]]
         larger = cls(fields[0], of_fields, torch.tensor([in_second[unit] for unit in of_fields]))
         enough = larger.units_in_half >= MIN_UNITS
-        return cls(images[keep], units, second, larger if enough else None, unreadable)
+        return cls(images[keep], units, second, larger if enough else None, unreadable, left_out)
 
     @property
     def px(self) -> int:

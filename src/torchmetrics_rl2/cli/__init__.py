@@ -1,5 +1,6 @@
 """The ``rl2`` command; every verb is a call of the library."""
 
+import io
 import sys
 
 __all__ = ["main"]
@@ -15,4 +16,7 @@ def main() -> None:
         sys.exit(f"The rl2 command needs {error.name}: pip install 'torchmetrics-rl2[cli]'")
     except KeyboardInterrupt:
         sys.exit(130)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be no text in the encoding of the terminal
+            stream.reconfigure(errors="backslashreplace")
     run()

@@ -1,5 +1,8 @@
 """The application: its verbs, and how each ends."""
 
+import os
+import sys
+
 import typer
 
 from torchmetrics_rl2._version import __version__
@@ -36,8 +39,19 @@ def _options(
 
 
 def run() -> None:
-    """Run a verb; wrong input ends with a sentence and 2."""
+    """Run a verb; wrong input ends with a sentence and 2, and so does an output that takes nothing."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:  # closed by the caller
+                sys.stdout.flush()
     except RL2Error as error:
         fail(str(error))
+    except OSError as error:
+        out = sys.__stdout__
+        if out is not None and out is sys.stdout:  # what is left in it would fail again at the end of Python
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        fail(f"{error.filename or 'Standard output'} cannot be used: {error.strerror or error}.")

@@ -1,19 +1,27 @@
 """``rl2 audit``."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
 from torchmetrics_rl2.cli.options import Device, Scale, SkipUnreadable, Tile, Workers, complete_weights
 from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
+from torchmetrics_rl2.errors import RL2Error
+
+if TYPE_CHECKING:
+    from torchmetrics_rl2.runtime import Progress
 
 
 def audit(
     weights: Annotated[
-        str,
-        Argument(help="Name of weights, such as lung-colon, or the path of a file.", autocompletion=complete_weights),
+        list[str],
+        Argument(
+            help="Name of weights, such as lung-colon, or the path of a file; several are set side by side.",
+            autocompletion=complete_weights,
+        ),
     ],
     images: Annotated[
         str,
@@ -54,36 +62,48 @@ def audit(
     rl2 audit lung-colon --images held_out/
 
     rl2 audit ours.safetensors --images slides/ --groups parent --tile 224 --plot audit.png --save
+
+    rl2 audit ours.safetensors lung-colon --images held_out/
     """
     from torchmetrics_rl2.auditing import audit as run
-    from torchmetrics_rl2.auditing import check_can_save, check_plot, plot_audit, save_audit
+    from torchmetrics_rl2.auditing import check_can_save, check_plot, plot_audit, save_audit, side_by_side
 
+    if len(weights) > 1 and (plot or save):
+        raise RL2Error("--plot and --save are for one set of weights. Audit each by itself for these.")
     if plot:
         check_plot(plot)
     if save:
-        check_can_save(weights)
+        check_can_save(weights[0])
     with progress_bars() as report:
-        result = run(
-            weights,
-            images,
-            groups=groups,
-            outliers=outliers,
-            ladders=ladder,
-            limit=limit,
-            tile=tile,
-            scale=scale,
-            seed=seed,
-            workers=workers,
-            device=device,
-            skip_unreadable=skip_unreadable,
-            progress=report,
-        )
+        results = [
+            run(
+                one,
+                images,
+                groups=groups,
+                outliers=outliers,
+                ladders=ladder,
+                limit=limit,
+                tile=tile,
+                scale=scale,
+                seed=seed,
+                workers=workers,
+                device=device,
+                skip_unreadable=skip_unreadable,
+                progress=report if len(weights) == 1 else partial(_named, report, one),
+            )
+            for one in weights
+        ]
+    result = results[0]
     if json:
-        print_json(result.to_dict())
+        print_json(result.to_dict() if len(results) == 1 else [one.to_dict() for one in results])
     else:
-        typer.echo(str(result))
+        typer.echo(str(result) if len(results) == 1 else side_by_side(results))
         print_unreadable(result.unreadable)
     if plot:
         plot_audit(result, plot)
     if save:
-        save_audit(result, weights)
+        save_audit(result, weights[0])
+
+
+def _named(report: "Progress", name: str, what: str, done: int, total: int, images: int) -> None:
+    report(f"{what} of {name}", done, total, images)

@@ -20,27 +20,10 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emo
 
 @contextmanager
 def progress_bars() -> Iterator["Progress"]:
-    """A bar for each thing that is being done, with images/s where images are read."""
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(20),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[speed]}"),
-        progress.TimeRemainingColumn(),
-    )
-    with _plain_warnings(), progress.Progress(*columns, console=errors) as bars:
-        tasks: dict[str, Any] = {}
-        read: dict[str, int] = {}
+    """Bars on standard error, and warnings as one line."""
+    from torchmetrics_rl2.progress import progress_bars as bars
 
-        def report(what: str, done: int, total: int, images: int) -> None:
-            kind = what.partition(",")[0]
-            if kind not in tasks:
-                tasks[kind] = bars.add_task(what, total=total, speed="")
-            read[kind] = read.get(kind, 0) + images
-            elapsed = bars.tasks[list(tasks).index(kind)].elapsed or 0
-            speed = f"{read[kind] / elapsed:.0f} images/s" if read[kind] and elapsed else ""
-            bars.update(tasks[kind], description=what, completed=done, total=total, speed=speed)
-
+    with _plain_warnings(), bars(errors) as report:
         yield report
 
 

@@ -7,13 +7,15 @@ from typer import Argument, Option
 
 from torchmetrics_rl2.cli.options import BatchSize, Device, Scale, SkipUnreadable, Tile, WeightsName, Workers
 from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
+from torchmetrics_rl2.errors import RL2Error
 
 
 def score(
     fake: Annotated[
         list[str],
         Argument(
-            help="Generated patches: folders, globs in quotes, text files of paths, or files of rl2 stats, merged."
+            help="Generated patches: a folder, a glob in quotes, a text file of paths, or a file of rl2 stats; several "
+            "with --pool."
         ),
     ],
     real: Annotated[
@@ -23,6 +25,9 @@ def score(
             "of a generator."
         ),
     ] = None,
+    pool: Annotated[
+        bool, Option("--pool", help="Several sources of generated patches are one set, and get one value.")
+    ] = False,
     weights: WeightsName = "lung-colon",
     real_groups: Annotated[
         str | None,
@@ -66,6 +71,11 @@ def score(
     """
     from torchmetrics_rl2 import score as run
 
+    if len(fake) > 1 and not pool:
+        raise RL2Error(
+            f"{len(fake)} sources of generated patches are given, {fake[0]} and {fake[1]} among them. Score each by "
+            "itself, or all as one set with --pool. Several sources of real patches take one --real each."
+        )
     with progress_bars() as report:
         result = run(
             fake,

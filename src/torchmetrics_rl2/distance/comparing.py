@@ -44,7 +44,10 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
     for side in (real, fake):
         if side.groups is not None and len(side.groups.count) >= MIN_UNITS:
             _warn_of_a_dominant_group(side.source, side.groups.count)
-    counts = [(len(side), None if side.groups is None else side.groups.count) for side in (real, fake)]
+    # Copies of an image are one, and sharpen nothing.
+    counts = [
+        (side.unit_count, None) if side.groups is None else (len(side), side.groups.count) for side in (real, fake)
+    ]
     found |= baseline_fields(float(value), real.mean_variance, real.total_variance, *counts)
     return RL2Result(
         value=float(value),
@@ -57,6 +60,8 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
         groups_real=None if real.groups is None else len(real.groups.count),
         groups_fake=None if fake.groups is None else len(fake.groups.count),
         unreadable=[*real.unreadable, *fake.unreadable],
+        left_out=[*real.left_out, *fake.left_out],
+        duplicates={"real": list(real.duplicates), "fake": list(fake.duplicates)},
         **found,
     )
 

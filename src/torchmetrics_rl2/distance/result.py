@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 from torchmetrics_rl2.distance.statistics import REFERENCE
@@ -14,6 +15,12 @@ MAX_DOMAIN_SHIFT = 0.5
 # An outlier share nearer to 0 than this says nothing: 1 % of the images hold about 1 % of the distance.
 MIN_OUTLIER_SHARE = 0.02
 CLEARLY = 3.0
+SCALARS = (
+    *("debiased", "interval", "standard_error", "p_value", "detectable", "variance_ratio", "variance_ratio_interval"),
+    *("baseline", "baseline_multiple", "outlier_share", "domain_shift", "n_real", "n_fake"),
+)
+COPIES = "generated images are copies of real ones"
+CLOSER = "closer than chance allows, as copies of real images are"
 LEVEL = 0.05
 
 
@@ -61,6 +68,10 @@ class RL2Result:
         warnings: Sentences on what makes the sides differ before any network sees them: size, format, sharpness, stain.
         withheld: Why ``baseline_multiple`` or ``outlier_share`` is ``None``.
         unreadable: Files that were left out, with the reason.
+        left_out: Files of the folders that are no images.
+        duplicates: Images that repeat another of their side pixel for pixel, each with the first of them, by side:
+            ``real`` and ``fake``.
+        copied: Generated images that are among the real ones pixel for pixel, each with the real one.
         settings: ``tile``, ``scale``, ``batch_size``, ``workers`` and ``device``, where images were read.
         versions: Of Python, torch, torchvision and torchmetrics-rl2, where images were read.
 
@@ -91,6 +102,9 @@ class RL2Result:
     warnings: list[str] = field(default_factory=list)
     withheld: dict[str, str] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    duplicates: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    copied: list[tuple[str, str]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -103,12 +117,18 @@ class RL2Result:
     def verdict(self) -> str:
         """Whether there is a difference beyond chance, in words.
 
+        ``generated images are copies of real ones`` if more than half of them are, pixel for pixel;
+        ``closer than chance allows, as copies of real images are`` if the interval is below 0;
         ``no difference beyond chance`` if the test of groups does not reject at 5 %, or without groups if the interval
         includes 0; else ``different``, and ``clearly different`` from three times the baseline on. Empty where there
         are too few images to say.
         """
+        if 2 * len(self.copied) > self.n_fake:
+            return COPIES
         if self.interval is None:
             return ""
+        if self.interval[1] < 0:
+            return CLOSER
         rejected = self.interval[0] > 0 if self.assumes_independence else (self.p_value or 0.0) < LEVEL
         if not rejected:
             return "no difference beyond chance"
@@ -125,6 +145,43 @@ class RL2Result:
             shown[name] = None if ends is None or None in map(if_finite, ends) else ends
         return {key: if_finite(value) if isinstance(value, float) else value for key, value in shown.items()}
 
+    def scalars(self, prefix: str = "") -> dict[str, float]:
+        """All numbers that are known, by name, as ``self.log_dict`` of Lightning takes them.
+
+        Args:
+            prefix: In front of each name, such as ``"val/"``.
+
+        Example:
+            >>> import torch
+            >>> from torchmetrics_rl2 import Statistics, compare
+            >>> real, fake = (Statistics.of_latents(torch.eye(4) + shift) for shift in (0, 1))
+            >>> {name: round(value, 2) for name, value in compare(real, fake).scalars("val/").items()}["val/rl2"]
+            2.0
+
+        """
+        found: dict[str, Any] = {"rl2": self.value}
+        for name in SCALARS:
+            value = getattr(self, name)
+            if name.endswith("interval"):
+                low, high = value or (None, None)
+                found |= {f"{name}_low": low, f"{name}_high": high}
+            elif name != "p_value" or not self.assumes_independence:
+                found[name] = value
+        return {f"{prefix}{name}": float(value) for name, value in found.items() if value is not None}
+
+    def _repr_html_(self) -> str:
+        """A small table, for notebooks."""
+        shown = {
+            "RL2": f"{three_digits(self.value)}{f', {self.verdict}' if self.verdict else ''}",
+            "Times the real-against-real baseline": self.baseline_multiple and _times(self.baseline_multiple),
+            "95 % interval, debiased": self.interval and " to ".join(map(three_digits, self.interval)),
+            "Generated": f"{self.n_fake} images, {self.fake}",
+            "Real": f"{self.n_real} images, {self.real}",
+            "Weights": f"{self.weights} ({(self.weights_id or 'no weights_id')[:12]})",
+        }
+        rows = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items() if value)
+        return f"<table>{''.join(rows)}</table>"
+
     def __str__(self) -> str:
         if self.baseline_multiple is None:
             why = self.withheld.get("baseline_multiple", "")
@@ -135,10 +192,10 @@ class RL2Result:
             verdict += "; below 1x because generated images vary less than real ones"
         if self.real != REFERENCE:
             return f"{line} at these sample sizes: {verdict}"
-        return (
-            f"{line} at these sample sizes, against the reference data inside the weights, {self._data()}: {verdict}\n"
-            "Unless these are your own real images, this is no verdict on a generator: give your own with --real"
-        )
+        line = f"{line} at these sample sizes, against the reference data inside the weights, {self._data()}: {verdict}"
+        if self.weights.endswith(".safetensors"):  # a file of one's own, with one's own images
+            return line
+        return f"{line}\nUnless these are your own real images, this is no verdict on a generator: give your own with --real"
 
     def __repr__(self) -> str:
         interval = "" if self.interval is None else " [{}, {}]".format(*map(three_digits, self.interval))

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
-from torchmetrics_rl2.distance.sums import add_rows, rows_of, sums_to_tensors, tensors_to_sums
-from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, ROUNDING, Units, group_units, image_units
+from torchmetrics_rl2.distance.sums import add_rows, rows_of, stack, sums_to_tensors, tensors_to_sums
+from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, ROUNDING, Units, distinct_units, group_units, image_units
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, latent_sums, mean_variance
 from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
@@ -40,6 +40,10 @@ class Statistics:
         source: Where the images came from, for people.
         settings: How they were read: ``tile``, ``scale`` and the sizes that came of it, ``px``.
         unreadable: Files that were left out, with the reason.
+        repeated: Where images are units, those that there are several of: one row each, over all its copies, which
+            count as one unit.
+        duplicates: Images that repeat another of the side pixel for pixel, each with the other.
+        left_out: Files of the folders that are no images.
 
     Example:
         >>> import torch
@@ -62,6 +66,9 @@ class Statistics:
     source: str = "latents"
     settings: Mapping[str, Any] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    repeated: LatentSums | None = None
+    duplicates: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def of_latents(cls, latents: Tensor, groups: Sequence[str] | None = None, **described: Any) -> "Statistics":
@@ -107,6 +114,8 @@ class Statistics:
             "weights_id": self.weights_id,
             "settings": dict(self.settings),
             "unreadable": list(self.unreadable),
+            "duplicates": [list(pair) for pair in self.duplicates],
+            "left_out": list(self.left_out),
         }
 
     def __deepcopy__(self, _: dict[int, Any]) -> "Statistics":
@@ -157,39 +166,59 @@ class Statistics:
         agreed |= {"px": [list(px) for px in sorted(sizes)]} if sizes else {}
         sums = reduce(add, (part.sums for part in parts))
         unreadable = tuple(reason for part in parts for reason in part.unreadable)
-        return cls(sums, groups, names, first.weights, first.weights_id, ", ".join(sources), agreed, unreadable)
+        copies = [part.repeated for part in parts if part.repeated is not None]
+        return cls(
+            sums,
+            groups,
+            names,
+            first.weights,
+            first.weights_id,
+            ", ".join(sources),
+            agreed,
+            unreadable,
+            stack(copies) if copies else None,
+            tuple(pair for part in parts for pair in part.duplicates),
+            tuple(name for part in parts for name in part.left_out),
+        )
 
     @property
     def mean_variance(self) -> float:
         """Trace of the covariance of the mean latent, which is what chance adds to a squared distance."""
-        if self.groups is None:
+        if self.groups is None and self.repeated is None:
             return float(mean_variance(self.sums))
-        return self._group_units.mean_variance if len(self.groups.count) > 1 else float("nan")
+        return self._clusters.mean_variance if self.unit_count > 1 else math.nan
+
+    @property
+    def unit_count(self) -> int:
+        """Number of independent units: of groups, or else of distinct images."""
+        if self.groups is not None:
+            return len(self.groups.count)
+        return len(self) - (0 if self.repeated is None else int((self.repeated.count - 1).sum()))
 
     @property
     def total_variance(self) -> float:
         """Total variance of the images, the trace of their covariance; NaN where there is but one, or one group."""
-        if (len(self) if self.groups is None else len(self.groups.count)) < 2:
+        if self.unit_count < 2:
             return math.nan
-        if self.groups is not None:
-            return self._group_units.total_variance
+        if self.groups is not None or self.repeated is not None:
+            return self._clusters.total_variance
         total = self.mean_variance * len(self)
         return 0.0 if total <= ROUNDING * float(self.sums.square_sum) / len(self) else total
 
     @property
     def units(self) -> Units | None:
         """Independent units, or ``None`` where there are too few, or only sums and no second moment."""
-        if self.groups is not None:
-            return self._group_units if len(self.groups.count) >= MIN_UNITS else None
-        if self.sums.second_moment is None or len(self) < MIN_UNITS:
+        if self.unit_count < MIN_UNITS or (self.groups is None and self.sums.second_moment is None):
             return None
-        return image_units(self.sums)
+        return image_units(self.sums) if self.groups is None and self.repeated is None else self._clusters
 
     @cached_property
-    def _group_units(self) -> Units:
+    def _clusters(self) -> Units:
         # A debiased metric asks its reference in every step.
-        assert self.groups is not None
-        return group_units(self.groups)
+        if self.groups is not None:
+            return group_units(self.groups)
+        assert self.repeated is not None
+        return distinct_units(self.sums, self.repeated)
 
     def save(self, path: str | Path) -> None:
         """Write a file, whole or not at all.
@@ -206,7 +235,7 @@ class Statistics:
                 f"These statistics cannot be saved: their encoder, {self.weights}, has no weights_id, so nobody could "
                 "tell later which latents they are of. Give the module a weights_id that names its weights."
             )
-        tensors = sums_to_tensors(self.sums, self.groups)
+        tensors = sums_to_tensors(self.sums, self.groups, self.repeated)
         if not len(self) or not all(value.isfinite().all() for value in tensors.values()):
             raise RL2Error(f"The statistics of {self.source} cannot be saved: they have no images, or NaN among them.")
         header = {
@@ -218,6 +247,8 @@ class Statistics:
             "settings": dict(self.settings),
             "groups": list(self.group_names),
             "unreadable": list(self.unreadable),
+            "duplicates": [list(pair) for pair in self.duplicates],
+            "left_out": list(self.left_out),
         }
         header["sha256"] = digest([header], tensors)
         write_file(Path(path), HEADER, header, tensors, Statistics.load)
@@ -239,19 +270,30 @@ class Statistics:
         expected = header.pop("sha256", None)
         if digest([header], tensors) != expected:
             raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
-        sums, groups = tensors_to_sums(path, tensors)
+        sums, groups, repeated = tensors_to_sums(path, tensors)
         with damaged(path):
             described = {key: header[key] for key in ("weights", "weights_id", "source")}
             if not all(isinstance(value, str) for value in described.values()):
                 raise TypeError("weights, weights_id and source are texts")
-            names, unreadable = (tuple(map(str, header[key])) for key in ("groups", "unreadable"))
+            names, unreadable, left_out = (tuple(map(str, header[key])) for key in ("groups", "unreadable", "left_out"))
+            duplicates = tuple((str(copy), str(original)) for copy, original in header["duplicates"])
             settings = dict(header["settings"])
             sizes = settings.get("px", [])
             if not all(isinstance(side, int) for height, width in sizes for side in (height, width)):
                 raise TypeError("px are pairs of numbers")
         if len(set(names)) != (0 if groups is None else len(groups.count)):
             raise RL2Error(f"{path} has a damaged header: its groups have not one name each.")
-        return cls(sums, groups, names, **described, settings=settings, unreadable=unreadable)
+        return cls(
+            sums,
+            groups,
+            names,
+            **described,
+            settings=settings,
+            unreadable=unreadable,
+            repeated=repeated,
+            duplicates=duplicates,
+            left_out=left_out,
+        )
 
 
 def check_same_weights(one: Statistics, other: Statistics) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums
 
-__all__ = ["add_rows", "rows_of", "sums_to_tensors", "tensors_to_sums"]
+__all__ = ["add_rows", "rows_of", "stack", "sums_to_tensors", "tensors_to_sums"]
 
 
 def rows_of(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
@@ -24,18 +24,29 @@ def add_rows(values: Sequence[Tensor], rows: Tensor, count: int) -> LatentSums:
     return LatentSums(total, squares, counts)
 
 
+def stack(parts: Sequence[LatentSums]) -> LatentSums:
+    """Rows of all parts, one after the other."""
+    return LatentSums(*(torch.cat([getattr(part, name) for part in parts]) for name in ("sum", "square_sum", "count")))
+
+
 GROUPS = ("group_sum", "group_square_sum", "group_count")
+REPEATED = ("repeated_sum", "repeated_square_sum", "repeated_count")
 
 
-def sums_to_tensors(sums: LatentSums, groups: LatentSums | None) -> dict[str, Tensor]:
-    """Sums of a side, and those of its groups, by name."""
+def sums_to_tensors(
+    sums: LatentSums, groups: LatentSums | None, repeated: LatentSums | None = None
+) -> dict[str, Tensor]:
+    """Sums of a side, those of its groups, and those of images that there are several of, by name."""
     tensors = {key: value for key, value in vars(sums).items() if value is not None}
-    if groups is not None:
-        tensors |= dict(zip(GROUPS, (groups.sum, groups.square_sum, groups.count), strict=True))
+    for names, rows in ((GROUPS, groups), (REPEATED, repeated)):
+        if rows is not None:
+            tensors |= dict(zip(names, (rows.sum, rows.square_sum, rows.count), strict=True))
     return tensors
 
 
-def tensors_to_sums(path: Path, tensors: Mapping[str, Tensor]) -> tuple[LatentSums, LatentSums | None]:
+def tensors_to_sums(
+    path: Path, tensors: Mapping[str, Tensor]
+) -> tuple[LatentSums, LatentSums | None, LatentSums | None]:
     """What :func:`sums_to_tensors` made, checked.
 
     Raises:
@@ -43,21 +54,26 @@ def tensors_to_sums(path: Path, tensors: Mapping[str, Tensor]) -> tuple[LatentSu
 
     """
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    width, rows = (next(iter(shapes.get(key, ())), 0) for key in ("sum", "group_count"))
+    width, rows, repeats = (next(iter(shapes.get(key, ())), 0) for key in ("sum", "group_count", "repeated_count"))
     expected: dict[str, tuple[int, ...]] = {"sum": (width,), "square_sum": (), "count": ()}
     if "second_moment" in tensors:
         expected["second_moment"] = (width + 1, width + 1)
     if any(key.startswith("group_") for key in tensors):
         expected |= dict(zip(GROUPS, ((rows, width), (rows,), (rows,)), strict=True))
+    if any(key.startswith("repeated_") for key in tensors):
+        expected |= dict(zip(REPEATED, ((repeats, width), (repeats,), (repeats,)), strict=True))
     dtypes = {key: torch.int64 if key.endswith("count") else torch.float64 for key in expected}
     fits = shapes == expected and all(tensors[key].dtype == dtype for key, dtype in dtypes.items())
-    if not fits or 0 in (width, rows if "group_sum" in tensors else width):
+    empty = 0 in (width, rows if "group_sum" in tensors else width, repeats if "repeated_sum" in tensors else width)
+    if not fits or empty:
         raise RL2Error(f"{path} has malformed sums of latents: shapes {shapes}, expected {expected}.")
-    groups = None
-    if "group_sum" in tensors:
-        groups = LatentSums(tensors["group_sum"], tensors["group_square_sum"], tensors["group_count"])
+    groups, repeated = (
+        LatentSums(*(tensors[name] for name in names)) if names[0] in tensors else None for names in (GROUPS, REPEATED)
+    )
     sums = LatentSums(tensors["sum"], tensors["square_sum"], tensors["count"], tensors.get("second_moment"))
-    if int(sums.count) < 1 or (groups and (groups.count.min() < 1 or groups.count.sum() != sums.count)):
+    wrong = groups is not None and bool(groups.count.min() < 1 or groups.count.sum() != sums.count)
+    wrong |= repeated is not None and bool(repeated.count.min() < 2 or repeated.count.sum() > sums.count)
+    if int(sums.count) < 1 or wrong:
         raise RL2Error(f"{path} has malformed sums of latents: of {int(sums.count)} images.")
     if not all(value.isfinite().all() for value in tensors.values()):
         raise RL2Error(f"{path} has sums that are not finite: a latent was NaN, or beyond all bounds.")
@@ -65,4 +81,4 @@ def tensors_to_sums(path: Path, tensors: Mapping[str, Tensor]) -> tuple[LatentSu
         whole = (groups.sum.sum(0), groups.square_sum.sum())
         if not all(torch.allclose(got, own) for got, own in zip(whole, (sums.sum, sums.square_sum), strict=True)):
             raise RL2Error(f"{path} has malformed sums of latents: its groups do not add up to the whole.")
-    return sums, groups
+    return sums, groups, repeated

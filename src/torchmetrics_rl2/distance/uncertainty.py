@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.functional import LatentSums
 
-__all__ = ["Uncertainty", "Units", "group_units", "image_units", "uncertainty"]
+__all__ = ["Uncertainty", "Units", "distinct_units", "group_units", "image_units", "uncertainty"]
 
 MIN_UNITS = 4
 ROUNDING = 1e-12
@@ -113,6 +113,43 @@ def group_units(groups: LatentSums) -> Units:
         squared_trace=_squared_trace(covariance, n, float(residuals.square().sum(1).square().sum())),
         total_variance=total if total > ROUNDING * size else 0.0,
         variance_of_total=float(excess.square().sum()) / n / (n - 1),
+    )
+
+
+def distinct_units(sums: LatentSums, repeated: LatentSums) -> Units:
+    """Distinct images as units, each a group of its copies: :func:`group_units` without a row for every image.
+
+    Args:
+        sums: Over all images, copies among them, with their second moment.
+        repeated: One row an image that there are several of, over its copies.
+
+    """
+    assert sums.second_moment is not None
+    images, mean = int(sums.count), sums.sum / sums.count
+    n = images - int(repeated.count.sum()) + len(repeated.count)
+    total = torch.cat([sums.sum, sums.square_sum[None]])
+    centered = sums.second_moment - torch.outer(total, total) / images
+    direction = torch.cat([-2 * mean, torch.ones_like(mean[:1])])
+    inner = float(centered[:-1, :-1].trace()) / images
+    copies = repeated.count.double()
+    around = repeated.sum / copies[:, None] - mean
+    # Each image is of its group once, and not once a copy; weights are those of the jackknife.
+    single, weights = (n - 1) / (images - 1), copies * (n - 1) / (images - copies)
+    once = (weights**2 - copies * single**2)[:, None]
+    covariance = (single**2 * centered[:-1, :-1] + (once * around).T @ around) / (n - 1)
+    squares = float(direction @ centered @ direction)
+    norms = around.square().sum(1)
+    excess = single**2 * squares + float((once[:, 0] * (norms - inner).square()).sum())
+    fourth = single**4 * (squares + images * inner**2)
+    fourth += float(((weights**4 - copies * single**4) * norms.square()).sum())
+    found = inner + float(covariance.trace()) / n
+    return Units(
+        mean=mean,
+        count=n,
+        covariance=covariance,
+        squared_trace=_squared_trace(covariance, n, fourth),
+        total_variance=found if found > ROUNDING * float(sums.square_sum) / images else 0.0,
+        variance_of_total=excess / n / (n - 1),
     )
 
 

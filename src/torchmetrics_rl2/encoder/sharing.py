@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import OwnEncoder, check_encoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.runtime import default_device
 from torchmetrics_rl2.weights.file import weights_id_in
@@ -21,6 +22,7 @@ from torchmetrics_rl2.weights.loading import load_weights
 
 __all__ = [
     "StoredEncoder",
+    "any_encoder_of",
     "cache_over",
     "encoder_of",
     "network_of",
@@ -68,6 +70,26 @@ def network_on(network: nn.Module, device: torch.device, dtype: torch.dtype | No
     twin = family.copies[wanted] = twin.to(device)
     _families[twin] = family
     return twin
+
+
+def any_encoder_of(
+    weights: str | Path | nn.Module, device: str | torch.device | None = None
+) -> LatentEncoder | OwnEncoder:
+    """What :func:`encoder_of` gives, or a module of one's own with the attributes of an encoder, on a device.
+
+    Args:
+        weights: Name or path of weights, an encoder that has them, or a module with ``num_features``.
+        device: Where to compute; by default a GPU if there is one.
+
+    Raises:
+        RL2Error: If there are no such weights, or no such device.
+        ValueError: If a module is no encoder.
+
+    """
+    if not isinstance(weights, nn.Module) or isinstance(weights, LatentEncoder):
+        return encoder_of(weights, device)
+    check_encoder(weights, "An encoder")
+    return OwnEncoder(network_on(weights, default_device(device)))
 
 
 def encoder_of(weights: str | Path | LatentEncoder, device: str | torch.device | None = None) -> LatentEncoder:

@@ -20,7 +20,7 @@ def read_card(card: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
     if card is None:
         return {}
     try:
-        read = dict(card) if isinstance(card, Mapping) else json.loads(Path(card).read_text())
+        read = dict(card) if isinstance(card, Mapping) else json.loads(Path(card).read_text(encoding="utf-8"))
         json.dumps(read, allow_nan=False)
     except (OSError, TypeError, ValueError) as error:
         raise RL2Error(f"The card {card} is no JSON that can be read: {error}") from error

@@ -4,12 +4,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.loading import to_array
 from torchmetrics_rl2.images.reader import ImageReader
 
 __all__ = ["DrawnPatches", "by_size"]
@@ -42,9 +45,9 @@ class DrawnPatches(Dataset[Tensor]):
         raise RL2Error(f"None of the {len(self.files)} files that fit the flow could be read.")
 
 
-def by_size(patches: list[Tensor]) -> list[Tensor]:
-    """Batches of patches of one size each."""
+def by_size(patches: list[Tensor]) -> list[np.ndarray[Any, Any]]:
+    """Batches of patches of one size each, as arrays."""
     sizes: dict[tuple[int, ...], list[Tensor]] = {}
     for patch in patches:
         sizes.setdefault(tuple(patch.shape), []).append(patch)
-    return [torch.stack(same) for same in sizes.values()]
+    return [to_array(torch.stack(same)) for same in sizes.values()]

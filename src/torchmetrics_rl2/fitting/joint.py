@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -18,6 +19,7 @@ from torchmetrics_rl2.fitting.guards import effective_rank, linear_probe
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
 from torchmetrics_rl2.fitting.split import Split
 from torchmetrics_rl2.fitting.training import run_trainer
+from torchmetrics_rl2.images.loading import one_thread
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.networks.flow import RealNVP
@@ -113,12 +115,19 @@ class JointTraining(LightningModule):
         # The statistics of a remnant would be poor.
         drop_last = len(sampler) >= batch
         return DataLoader(
-            data, batch, sampler=sampler, num_workers=self.reader.workers, collate_fn=by_size, drop_last=drop_last
+            data,
+            batch,
+            sampler=sampler,
+            num_workers=self.reader.workers,
+            collate_fn=by_size,
+            drop_last=drop_last,
+            worker_init_fn=one_thread,
         )
 
-    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+    def training_step(self, batch: list[np.ndarray[Any, Any]], _: int) -> Tensor:
         """Mean negative log-likelihood of a standardized feature."""
-        features = torch.cat([self.extractor.with_gradients(images) for images in batch])
+        sizes = [torch.from_numpy(images).to(self.device) for images in batch]
+        features = torch.cat([self.extractor.with_gradients(images) for images in sizes])
         if self.progress:
             self.progress(self._words(), self.current_epoch, self.settings.max_epochs, len(features))
         return -self.flow.log_prob(self.standardize(features)).mean() / features.shape[1]

@@ -27,6 +27,7 @@ class FitResult:
         held_out: The same of the flow that was kept.
         unreadable: Files that were left out, with the reason.
         joint: How the backbone was trained, if it was, ``None`` if it was not.
+        left_out: Files of the folder that are no images.
         warnings: Sentences on what makes the fit less dependable.
 
     """
@@ -41,6 +42,7 @@ class FitResult:
     held_out: float
     unreadable: list[str]
     joint: dict[str, Any] | None = None
+    left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
 from torchmetrics_rl2.fitting.split import Split, split_images
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.find import find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.networks.flow import RealNVP
+from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.quality.calibrating import beside, calibrate
 from torchmetrics_rl2.runtime import Progress, default_workers, versions
 from torchmetrics_rl2.weights.backbone import load_backbone
@@ -40,6 +41,7 @@ NO_GROUPS = (
 )
 
 
+@reports_progress
 def fit(
     images: str | Path,
     out: str | Path,
@@ -57,7 +59,7 @@ def fit(
     machine: Machine = Machine(),  # noqa: B008
     skip_unreadable: bool = False,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> FitResult:
     """Fit a flow to your own real patches and write weights that load and score like those that ship.
 
@@ -84,7 +86,8 @@ def fit(
         machine: Where to train, as of a Lightning Trainer.
         skip_unreadable: Leave out files that cannot be read, and say so in the result.
         resume: Go on with an interrupted run of the same images, backbone and settings.
-        progress: Called with what is being done, how much is done, how much there is, and images read since.
+        progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
+            function, called with what is being done, how much is done, how much there is, and images read since.
 
     Raises:
         RL2Error: If the output exists, an image cannot be read, there are too few images or groups, Lightning is
@@ -101,13 +104,15 @@ def fit(
         (112, 16, 32)
 
     """
-    paths = find_images(images)
+    assert not isinstance(progress, bool)  # which @reports_progress takes
+    paths, left_out = (source := find(images)).paths, source.left_out
     base = Path(images) if os.path.isdir(images) else Path()
     named = groups_of(groups, paths, base) if groups else None
     said = [] if named else [NO_GROUPS]
+    said += [left_out_sentence(images, left_out)] if left_out else []
     first = "LOCAL_RANK" not in os.environ  # of the processes that Lightning starts, one warns
-    if said and first:
-        warnings.warn(NO_GROUPS, stacklevel=2)
+    for sentence in said if first else []:
+        warnings.warn(sentence, stacklevel=3)
     workers = default_workers(workers, feature_device(machine.accelerator))
     found = fit_split(
         split_images(paths, named, settings.seed),
@@ -126,8 +131,8 @@ def fit(
     if found.n_fit < FEW:
         said.append(f"{found.n_fit} patches are few to fit a flow to; a few hundred make it dependable.")
         if first:
-            warnings.warn(said[-1], stacklevel=2)
-    return replace(found, warnings=said)
+            warnings.warn(said[-1], stacklevel=3)
+    return replace(found, warnings=said, left_out=[os.fspath(path) for path in left_out])
 
 
 def fit_split(

@@ -57,7 +57,7 @@ def open_run(out: Path, resume: bool, description: dict[str, Any]) -> Path:
         raise RL2Error(f"There is no interrupted run {run} to resume. Leave out --resume to start one.")
     if record.exists():
         try:
-            before = json.loads(record.read_text())
+            before = json.loads(record.read_text(encoding="utf-8"))
             changed = [key for key in description if description[key] != before[key]]
         except (ValueError, KeyError, TypeError) as error:
             raise RL2Error(f"{record} is damaged. Remove the folder, and leave out --resume.") from error
@@ -68,7 +68,7 @@ def open_run(out: Path, resume: bool, description: dict[str, Any]) -> Path:
         return run
     try:
         run.mkdir()
-        record.write_text(json.dumps(description, indent=1))
+        record.write_text(json.dumps(description, indent=1), encoding="utf-8")
     except OSError as error:
         raise RL2Error(f"The run cannot be kept in {run}: {error.strerror}.") from error
     return run

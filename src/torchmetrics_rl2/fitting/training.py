@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from torchmetrics_rl2.fitting.settings import FitSettings, Machine
+from torchmetrics_rl2.images.loading import reader_faults
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.runtime import Progress
 
@@ -114,6 +115,7 @@ def run_trainer(
 
     Raises:
         KeyboardInterrupt: On Ctrl-C.
+        RL2Error: If a process that reads fails.
 
     """
     with warnings.catch_warnings():
@@ -137,7 +139,8 @@ def run_trainer(
         )
         handler = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, ckpt_path=last if last.exists() else None)
+            with reader_faults():
+                trainer.fit(module, ckpt_path=last if last.exists() else None)
         except SystemExit as stop:
             # How Lightning ends a run after Ctrl-C; it leaves the signal ignored.
             signal.signal(signal.SIGINT, handler)

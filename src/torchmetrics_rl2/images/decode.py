@@ -1,5 +1,7 @@
 """One image file becomes pixels."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -8,9 +10,17 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["read_image"]
+__all__ = ["FORMATS", "MAX_PX", "format_of", "of_any_size", "open_image", "read_image"]
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "JPEG2000")
+"""What an image may be, as Pillow names it; a JPEG with a preview is an MPO."""
+
+MAX_PX = 4096
+"""The longest side of a patch; what is larger is a section."""
 
 GRAYSCALE = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
+SUBFILE, REDUCED_OR_MASK = 254, 0b101
+SAME_SHAPE = 0.02
 
 
 def read_image(path: Path) -> Tensor:
@@ -23,29 +33,72 @@ def open_image(path: Path) -> Image.Image:
     """One image, decoded, in mode RGB.
 
     Alpha is composed over white, the color of an empty slide; palettes are looked up; of 16 bits a channel the upper 8
-    are kept; CMYK becomes RGB by Pillow's formula. Embedded color profiles and EXIF orientation are not applied.
+    are kept; CMYK becomes RGB by Pillow's formula. Embedded color profiles and EXIF orientation are not applied. Of a
+    JPEG with a preview, and of a TIFF with smaller copies of its image, the image is read.
 
     Args:
-        path: A PNG, JPEG, WebP, TIFF or BMP file of one color image.
+        path: A file of one color image, whatever its name ends in: PNG, JPEG, WebP, TIFF, BMP or JPEG 2000.
 
     Raises:
         RL2Error: If it cannot be read, is grayscale, or holds several images.
 
     """
     try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise RL2Error(f"{path} holds {image.n_frames} images; expected one. Split it into files first.")
+        with of_any_size(), Image.open(path) as image:
+            _seek_image(image, path)
             if image.mode in GRAYSCALE:
                 raise RL2Error(
                     f"{path} is grayscale (mode {image.mode}); expected color. Convert it to RGB if you mean it."
                 )
             if image.has_transparency_data:
                 rgba = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+                return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
             rgb: Image.Image = image.convert("RGB")
             return rgb
     except RL2Error:
         raise
     except Exception as error:  # decoders raise anything on damaged files, a TypeError for one
         raise RL2Error(f"{path} cannot be read as an image: {error}.") from error
+
+
+def format_of(path: Path) -> str:
+    """What an image file is by its content, as Pillow names it; empty if it is none of :data:`FORMATS`."""
+    Image.init()
+    try:
+        with of_any_size(), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            return "JPEG" if image.format == "MPO" else str(image.format)
+    except Exception:  # decoders raise anything on damaged files
+        return ""
+
+
+@contextmanager
+def of_any_size() -> Iterator[None]:
+    """Sections saved as one image have more pixels than Pillow thinks anybody means."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _seek_image(image: Image.Image, path: Path) -> None:
+    """Go to the only image of a file that has previews or smaller copies of it beside it."""
+    count = getattr(image, "n_frames", 1)
+    if count == 1 or image.format == "MPO":
+        return
+    sizes, copies = [], []
+    for i in range(count):
+        image.seek(i)
+        sizes.append(image.size)
+        copies.append(bool(getattr(image, "tag_v2", {}).get(SUBFILE, 0) & REDUCED_OR_MASK))
+    largest = max(range(count), key=lambda i: (not copies[i], sizes[i]))
+    others = [i for i in range(count) if i != largest and not copies[i]]
+    if image.format != "TIFF" or not all(_is_smaller(sizes[i], sizes[largest]) for i in others):
+        raise RL2Error(f"{path} holds {count} images; expected one. Split it into files first.")
+    image.seek(largest)
+
+
+def _is_smaller(size: tuple[int, int], whole: tuple[int, int]) -> bool:
+    """Whether it is the size of a smaller copy of an image."""
+    shrink = [of / one for of, one in zip(whole, size, strict=True)]
+    return min(shrink) > 1 and abs(shrink[0] / shrink[1] - 1) < SAME_SHAPE

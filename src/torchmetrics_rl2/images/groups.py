@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.find import same_name
 
 __all__ = ["groups_of", "read_groups"]
 
@@ -45,7 +46,7 @@ def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, st
         raise RL2Error(
             f"There is no table {table}. Expected 'parent', 'file' or a CSV with the columns path and group."
         )
-    groups: dict[Path, str] = {}
+    groups: dict[str, str] = {}
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -53,17 +54,18 @@ def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, st
             if not {"path", "group"} <= set(columns):
                 raise RL2Error(f"{table} has the columns {', '.join(columns)}; expected path and group.")
             for row in reader:
-                path, group = (base / (row["path"] or "")).resolve(), row["group"]
+                path, group = same_name((base / (row["path"] or "")).resolve()), row["group"]
                 if not row["path"] or not group or groups.setdefault(path, group) != group:
                     raise RL2Error(f"{table}, line {reader.line_num}: expected one path and its one group, got {row}.")
     except RL2Error:
         raise
     except (OSError, UnicodeError, ValueError, csv.Error) as error:
         raise RL2Error(f"{table} cannot be read as a CSV in UTF-8: {error}.") from error
-    missing = [path for path in paths if path.resolve() not in groups]
+    names = {path: same_name(path.resolve()) for path in paths}
+    missing = [path for path, name in names.items() if name not in groups]
     if missing:
         raise RL2Error(
             f"{table} has no group for {len(missing)} of {len(paths)} images, {missing[0]} for one. "
             f"Its relative paths start at {base.resolve()}."
         )
-    return {path: groups[path.resolve()] for path in paths}
+    return {path: groups[name] for path, name in names.items()}

@@ -4,14 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import resize
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.decode import read_image
+from torchmetrics_rl2.images.decode import MAX_PX, format_of, read_image
+from torchmetrics_rl2.images.loading import read_ahead, to_array
 from torchmetrics_rl2.pixels.batch import MIN_PX
 
 __all__ = ["ImageBatch", "ImageReader", "Reading"]
@@ -27,11 +30,13 @@ class ImageBatch:
     Args:
         images: uint8 ``(N, 3, H, W)``.
         paths: The file each came from.
+        formats: Its format, as Pillow names it.
 
     """
 
     images: Tensor
     paths: Sequence[Path]
+    formats: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -96,10 +101,9 @@ class Reading:
         """
         reader = self.reader
         self.done, self.unreadable = 0, []
-        waiting: dict[tuple[int, ...], list[tuple[Tensor, Path]]] = defaultdict(list)
+        waiting: dict[tuple[int, ...], list[tuple[Tensor, Path, str]]] = defaultdict(list)
         files = _Files(self.paths, reader.tile, reader.scale)
-        loader = DataLoader(files, batch_size=None, num_workers=reader.workers)
-        for path, read in zip(self.paths, loader, strict=True):
+        for path, (read, kind) in zip(self.paths, read_ahead(files, reader.workers), strict=True):
             self.done += 1
             if isinstance(read, str):
                 if not reader.skip_unreadable:
@@ -107,8 +111,7 @@ class Reading:
                 self.unreadable.append(read)
                 continue
             queue = waiting[tuple(read.shape[1:])]
-            # A copy: what a worker sends keeps a file open for as long as it is used.
-            queue += [(image.clone(), path) for image in read]
+            queue += [(torch.from_numpy(image), path, kind) for image in read]
             while len(queue) >= reader.batch_size:
                 yield _batch(queue[: reader.batch_size])
                 del queue[: reader.batch_size]
@@ -119,13 +122,13 @@ class Reading:
                 yield _batch(queue)
 
 
-def _batch(queue: list[tuple[Tensor, Path]]) -> ImageBatch:
-    images, paths = zip(*queue, strict=True)
-    return ImageBatch(torch.stack(images), paths)
+def _batch(queue: list[tuple[Tensor, Path, str]]) -> ImageBatch:
+    images, paths, formats = zip(*queue, strict=True)
+    return ImageBatch(torch.stack(images), paths, formats)
 
 
-class _Files(Dataset[Tensor | str]):
-    """Tiles ``(T, 3, H, W)`` of each file, or the sentence that says why it cannot be used."""
+class _Files(Dataset[tuple[np.ndarray[Any, Any] | str, str]]):
+    """Tiles ``(T, 3, H, W)`` of each file and its format, or the sentence that says why it cannot be used."""
 
     def __init__(self, paths: Sequence[Path], tile: int | None, scale: float | None) -> None:
         self.paths, self.tile, self.scale = paths, tile, scale
@@ -133,19 +136,26 @@ class _Files(Dataset[Tensor | str]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Tensor | str:
+    def __getitem__(self, index: int) -> tuple[np.ndarray[Any, Any] | str, str]:
         path = self.paths[index]
         try:
-            image: Tensor = read_image(path)
+            return to_array(self._tiles(path, read_image(path))), format_of(path)
         except RL2Error as error:
-            return str(error)
+            return str(error), ""
+
+    def _tiles(self, path: Path, image: Tensor) -> Tensor:
         if self.scale is not None:
             size = [max(1, round(side * self.scale)) for side in image.shape[1:]]
             image = resize(image, size, antialias=True)
         height, width = image.shape[1:]
         least = self.tile or MIN_PX
         if min(height, width) < least:
-            return f"{path} is {width} x {height} px; expected at least {least} x {least}."
+            raise RL2Error(f"{path} is {width} x {height} px; expected at least {least} x {least}.")
+        if self.tile is None and max(height, width) > MAX_PX:
+            raise RL2Error(
+                f"{path} is {width} x {height} px, more than a patch has, which is at most {MAX_PX}. Cut it into "
+                "tiles, with --tile 224 for one."
+            )
         if self.tile is None:
             return image[None]
         rows, columns = height // least, width // least

@@ -1,7 +1,7 @@
 """Whole-slide images: tissue, and tiles of it at a given resolution, read with OpenSlide."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.slide_handle import on_glass, open_handle, read_region
+from torchmetrics_rl2.images.find import same_name
+from torchmetrics_rl2.images.loading import read_ahead, to_array
+from torchmetrics_rl2.images.slide_handle import mpps_of, on_glass, open_handle, read_region
 from torchmetrics_rl2.pixels.density import optical_density
 from torchmetrics_rl2.pixels.stain import MAX_WHITE, WHITE, three
-from torchmetrics_rl2.pixels.tissue import MIN_DENSITY
+from torchmetrics_rl2.pixels.tissue import MIN_DENSITY, NOT_BRIGHT_FIELD, is_black, is_bright_field
 
 __all__ = ["Slide", "read_mpps"]
 
@@ -27,6 +29,7 @@ STRIP_PIXELS = 2**24
 MIN_THRESHOLD = 0.05
 MPP = (0.02, 50.0)
 ENLARGED = 1.1
+MAX_ANISOTROPY = 1.03
 
 
 def read_mpps(table: Path) -> dict[str, float]:
@@ -40,7 +43,7 @@ def read_mpps(table: Path) -> dict[str, float]:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         column = next(name for name in ("slide", "wsi") if rows and name in rows[0])
-        return {row[column]: float(row["mpp"]) for row in rows}
+        return {same_name(row[column]): float(row["mpp"]) for row in rows}
     except (OSError, UnicodeError, csv.Error, KeyError, TypeError, ValueError, StopIteration) as error:
         raise RL2Error(
             f"{table} is no CSV with the columns slide and mpp, a number on each line: {error!r}."
@@ -83,13 +86,16 @@ class Slide:
         handle = open_handle(path)
         properties = handle.properties
         if mpp is None:
-            known = [
-                float(properties[f"openslide.mpp-{axis}"]) for axis in "xy" if f"openslide.mpp-{axis}" in properties
-            ]
+            known = mpps_of(handle, path)
             if not known:
                 raise RL2Error(
                     f"{path} does not say its resolution. Give it in um/px with --mpp, or a CSV of slides with --mpps; "
                     "40x is often 0.25 and 20x 0.5, but look before you trust that."
+                )
+            if max(known) > MAX_ANISOTROPY * min(known):
+                raise RL2Error(
+                    f"{path} has {known[0]:g} um/px along x and {known[1]:g} along y; expected the same, as tiles are "
+                    "square. Resample it, or give the one that is right with --mpp."
                 )
             mpp = sum(known) / len(known)
         if not MPP[0] <= mpp <= MPP[1]:
@@ -131,24 +137,42 @@ class Slide:
 
     @cached_property
     def tissue(self) -> np.ndarray[Any, Any]:
-        """Which pixels of the thumbnail are tissue or ink, denser than glass by more than Otsu's threshold."""
+        """Which pixels of the thumbnail are tissue or ink, denser than glass by more than Otsu's threshold.
+
+        Raises:
+            RL2Error: If it is no bright-field slide.
+
+        """
         from skimage.filters import gaussian, threshold_otsu
 
-        density = gaussian(self._density - self.white, sigma=1, channel_axis=2).mean(2)
+        if not is_bright_field(self._pixels.flatten(1)):
+            raise RL2Error(f"{self.path} {NOT_BRIGHT_FIELD}")
+        lit = ~self._black
+        density = gaussian((self._density - self.white) * lit[..., None], sigma=1, channel_axis=2).mean(2)
         # Otsu splits anything, glass alone and tissue alone too, so it may move only between what is surely either.
-        threshold = threshold_otsu(density) if np.ptp(density) else MIN_DENSITY
-        return np.asarray(density > np.clip(threshold, MIN_THRESHOLD, MIN_DENSITY))
+        threshold = threshold_otsu(density[lit]) if np.ptp(density) else MIN_DENSITY
+        return np.asarray((density > np.clip(threshold, MIN_THRESHOLD, MIN_DENSITY)) & lit)
 
     @cached_property
     def white(self) -> tuple[float, float, float]:
         """Optical density of glass, that of the lightest 2 % of the thumbnail, unless that is too dense for any."""
-        found = np.quantile(self._density.reshape(-1, 3), WHITE, axis=0).clip(0, MAX_WHITE)
+        lit = self._density[~self._black]
+        found = np.quantile(lit, WHITE, axis=0).clip(0, MAX_WHITE) if len(lit) else np.zeros(3)
         return three((found + 0.0).tolist())
 
     @property
+    def _pixels(self) -> Tensor:
+        """Of the thumbnail, ``(3, H, W)`` in [0, 1]."""
+        return torch.from_numpy(np.asarray(self.thumbnail, dtype=np.float64)).movedim(2, 0) / 255
+
+    @property
+    def _black(self) -> np.ndarray[Any, Any]:
+        """Which pixels of the thumbnail were not scanned, or are as black."""
+        return is_black(self._pixels).numpy()
+
+    @property
     def _density(self) -> np.ndarray[Any, Any]:
-        pixels = torch.from_numpy(np.asarray(self.thumbnail, dtype=np.float64))
-        return optical_density(pixels / 255).numpy()
+        return optical_density(self._pixels).movedim(0, 2).numpy()
 
     def tiles(self, px: int, mpp: float, min_tissue: float) -> Tensor:
         """Places on level 0 of the top left corners of tiles with tissue, ``(N, 2)`` int64, x and y, row by row.
@@ -182,14 +206,20 @@ class Slide:
 
     def batches(
         self, places: Tensor, px: int, mpp: float, batch_size: int, workers: int
-    ) -> "DataLoader[tuple[Tensor, Tensor]]":
-        """Batches of tiles, uint8 ``(N, 3, px, px)``, and their places, read in processes of their own."""
-        return DataLoader(
-            _Tiles(self, places, px, mpp),
-            batch_size=batch_size,
-            num_workers=min(workers, len(places)),
-            worker_init_fn=_one_thread,
-        )
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of tiles, uint8 ``(N, 3, px, px)``, and their places, read in processes of their own.
+
+        Raises:
+            RL2Error: If a tile cannot be read.
+
+        """
+        start = 0
+        for tiles in read_ahead(_Tiles(self, places, px, mpp), workers, batch_size):
+            for tile in tiles:
+                if isinstance(tile, str):
+                    raise RL2Error(tile)
+            yield torch.from_numpy(np.stack(tiles)), places[start : start + len(tiles)]
+            start += len(tiles)
 
     def read(self, place: Sequence[int], px: int, mpp: float) -> Tensor:
         """One tile, uint8 ``(3, px, px)``, from the nearest level that is at least as fine."""
@@ -206,17 +236,17 @@ class Slide:
         return self.mpp / ENLARGED
 
 
-class _Tiles(Dataset[tuple[Tensor, Tensor]]):
+class _Tiles(Dataset[np.ndarray[Any, Any] | str]):
+    """Tiles, or the sentence that says why one cannot be read."""
+
     def __init__(self, slide: Slide, places: Tensor, px: int, mpp: float) -> None:
         self.slide, self.places, self.px, self.mpp = slide, places, px, mpp
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        place = self.places[index]
-        return self.slide.read(place.tolist(), self.px, self.mpp), place
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
+    def __getitem__(self, index: int) -> np.ndarray[Any, Any] | str:
+        try:
+            return to_array(self.slide.read(self.places[index].tolist(), self.px, self.mpp))
+        except RL2Error as error:
+            return str(error)

@@ -1,19 +1,18 @@
 """Open slides, one handle a process, by OpenSlide or Pillow."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.decode import open_image
+from torchmetrics_rl2.images.decode import MAX_PX, of_any_size, open_image
 
-__all__ = ["is_slide"]
+__all__ = ["is_slide", "series_of"]
 
-FLAT_PX = 4096
+TIFF, SERIES = "generic-tiff", "dicom.SeriesInstanceUID"
 
 
 def _openslide() -> Any:
@@ -26,16 +25,47 @@ def _openslide() -> Any:
 
 
 def is_slide(path: Path) -> bool:
-    """Whether OpenSlide knows the format, or it is an image of more than 4,096 px a side, such as a whole section."""
+    """Whether it is a slide by its content: of a scanner, or an image larger than a patch, such as a whole section.
+
+    A tiled TIFF of no scanner is a patch as long as it has one level and at most 4,096 px a side.
+    """
+    openslide = _openslide()
     try:
-        if _openslide().OpenSlide.detect_format(path) is not None:
+        vendor = openslide.OpenSlide.detect_format(path)
+        if vendor is None:
+            with of_any_size(), Image.open(path) as image:
+                return bool(max(image.size) > MAX_PX)
+        if vendor != TIFF:
             return True
-        with _of_any_size(), Image.open(path) as image:
-            return bool(max(image.size) > FLAT_PX)
-    except RL2Error:
-        raise
+        with openslide.OpenSlide(path) as slide:
+            return bool(slide.level_count > 1 or max(slide.dimensions) > MAX_PX)
     except Exception:  # decoders raise anything on damaged files
         return False
+
+
+def series_of(path: Path) -> str | None:
+    """The series that a DICOM file is a part of; ``None`` for other files, and where it cannot be told."""
+    openslide = _openslide()
+    try:
+        if openslide.OpenSlide.detect_format(path) != "dicom":
+            return None
+        with openslide.OpenSlide(path) as slide:
+            found: str | None = slide.properties.get(SERIES)
+            return found
+    except Exception:  # decoders raise anything on damaged files
+        return None
+
+
+def mpps_of(handle: Any, path: Path) -> tuple[float, ...]:
+    """Resolution of level 0 along x and y in um/px, as far as the file says it."""
+    properties = handle.properties
+    known = tuple(float(properties[key]) for key in ("openslide.mpp-x", "openslide.mpp-y") if key in properties)
+    if known and properties.get("openslide.vendor") == TIFF:
+        # OpenSlide takes that of the first page, whatever level it is.
+        with of_any_size(), Image.open(path) as first:
+            shrink = first.size[0] / handle.dimensions[0]
+        known = tuple(mpp * shrink for mpp in known)
+    return known
 
 
 _handles: dict[tuple[int, Path], Any] = {}
@@ -59,20 +89,9 @@ def _open(path: Path) -> Any:
     try:
         if openslide.OpenSlide.detect_format(path) is not None:
             return openslide.OpenSlide(path)
-        with _of_any_size():
-            return openslide.ImageSlide(open_image(path))
+        return openslide.ImageSlide(open_image(path))
     except Exception as error:  # OpenSlide and Pillow raise anything on damaged files
         raise RL2Error(f"{path} is no slide that OpenSlide can read, or is cut off: {error}.") from error
-
-
-@contextmanager
-def _of_any_size() -> Iterator[None]:
-    """Sections saved as one image have more pixels than Pillow thinks anybody means."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def read_region(handle: Any, path: Path, place: tuple[int, int], level: int, size: Sequence[int]) -> Image.Image:

@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import check_encoder
 from torchmetrics_rl2.encoder.sharing import (
     StoredEncoder,
     cache_over,
@@ -48,13 +49,7 @@ class NetworkMetric(Metric):
     def __init__(self, encoder: str | Path | nn.Module, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         network = encoder if isinstance(encoder, nn.Module) else LatentEncoder.load(encoder)
-        width = getattr(network, "num_features", None)
-        if not isinstance(width, int):
-            raise ValueError(
-                f"{type(self).__name__} expects an encoder with an integer num_features, the width of its latents, but "
-                f"{type(network).__name__}.num_features is {width!r}."
-            )
-        self.num_features = width
+        self.num_features = check_encoder(network, type(self).__name__)
         # Lightning builds large models on the meta device; sums and a network with its weights are real from the start.
         self._device = torch.device("cpu") if self.device.type == "meta" else self.device
         self._hold(network_on(network, self.device))

@@ -1,11 +1,11 @@
 """ResNetL2, the torchmetrics metric."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics.utilities import rank_zero_warn
@@ -14,6 +14,7 @@ from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import latents_of
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
@@ -37,7 +38,8 @@ class ResNetL2(NetworkMetric):
     As input to ``forward`` and ``update`` the metric accepts
 
     - ``imgs`` (:class:`~torch.Tensor`): a batch ``(N, 3, H, W)``, uint8, or floats in [0, 1] with ``normalize=True``
-    - ``real`` (``bool`` or bool :class:`~torch.Tensor`): the side of the batch, or of each of its N images
+    - ``real`` (``bool``, or bool :class:`~torch.Tensor` or NumPy array): the side of the batch, or of each of its N
+      images
 
     As output of ``forward`` and ``compute`` the metric returns
 
@@ -50,14 +52,16 @@ class ResNetL2(NetworkMetric):
 
     Args:
         encoder: Name of weights, path of a weights file, or a module that maps images to ``(N, num_features)`` and
-            has ``num_features``; it is called in evaluation mode and without gradients. A module may declare a
-            ``weights_id`` that names its weights; without one its statistics cannot be saved.
+            has ``num_features``; it is called in evaluation mode and without gradients. It gets images as they are
+            given and normalizes them itself, unless it has a ``pretrained_cfg`` with ``mean`` and ``std``, as models of
+            timm do. A module may declare a ``weights_id`` that names its weights; without one its statistics cannot be
+            saved.
         reference: What to measure from: ``None``, the real images given to ``update``; ``"weights"``, the real images
             inside the weights; a file of ``rl2 stats``; or :class:`Statistics`, as of ``other.statistics(real=True)``.
             With a reference, real images given to ``update`` are skipped before the network, so that one loop still
             serves FID, and ``reset_real_features`` has nothing to say.
         normalize: If ``True``, images are floats in [0, 1], else uint8.
-        reset_real_features: If ``False``, ``reset`` forgets only the generated images.
+        reset_real_features: If ``False``, ``reset`` forgets only the generated images; give real ones once.
         debiased: Return the signed root of the unbiased squared distance, which needs two images a side.
         uncertainty: Keep second moments too, 2.1 MB a side, from which :meth:`result` has interval, test and power.
         kwargs: See :class:`torchmetrics.Metric`.
@@ -110,6 +114,7 @@ class ResNetL2(NetworkMetric):
         self._reference = None if reference is None else self._find_reference(reference)
         self._in_forward = False
         self._has_warned = False
+        self._reals_kept = False
         self._sides_in_range: frozenset[str] = frozenset()
         if debiased:  # may be negative
             self.__dict__["plot_lower_bound"] = None
@@ -133,7 +138,10 @@ class ResNetL2(NetworkMetric):
             real: Whether the batch is real, or a bool tensor ``(N,)`` that says so of each image.
 
         """
+        real = _side_or_mask(real)
         self._check(imgs, real)
+        if real is not False and self._reals_kept:
+            self._warn_of_reals_again()
         sides = self._split(real)
         if self._reference is not None:
             fake = sides["fake"]
@@ -143,13 +151,7 @@ class ResNetL2(NetworkMetric):
         if self.normalize:
             self._warn_of_range(imgs, [side for side, chosen in sides.items() if chosen is not False])
         self._place(self.device)
-        with torch.no_grad(), _evaluating(self.encoder):
-            latents = self.encoder(imgs)
-        if latents.shape != (len(imgs), self.num_features):
-            raise ValueError(
-                f"ResNetL2 expects latents of shape {(len(imgs), self.num_features)} from its encoder, but got "
-                f"{tuple(latents.shape)}."
-            )
+        latents = latents_of(self.encoder, network_of(self.encoder), imgs)
         for side, chosen in sides.items():
             if chosen is not False:
                 self._add(side, latent_sums(latents if chosen is True else latents[chosen], self.uncertainty))
@@ -196,6 +198,7 @@ class ResNetL2(NetworkMetric):
     @torch.jit.unused
     def forward(self, imgs: Tensor, real: bool | Tensor) -> Tensor:
         """Add images and return the value of this batch alone."""
+        real = _side_or_mask(real)
         self._check(imgs, real)
         with self._unchanged_by_errors():
             self._in_forward = True
@@ -211,6 +214,7 @@ class ResNetL2(NetworkMetric):
         kept = self._sums(self._real_prefix) if keep else None
         super().reset()
         if kept is not None:
+            self._reals_kept = self._reals_kept or int(kept.count) > 0
             for name, value in vars(kept).items():
                 if value is not None:
                     setattr(self, f"{self._real_prefix}_{name}", value)
@@ -246,7 +250,8 @@ class ResNetL2(NetworkMetric):
             )
         is_mask = isinstance(real, Tensor) and real.dtype == torch.bool and real.shape == (len(imgs),)
         if not isinstance(real, bool) and not is_mask:
-            got = f"{real.dtype} of shape {tuple(real.shape)}" if isinstance(real, Tensor) else repr(real)
+            is_array = isinstance(real, Tensor | np.ndarray)
+            got = f"{real.dtype} of shape {tuple(real.shape)}" if is_array else repr(real)
             raise ValueError(
                 f"ResNetL2 expects real as a bool or a bool tensor of shape ({len(imgs)},), but got {got}."
             )
@@ -270,6 +275,14 @@ class ResNetL2(NetworkMetric):
         if not self._in_forward and not self._has_warned and value.isnan():
             self._has_warned = True
             rank_zero_warn(_why_nan(real, fake, self.debiased))
+
+    def _warn_of_reals_again(self) -> None:
+        self._reals_kept = False
+        rank_zero_warn(
+            "ResNetL2 was given real images again, after a reset that kept those before (reset_real_features=False). "
+            "The same images would count twice, and make the interval too narrow. Give real images once, in Lightning "
+            "with num_sanity_val_steps=0, or leave out reset_real_features=False."
+        )
 
     def _split(self, real: bool | Tensor) -> dict[str, bool | Tensor]:
         """Which images go to which side: all, none, or those of a mask."""
@@ -332,15 +345,11 @@ class ResNetL2(NetworkMetric):
         return found
 
 
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+def _side_or_mask(real: Any) -> Any:
+    """Bools of NumPy, tensors of one bool and arrays of bools as a bool or a tensor."""
+    if isinstance(real, np.bool_) or (isinstance(real, Tensor) and real.ndim == 0 and real.dtype == torch.bool):
+        return bool(real)
+    return torch.from_numpy(real) if isinstance(real, np.ndarray) and real.dtype == np.bool_ else real
 
 
 def _why_nan(real: LatentSums, fake: LatentSums, debiased: bool) -> str:

@@ -6,7 +6,7 @@ from torchmetrics_rl2.pixels.density import optical_density
 from torchmetrics_rl2.pixels.handcrafted import HANDCRAFTED, handcrafted_statistics
 from torchmetrics_rl2.pixels.patch_statistics import STATISTICS, patch_statistics
 from torchmetrics_rl2.pixels.stain import Stain, restain, stain_of
-from torchmetrics_rl2.pixels.tissue import ink_share, tissue_share
+from torchmetrics_rl2.pixels.tissue import black_share, ink_share, is_bright_field, tissue_share
 
 __all__ = [
     "HANDCRAFTED",
@@ -15,10 +15,12 @@ __all__ = [
     "STATISTICS",
     "Ladder",
     "Stain",
+    "black_share",
     "check_images",
     "degrade",
     "handcrafted_statistics",
     "ink_share",
+    "is_bright_field",
     "optical_density",
     "patch_statistics",
     "restain",

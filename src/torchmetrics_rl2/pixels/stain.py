@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.pixels.batch import to_8_bit
 from torchmetrics_rl2.pixels.density import optical_density
-from torchmetrics_rl2.pixels.tissue import MIN_DENSITY
+from torchmetrics_rl2.pixels.tissue import MIN_DENSITY, foreign
 
 __all__ = ["Stain", "restain", "stain_of"]
 
@@ -34,7 +34,7 @@ class Stain:
 
 
 def stain_of(batches: Iterable[Tensor], white: tuple[float, float, float] | None = None) -> Stain:
-    """Stain of patches, from up to 4,096 pixels of each, spread evenly over it.
+    """Stain of patches, from up to 4,096 pixels of each, spread evenly over it; of those alone that a stain can make.
 
     Args:
         batches: uint8 ``(N, 3, H, W)``.
@@ -43,15 +43,23 @@ def stain_of(batches: Iterable[Tensor], white: tuple[float, float, float] | None
     """
     pixels = []
     for images in batches:
-        flat = images.flatten(2)
-        stride = max(1, flat.shape[2] // SAMPLE)
-        pixels.append(flat[:, :, ::stride].movedim(1, 0).flatten(1).cpu())
+        numbers = images.float() / 255
+        ours = ~foreign(numbers, white or (0.0, 0.0, 0.0))
+        pixels.append(sampled(images)[:, sampled(ours[:, None])[0]].cpu())
     density = optical_density(torch.cat(pixels, 1).double() / 255) + 0.0
+    if density.shape[1] == 0:
+        glass = three(white or (0.0, 0.0, 0.0))
+        return Stain(glass, glass)
     lightest = [min(MAX_WHITE, _quantile(channel, WHITE)) for channel in density]
-    glass = torch.tensor(lightest if white is None else white, dtype=torch.float64)
-    tissue = density[:, (density - glass[:, None]).mean(0) > MIN_DENSITY]
-    mean = tissue.mean(1) if tissue.shape[1] else glass
-    return Stain(three(glass.tolist()), three(mean.tolist()))
+    glass = three(lightest if white is None else white)
+    tissue = density[:, (density - density.new_tensor(glass)[:, None]).mean(0) > MIN_DENSITY]
+    return Stain(glass, three(tissue.mean(1).tolist()) if tissue.shape[1] else glass)
+
+
+def sampled(images: Tensor) -> Tensor:
+    """Up to 4,096 pixels of each of ``(N, C, H, W)``, spread evenly over it, ``(C, n)``."""
+    flat = images.flatten(2)
+    return flat[:, :, :: max(1, flat.shape[2] // SAMPLE)].movedim(1, 0).flatten(1)
 
 
 def three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from torchmetrics_rl2.distance.sums import rows_of
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.sharing import encoder_of
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.find import FoundImages, find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.images.sampling import EvenSample
 from torchmetrics_rl2.pixels.stain import stain_of
+from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.quality.calibration import Calibration
-from torchmetrics_rl2.quality.measures import INK, MIN_TISSUE, measure, shares
+from torchmetrics_rl2.quality.measures import MIN_TISSUE, measure, shares
 from torchmetrics_rl2.runtime import Progress, default_workers
 
 __all__ = ["calibrate", "calibration_beside"]
@@ -27,6 +29,7 @@ BATCH = 64
 MAX_PATCHES = 2000
 
 
+@reports_progress
 def calibrate(
     patches: str | Path | Sequence[Path],
     weights: str | Path | LatentEncoder = "lung-colon",
@@ -39,7 +42,7 @@ def calibrate(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Calibration:
     """Calibration of good patches, 64 to 128 of 20 slides or more, that neither trained nor fitted the weights.
 
@@ -59,7 +62,8 @@ def calibrate(
         workers: Processes that read ahead.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read.
-        progress: Called with ``"good patches"``, files read, files in all, and images since the last call.
+        progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
+            function, called with ``"good patches"``, files read, files in all, and images since the last call.
 
     Raises:
         RL2Error: If there are fewer than 16 patches with tissue, they differ in size, or one cannot be read.
@@ -71,9 +75,13 @@ def calibrate(
         (40, 40, 224)
 
     """
+    assert not isinstance(progress, bool)  # which @reports_progress takes
     encoder = encoder_of(weights, device)
     given = isinstance(patches, str | Path)
-    paths = find_images(patches) if isinstance(patches, str | Path) else list(patches)
+    found = find(patches) if isinstance(patches, str | Path) else FoundImages(list(patches))
+    paths = found.paths
+    if found.left_out:
+        warnings.warn(left_out_sentence(str(patches), found.left_out), stacklevel=3)
     source = os.fspath(patches) if isinstance(patches, str | Path) else f"{len(paths)} files"
     base = Path(source) if given and os.path.isdir(source) else Path()
     named = groups if isinstance(groups, Mapping) else groups_of(groups or "file", paths, base)
@@ -81,9 +89,9 @@ def calibrate(
     reader = ImageReader(tile, scale, BATCH, default_workers(workers, encoder.device), skip_unreadable)
     kept = EvenSample[tuple[Tensor, bool, str]](MAX_PATCHES)
     for batch in (reading := reader.read(drawn)):
-        tissue, ink = shares(batch.images)
-        for i in torch.nonzero(tissue >= MIN_TISSUE).flatten().tolist():
-            kept.add((batch.images[i].clone(), bool(ink[i] > INK), named[batch.paths[i]]))
+        parts = shares(batch.images)
+        for i in torch.nonzero(parts.tissue >= MIN_TISSUE).flatten().tolist():
+            kept.add((batch.images[i].clone(), bool(parts.foreign[i]), named[batch.paths[i]]))
         if progress:
             progress("good patches", reading.done, len(drawn), len(batch.images))
     if len(reading.unreadable) == len(drawn):

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sized
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, WeightedRandomSampler
+from torch.utils.data import Dataset, Subset, WeightedRandomSampler
 
+from torchmetrics_rl2.images.loading import read_ahead, to_array
 from torchmetrics_rl2.pixels.stain import Stain
 from torchmetrics_rl2.quality.screener import PatchScreener, Verdicts
 
@@ -51,8 +53,8 @@ def screen_dataset(
     """
     if len(dataset) == 0:  # type: ignore[arg-type]
         raise ValueError("There is nothing to screen: the dataset is empty.")
-    loader = DataLoader(_Images(dataset, image), batch_size=batch_size, num_workers=workers)
-    return Verdicts.cat([screener(batch, stain) for batch in loader])
+    batches = read_ahead(_Images(dataset, image), workers, batch_size)
+    return Verdicts.cat([screener(torch.from_numpy(np.stack(batch)), stain) for batch in batches])
 
 
 def keep_good(dataset: Dataset[Any], verdicts: Verdicts) -> Subset[Any]:
@@ -93,7 +95,7 @@ def sample_by_quality(
     return WeightedRandomSampler(weights.tolist(), count, generator=generator)
 
 
-class _Images(Dataset[Tensor]):
+class _Images(Dataset[np.ndarray[Any, Any]]):
     def __init__(self, dataset: Dataset[Any], image: Callable[[Any], Tensor]) -> None:
         self.dataset, self.image = dataset, image
 
@@ -101,5 +103,6 @@ class _Images(Dataset[Tensor]):
         assert isinstance(self.dataset, Sized)
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.image(self.dataset[index])
+    def __getitem__(self, index: int) -> np.ndarray[Any, Any]:
+        image = self.image(self.dataset[index])
+        return to_array(image if image.dtype == torch.uint8 else image.float())

@@ -1,6 +1,7 @@
-"""What a screen measures of patches: shares of tissue and ink, latents, and simple statistics."""
+"""What a screen measures of patches: shares of tissue, ink and black, latents, and simple statistics."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.networks.flow import log_likelihood
 from torchmetrics_rl2.pixels.batch import check_images, to_8_bit
 from torchmetrics_rl2.pixels.patch_statistics import patch_statistics
-from torchmetrics_rl2.pixels.tissue import ink_share, tissue_share
+from torchmetrics_rl2.pixels.tissue import black_share, ink_share, tissue_share
 from torchmetrics_rl2.runtime import exact_arithmetic
 
 __all__ = []
@@ -19,10 +20,23 @@ NO_WHITE = (0.0, 0.0, 0.0)
 INK = 0.01
 
 
-def shares(images: Tensor, white: Sequence[float] = NO_WHITE) -> tuple[Tensor, Tensor]:
-    """Shares of tissue and of ink of uint8 images on glass of a density, ``(N,)`` each, on the CPU."""
+class Shares(NamedTuple):
+    """Shares of patches, ``(N,)`` each, on the CPU."""
+
+    tissue: Tensor
+    ink: Tensor
+    black: Tensor
+
+    @property
+    def foreign(self) -> Tensor:
+        """Which patches have more ink and black than good ones may, bool."""
+        return self.ink + self.black > INK
+
+
+def shares(images: Tensor, white: Sequence[float] = NO_WHITE) -> Shares:
+    """Shares of tissue, ink and black of uint8 images on glass of a density."""
     pixels = images.float() / 255
-    return tissue_share(pixels, white).cpu(), ink_share(pixels, white).cpu()
+    return Shares(tissue_share(pixels, white).cpu(), ink_share(pixels, white).cpu(), black_share(pixels).cpu())
 
 
 def measure(encoder: LatentEncoder, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ __all__ = ["REASONS", "Names"]
 TYPICAL = 0.975
 REASONS = {
     "background": "less tissue than asked for",
+    "black": "nearly black: not scanned, padded, or under a black pen",
     "pen": "ink by its color",
     "out of focus": "fine detail is missing, in all of it or in a part",
     "near-blank": "more white or paler than good patches",

@@ -15,7 +15,7 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.pixels.stain import Stain, restain
 from torchmetrics_rl2.quality.calibrating import calibration_beside
 from torchmetrics_rl2.quality.calibration import Calibration, Threshold
-from torchmetrics_rl2.quality.measures import INK, MIN_TISSUE, NO_WHITE, measure, shares, to_uint8
+from torchmetrics_rl2.quality.measures import INK, MIN_TISSUE, NO_WHITE, Shares, measure, shares, to_uint8
 from torchmetrics_rl2.quality.reasons import Names
 
 __all__ = ["Criteria", "PatchScreener", "Verdicts"]
@@ -28,11 +28,12 @@ class Verdicts:
     Args:
         keep: Whether it is kept, bool.
         reasons: Why not: at most two keys of :data:`~torchmetrics_rl2.quality.REASONS`, strongest first.
-        percentile: Share of good patches that score lower, in %; 0 for background and ink.
-        score: See :class:`~torchmetrics_rl2.Calibration`; minus infinity for background and ink.
+        percentile: Share of good patches that score lower, in %; 0 for background, ink and black.
+        score: See :class:`~torchmetrics_rl2.Calibration`; minus infinity for background, ink and black.
         log_likelihood: Of Eq. 2 of the RL2 paper, under the flow as it was fitted, in nats.
         tissue: Share of the patch that is tissue.
         ink: Share of the patch that is ink.
+        black: Share of the patch that is nearly black.
 
     """
 
@@ -43,6 +44,7 @@ class Verdicts:
     log_likelihood: Tensor
     tissue: Tensor
     ink: Tensor
+    black: Tensor
 
     def __len__(self) -> int:
         """Number of patches."""
@@ -105,14 +107,11 @@ class Criteria:
                 f"The good patches have {px} x {px} px, and these {raw.shape[3]} x {raw.shape[2]}; only patches of one "
                 "size compare. Cut tiles, with --tile, or calibrate with patches of this size."
             )
-        tissue, ink = shares(raw, stain.white if stain else NO_WHITE)
+        found = shares(raw, stain.white if stain else NO_WHITE)
         judged = raw if stain is None else restain(raw, stain, self.calibration.stain)
         z, log_det, statistics, likelihood = measure(encoder, judged)
         score = self.calibration.score(z, log_det, statistics)
-        reasons: list[tuple[str, ...]] = [
-            ("background",) if there < self.min_tissue else ("pen",) if inked > INK else ()
-            for there, inked in zip(tissue.tolist(), ink.tolist(), strict=True)
-        ]
+        reasons = self._reasons(found)
         for i in torch.nonzero(broken).flatten().tolist():  # NaN pixels, which were made gray
             reasons[i] = reasons[i] or ("unusual",)
         score[[bool(found) for found in reasons]] = -torch.inf
@@ -120,7 +119,17 @@ class Criteria:
             for i in torch.nonzero(score <= self.threshold.score).flatten().tolist():
                 reasons[i] = reasons[i] or self._names(statistics[i])
         keep = torch.tensor([not reason for reason in reasons])
-        return Verdicts(keep, reasons, self.calibration.percentile(score), score, likelihood, tissue, ink)
+        return Verdicts(keep, reasons, self.calibration.percentile(score), score, likelihood, *found)
+
+    def _reasons(self, found: Shares) -> list[tuple[str, ...]]:
+        """Reasons that need no score."""
+        reasons: list[tuple[str, ...]] = []
+        for tissue, ink, black in zip(*(share.tolist() for share in found), strict=True):
+            if tissue < self.min_tissue:
+                reasons.append(("black", "background") if black > INK else ("background",))
+            else:
+                reasons.append(() if ink + black <= INK else ("black",) if black > ink else ("pen",))
+        return reasons
 
     @cached_property
     def _names(self) -> Names:
@@ -130,10 +139,10 @@ class Criteria:
 class PatchScreener:
     """Says whether patches are good, and if not, why.
 
-    A patch is rejected if less than ``min_tissue`` of it is tissue, if it has ink, or if it scores at or below the
-    threshold, which rejects at most the share ``max_false_rejection`` of good patches. A patch that is rejected by its
-    score is named after the simple statistics, or differences of them, that are beyond those of 97.5 % of good patches;
-    if there are none, it is ``unusual``.
+    A patch is rejected if less than ``min_tissue`` of it is tissue, if it has ink or black, or if it scores at or below
+    the threshold, which rejects at most the share ``max_false_rejection`` of good patches. A patch that is rejected by
+    its score is named after the simple statistics, or differences of them, that are beyond those of 97.5 % of good
+    patches; if there are none, it is ``unusual``.
 
     As input the screener accepts
 
@@ -197,7 +206,7 @@ class PatchScreener:
         return self.criteria.judge(self.encoder, images, stain)
 
     def ranking(self) -> "PatchScreener":
-        """The same screener without a threshold: it rejects background and ink alone."""
+        """The same screener without a threshold: it rejects background, ink and black alone."""
         twin = copy.copy(self)
         twin.criteria = replace(self.criteria, threshold=None)
         return twin

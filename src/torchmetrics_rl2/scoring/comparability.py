@@ -25,8 +25,7 @@ APPEARANCE = [
     )
 ]
 NOT_WANTED = torch.empty(0)
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF"}
-LOSSY = ("JPEG", "WebP")
+LOSSY = ("JPEG", "WEBP")
 
 
 class Appearance:
@@ -48,7 +47,7 @@ class Appearance:
             latents: Theirs; where these are, the numbers are computed.
 
         """
-        self.formats.update(FORMATS.get(path.suffix.lower(), "BMP") for path in batch.paths)
+        self.formats.update(batch.formats)
         wanted = self._sample.wanted(len(batch.images))
         rows = dict(zip(wanted, _appearance(batch.images[list(wanted)].to(latents.device)), strict=True))
         for i in range(len(batch.images)):

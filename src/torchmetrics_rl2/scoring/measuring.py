@@ -1,18 +1,22 @@
 """Statistics of sources: images are read, encoded and added up; statistics are merged with them."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.sums import stack
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
-from torchmetrics_rl2.encoder.sharing import encoder_of
+from torchmetrics_rl2.encoder.own import OwnEncoder
+from torchmetrics_rl2.encoder.sharing import any_encoder_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.reader import ImageBatch, ImageReader
 from torchmetrics_rl2.runtime import Progress, default_device, default_workers
+from torchmetrics_rl2.scoring.duplicates import Seen
 from torchmetrics_rl2.scoring.sources import ImageSource
 
 __all__ = ["Watch", "encoder_for", "image_reader", "measure"]
@@ -37,14 +41,14 @@ def image_reader(
 
 def encoder_for(
     found: Sequence[Statistics | ImageSource],
-    weights: str | Path | LatentEncoder,
+    weights: str | Path | nn.Module,
     device: str | torch.device | None,
     always: bool = False,
-) -> LatentEncoder | None:
+) -> LatentEncoder | OwnEncoder | None:
     """The encoder, if there are images or ``always``; statistics alone say which weights they have."""
     if not always and all(isinstance(one, Statistics) for one in found):
         return None
-    encoder = encoder_of(weights, device)
+    encoder = any_encoder_of(weights, device)
     ours = encoder.statistics(torch.zeros(1, encoder.num_features), source=f"weights {encoder.name}")
     for one in found:
         if isinstance(one, Statistics):
@@ -54,13 +58,29 @@ def encoder_for(
 
 def measure(
     found: Sequence[Statistics | ImageSource],
-    encoder: LatentEncoder | None,
+    encoder: LatentEncoder | OwnEncoder | None,
     reader: ImageReader,
     progress: Progress | None,
     side: str,
     watch: Sequence[Watch] = (),
-) -> Statistics:
-    """Statistics of all that was found, as one."""
+    other: Seen | None = None,
+) -> tuple[Statistics, Seen]:
+    """Statistics of all that was found, as one, and what was seen of its images.
+
+    Args:
+        found: Images and statistics.
+        encoder: Of the images; ``None`` if there are none.
+        reader: How they are read.
+        progress: Told of each batch.
+        side: What progress calls it.
+        watch: Shown every batch.
+        other: Images of the other side, to be compared with.
+
+    Raises:
+        RL2Error: If none could be read.
+
+    """
+    seen = Seen(reader.tile is not None, other)
     done, total = 0, sum(len(one.paths) for one in found if isinstance(one, ImageSource))
     if progress and total:
         progress(side, 0, total, 0)
@@ -74,7 +94,7 @@ def measure(
         for batch in (reading := reader.read(one.paths)):
             names = [one.groups[path] for path in batch.paths] if one.groups else None
             latents = encoder(batch.images.to(encoder.device))
-            pending.append(encoder.statistics(latents, names))
+            pending.append(encoder.statistics(latents, seen.see(batch, latents, names)))
             for see in watch:
                 see(batch, latents)
             px.add(tuple(batch.images.shape[-2:]))
@@ -91,4 +111,13 @@ def measure(
         sources = ", ".join(one.source for one in found)
         raise RL2Error(f"None of the {total} files of {sources} could be read: {unreadable[-1]}")
     merged = Statistics.merge(parts)
-    return replace(merged, unreadable=(*merged.unreadable, *unreadable))
+    if merged.groups is None and seen.repeated is not None:
+        copies = [part for part in (merged.repeated, seen.repeated) if part is not None]
+        merged = replace(merged, repeated=stack(copies))
+    left_out = (os.fspath(path) for one in found if isinstance(one, ImageSource) for path in one.left_out)
+    return replace(
+        merged,
+        unreadable=(*merged.unreadable, *unreadable),
+        duplicates=(*merged.duplicates, *seen.duplicates),
+        left_out=(*merged.left_out, *left_out),
+    ), seen

@@ -7,34 +7,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from torchmetrics_rl2.distance.comparing import compare, domain_shift
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.find import left_out_sentence
 from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
+from torchmetrics_rl2.scoring.duplicates import copied_sentences, repeated_sentences
 from torchmetrics_rl2.scoring.measuring import Watch, encoder_for, image_reader, measure
 from torchmetrics_rl2.scoring.outliers import Outliers
 from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
 
 __all__ = ["compute_statistics", "score"]
 
+NAMES = {"real": "real", "fake": "generated"}
 
+
+@reports_progress
 def compute_statistics(
     source: Source | Sequence[Source],
     *,
     groups: str | Path | None = None,
-    weights: str | Path | LatentEncoder = "lung-colon",
+    weights: str | Path | nn.Module = "lung-colon",
     tile: int | None = None,
     scale: float | None = None,
     batch_size: int = 64,
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Statistics:
     """Statistics of images, to save, merge and compare.
 
@@ -44,14 +50,16 @@ def compute_statistics(
         groups: What is independent of what: ``"parent"`` for the folders that images are in, such as slides,
             ``"file"`` for the files, whose tiles stay together, or a CSV with the columns ``path`` and ``group``.
             ``None`` takes all images as independent.
-        weights: Name or path of weights, or an encoder that has them; statistics alone bring their own.
+        weights: Name or path of weights, an encoder that has them, or a module of your own with ``num_features``, see
+            :class:`ResNetL2`; statistics alone bring their own.
         tile: Cut images into tiles of this side, in pixels.
         scale: Resize by this factor before, antialiased.
         batch_size: Images a batch.
         workers: Processes that read ahead; by default none on a CPU, else up to 8.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read, and say so in the statistics.
-        progress: Called with ``"images"``, files read, files in all, and images since the last call.
+        progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
+            function, called with ``"images"``, files read, files in all, and images since the last call.
 
     Raises:
         RL2Error: If a source has no images, one cannot be read, or statistics are of other weights.
@@ -63,16 +71,21 @@ def compute_statistics(
         (40, 'lung-colon@2')
 
     """
+    assert not isinstance(progress, bool)  # which @reports_progress takes
     found = find_sources(source, groups)
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
-    return measure(found, encoder_for(found, weights, device), reader, progress, "images")
+    statistics, _ = measure(found, encoder_for(found, weights, device), reader, progress, "images")
+    for sentence in _told(statistics, ""):
+        warnings.warn(sentence, stacklevel=3)
+    return statistics
 
 
+@reports_progress
 def score(
     fake: Source | Sequence[Source],
     real: Source | Sequence[Source] | None = None,
     *,
-    weights: str | Path | LatentEncoder = "lung-colon",
+    weights: str | Path | nn.Module = "lung-colon",
     real_groups: str | Path | None = None,
     fake_groups: str | Path | None = None,
     tile: int | None = None,
@@ -81,7 +94,7 @@ def score(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> RL2Result:
     r"""RL2 between generated and real images, with its uncertainty.
 
@@ -91,7 +104,8 @@ def score(
         fake: Generated images: a folder, a glob, a text file of paths, one file, a file of statistics, or several of
             these, which are merged.
         real: Real images in the same forms, or ``None`` for the reference inside the weights.
-        weights: Name or path of weights, or an encoder that has them.
+        weights: Name or path of weights, an encoder that has them, or a module of your own with ``num_features``, see
+            :class:`ResNetL2`.
         real_groups: What is independent among real images: ``"parent"`` for the folders that they are in, such as
             slides, ``"file"`` for the files, or a CSV with the columns ``path`` and ``group``. ``None`` takes all
             patches as independent, which patches of one slide are not.
@@ -102,7 +116,8 @@ def score(
         workers: Processes that read ahead; by default none on a CPU, else up to 8.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read, and say so in the result.
-        progress: Called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
+        progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
+            function, called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
 
     Returns:
         The distance, how many times that of real images it is, how far to trust it, which images lie furthest from the
@@ -118,6 +133,7 @@ def score(
         (40, 'lung-colon@2', True)
 
     """
+    assert not isinstance(progress, bool)  # which @reports_progress takes
     found = {} if real is None else {"real": find_sources(real, real_groups)}
     if real is None and real_groups is not None:
         raise RL2Error("The groups of the reference inside the weights are those it was made with; give real images.")
@@ -125,21 +141,28 @@ def score(
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
     encoder = encoder_for([one for parts in found.values() for one in parts], weights, device, always=real is None)
     sides = {"real": encoder.reference_statistics} if real is None and encoder else {}
-    appearances, outliers = {"real": Appearance(), "fake": Appearance()}, None
+    appearances, outliers, seen = {"real": Appearance(), "fake": Appearance()}, None, None
     for side, parts in found.items():
         watch: list[Watch] = [appearances[side].see]
         if side == "fake" and all(isinstance(one, ImageSource) for one in parts):
             outliers = Outliers(sides["real"].sums.sum / sides["real"].sums.count, tiled=tile is not None)
             watch.append(outliers.see)
-        statistics = sides[side] = measure(parts, encoder, reader, progress, side, watch)
+        sides[side], seen = measure(parts, encoder, reader, progress, side, watch, seen)
+        statistics = sides[side]
         if len(statistics) < 2:
             raise RL2Error(
                 f"RL2 compares sets of images, but {statistics.source} gave {len(statistics)} {side} image(s) "
                 f"({len(statistics.unreadable)} could not be read); expected at least 2 on each side."
             )
-    seen = [*different_px(sides["real"], sides["fake"]), *asymmetries(appearances["real"], appearances["fake"])]
-    for sentence in seen:
-        warnings.warn(sentence, stacklevel=2)
+    copied = seen.copied if seen else []
+    told = [
+        *different_px(sides["real"], sides["fake"]),
+        *asymmetries(appearances["real"], appearances["fake"]),
+        *copied_sentences(copied, len(sides["fake"])),
+        *(sentence for side, name in NAMES.items() for sentence in _told(sides[side], name)),
+    ]
+    for sentence in told:
+        warnings.warn(sentence, stacklevel=3)
     result = compare(sides["real"], sides["fake"])
     if outliers:
         result = outliers.add_to(result, sides["real"].sums, sides["fake"].sums)
@@ -147,7 +170,16 @@ def score(
         shift = None if real is None else domain_shift(encoder.reference_statistics, sides["real"])
         result = replace(result, reference_data=encoder.reference_data, domain_shift=shift)
     settings = {**_as_dict(reader), "device": str(encoder.device)} if encoder else {}
-    return replace(result, warnings=seen, settings=settings, versions=versions())
+    return replace(result, warnings=told, copied=copied, settings=settings, versions=versions())
+
+
+def _told(statistics: Statistics, side: str) -> list[str]:
+    """What to say of images that repeat others, and of files that are no images."""
+    left_out = [Path(name) for name in statistics.left_out]
+    return [
+        *repeated_sentences(side, statistics.duplicates, len(statistics)),
+        *([left_out_sentence(statistics.source, left_out)] if left_out else []),
+    ]
 
 
 def _as_dict(reader: ImageReader) -> dict[str, Any]:

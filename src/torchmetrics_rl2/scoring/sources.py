@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.sums import sums_to_tensors
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.find import find
 from torchmetrics_rl2.images.groups import groups_of
 from torchmetrics_rl2.storage import digest
 
@@ -27,12 +27,14 @@ class ImageSource:
         source: Where they are, as it was given.
         paths: Their files.
         groups: What each belongs to; ``None`` takes all images as independent.
+        left_out: Other files of the folder.
 
     """
 
     source: str
     paths: Sequence[Path]
     groups: Mapping[Path, str] | None
+    left_out: Sequence[Path] = field(default_factory=list)
 
 
 def find_sources(source: Source | Sequence[Source], groups: str | Path | None) -> list[Statistics | ImageSource]:
@@ -43,18 +45,20 @@ def find_sources(source: Source | Sequence[Source], groups: str | Path | None) -
     for one in several:
         if isinstance(one, Statistics) or _is_statistics_file(one):
             statistics = one if isinstance(one, Statistics) else replace(Statistics.load(one), source=os.fspath(one))
-            sums = digest([], sums_to_tensors(statistics.sums, statistics.groups))
+            sums = digest([], sums_to_tensors(statistics.sums, statistics.groups, statistics.repeated))
             if sums in seen:
                 raise RL2Error(f"The statistics {statistics.source} are given twice. Leave them out once.")
             seen.add(sums)
             found.append(statistics)
             continue
         # An image that two sources have counts once.
-        files = {os.path.realpath(path): path for path in find_images(one)}
+        images = find(one)
+        files = {os.path.realpath(path): path for path in images.paths}
         paths = [path for real, path in files.items() if real not in seen]
         seen |= files.keys()
         base = Path(one) if len(several) == 1 and os.path.isdir(one) else Path()
-        found.append(ImageSource(os.fspath(one), paths, groups_of(groups, paths, base) if groups else None))
+        named = groups_of(groups, paths, base) if groups else None
+        found.append(ImageSource(os.fspath(one), paths, named, images.left_out))
     if not found:
         raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
     if groups is not None and all(isinstance(one, Statistics) for one in found):

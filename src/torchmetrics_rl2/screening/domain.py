@@ -9,6 +9,9 @@ import torch
 from torchmetrics_rl2.distance.comparing import compare, domain_shift
 from torchmetrics_rl2.distance.result import MAX_DOMAIN_SHIFT, if_finite
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.pixels.stain import Stain
+from torchmetrics_rl2.pixels.tissue import foreign
+from torchmetrics_rl2.quality.measures import shares
 from torchmetrics_rl2.quality.screener import PatchScreener
 
 __all__ = ["Domain", "domain_of"]
@@ -36,19 +39,27 @@ class Domain:
     shift: float | None
 
 
-def domain_of(screener: PatchScreener, batches: Iterable[torch.Tensor]) -> Domain:
-    """Domain of patches as they are stained.
+def domain_of(screener: PatchScreener, batches: Iterable[torch.Tensor], stain: Stain) -> Domain:
+    """Domain of patches as they are stained; of those alone that are tissue, without ink or black.
 
     Args:
         screener: Has the good patches.
         batches: uint8 ``(N, 3, H, W)`` each.
+        stain: Theirs.
 
     """
     good = screener.calibration
     groups = [str(group) for group in good.groups.tolist()]
     reference = Statistics.of_latents(good.latents, groups if good.group_count < len(good) else None)
-    latents = torch.cat([screener.encoder(images.to(screener.encoder.device)).cpu() for images in batches])
-    slide = Statistics.of_latents(latents)
+    latents = []
+    for images in batches:
+        found = shares(images, stain.white)
+        unstained = foreign(images.float() / 255, stain.white).double().mean((1, 2)) > 0.5
+        if len(ours := images[(found.tissue >= screener.criteria.min_tissue) & ~found.foreign & ~unstained]):
+            latents.append(screener.encoder(ours.to(screener.encoder.device)).cpu())
+    if not latents:
+        return Domain("unknown", None, None, None, None)
+    slide = Statistics.of_latents(torch.cat(latents))
     result = compare(reference, slide)
     shift = domain_shift(reference, slide)
     low, high = map(if_finite, result.interval or (math.nan, math.nan))

@@ -6,17 +6,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import EXTENSIONS, files_below, find_images
+from torchmetrics_rl2.images.find import EXPECTED, SLIDES, files_below, find, is_image, same_name
 from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.slide_handle import is_slide
+from torchmetrics_rl2.images.slide_handle import is_slide, series_of
 from torchmetrics_rl2.screening.manifest import RECORD
 from torchmetrics_rl2.screening.patch_folder import PatchFolder
 from torchmetrics_rl2.screening.slide_file import SlideFile, TileReader
 from torchmetrics_rl2.screening.sources import Source
 
-__all__ = ["find_sources"]
+__all__ = ["FoundSources", "find_sources"]
 
-SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi")
+
+@dataclass(frozen=True)
+class FoundSources:
+    """What is screened, and what is not.
+
+    Args:
+        sources: Slides and folders of patches, none twice.
+        left_out: Other files of each folder.
+
+    """
+
+    sources: Sequence[Source]
+    left_out: Mapping[str, Sequence[Path]]
 
 
 def find_sources(
@@ -27,7 +39,7 @@ def find_sources(
     tiles: TileReader,
     mpp: float | None = None,
     mpps: Mapping[str, float] | None = None,
-) -> list[Source]:
+) -> FoundSources:
     """Slides and folders of patches among what was given, none twice.
 
     Args:
@@ -42,14 +54,17 @@ def find_sources(
         RL2Error: If something is not there, or a folder mixes slides and patches.
 
     """
-    mpps = mpps or {}
+    mpps = {same_name(key): value for key, value in (mpps or {}).items()}
+    left_out: dict[str, Sequence[Path]] = {}
     slides: dict[str, Path] = {}
     found: dict[str, Source] = {}
     for source in sources:
         given = _look(source, out)
-        for path in given.slides:
+        if given.left_out:
+            left_out[os.fspath(source)] = given.left_out
+        for path, parts in given.slides.items():
             own = next((mpps[key] for key in _keys(path) if key in mpps), mpp)
-            found.setdefault(os.path.realpath(path), SlideFile(path, tiles, own))
+            found.setdefault(os.path.realpath(path), SlideFile(path, tiles, own, tuple(parts)))
             slides.setdefault(os.path.realpath(path), path)
         if given.patches:
             found.setdefault(os.path.realpath(source), PatchFolder(Path(source), given.patches, reader, mpp))
@@ -59,15 +74,16 @@ def find_sources(
             f"The table of resolutions has {', '.join(list(mpps)[:3])}, and none of the slides, {first.name} "
             "for one. Expected their names, stems or paths."
         )
-    return list(found.values())
+    return FoundSources(list(found.values()), left_out)
 
 
 @dataclass(frozen=True)
 class _Given:
-    """What one of the sources holds: slides, or patches."""
+    """What one of the sources holds: slides, each with the files of its series, or patches."""
 
-    slides: Sequence[Path] = field(default_factory=list)
+    slides: Mapping[Path, Sequence[Path]] = field(default_factory=dict)
     patches: Sequence[Path] = field(default_factory=list)
+    left_out: Sequence[Path] = field(default_factory=list)
 
 
 def _look(source: str | Path, out: Path) -> _Given:
@@ -77,38 +93,48 @@ def _look(source: str | Path, out: Path) -> _Given:
     if path.is_dir() and path.resolve().is_relative_to(out.resolve()):
         raise RL2Error(f"{path} is in {out}, where the screen is written to. Choose another --out.")
     if path.is_file() and (path.suffix.lower() in SLIDES or is_slide(path)):
-        return _Given([path])
-    slides = [slide for slide in _slides_in(path) if not _within(slide, out)] if path.is_dir() else []
-    images = [] if slides and not _has_images(path, out) else find_images(source)
-    finished = {folder for folder in {image.parent for image in images} if (folder / RECORD).is_file()}
-    images = [image for image in images if not _within(image, out) and image.parent not in finished]
-    flat = {image for image in images if is_slide(image)}
-    patches = [image for image in images if image not in flat]
-    slides = sorted({*slides, *flat})
+        return _Given({path: ()})
+    if path.is_dir():
+        files, others = _files_in(path, out), list[Path]()
+    else:
+        found = find(source)
+        files, others = [one for one in found.paths if not _within(one, out)], list(found.left_out)
+    slides, patches = list[Path](), list[Path]()
+    for file in files:
+        kind = slides if file.suffix.lower() in SLIDES or is_slide(file) else patches if is_image(file) else others
+        kind.append(file)
     if slides and patches:
         raise RL2Error(
             f"{path} mixes {len(slides)} slide(s), {slides[0].name} for one, with {len(patches)} patches, "
             f"{patches[0].name} for one. Give slides and patches from different folders."
         )
     if not slides and not patches:
-        raise RL2Error(f"{path} holds nothing but pictures of an earlier screen. Expected slides or patches.")
-    return _Given(slides, patches)
+        held = f"{len(others)} other file(s)" if others else "nothing but pictures of an earlier screen"
+        raise RL2Error(f"{path} holds {held}. Expected slides, or patches: {EXPECTED}.")
+    return _Given(_by_series(slides), patches, others)
+
+
+def _by_series(slides: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Slides, and all files of those that are a DICOM series."""
+    series: dict[str, Path] = {}
+    found: dict[Path, list[Path]] = {}
+    for path in slides:
+        first = series.setdefault(series_of(path) or str(path), path)
+        found.setdefault(first, []).append(path)
+    return {path: parts if len(parts) > 1 else [] for path, parts in found.items()}
 
 
 def _keys(path: Path) -> tuple[str, ...]:
-    return str(path), path.name, path.stem
+    return same_name(path), same_name(path.name), same_name(path.stem)
 
 
-def _slides_in(folder: Path) -> list[Path]:
-    return [path for path in _files_in(folder) if path.suffix.lower() in SLIDES]
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in files_below(folder) if not path.name.startswith("."))
-
-
-def _has_images(folder: Path, out: Path) -> bool:
-    return any(path.suffix.lower() in EXTENSIONS and not _within(path, out) for path in _files_in(folder))
+def _files_in(folder: Path, out: Path) -> list[Path]:
+    """Files below a folder, without those of earlier screens, and without the parts of slides that have an index."""
+    files = [path for path in sorted(files_below(folder)) if not _within(path, out)]
+    finished = {path.parent for path in files if path.name == RECORD}
+    finished |= {path.parent for path in finished}
+    indexed = {path.with_suffix("") for path in files if path.suffix.lower() == ".mrxs"}
+    return [path for path in files if path.parent not in finished and path.parent not in indexed]
 
 
 def _within(path: Path, out: Path) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.quality.screener import PatchScreener
@@ -29,6 +29,7 @@ from torchmetrics_rl2.screening.outputs.tables import text_of, write_table
 from torchmetrics_rl2.screening.rows import SlideRow
 from torchmetrics_rl2.screening.screen_one import screen_one
 from torchmetrics_rl2.screening.sources import Source
+from torchmetrics_rl2.storage import locked
 
 __all__ = ["FAILURES", "screen_all"]
 
@@ -90,11 +91,10 @@ def screen_all(
             new.add(name)
     if progress and len(mine) > 1:
         progress("slides", len(mine), len(mine), 0)
-    with FileLock(out / ".slides.lock"):
+    with locked(out / ".slides.lock"):
         rows = [row_of(out, name, text_of(source.path), name in new) for name, source in named.items()]
         before = [row_of(out, name) for name in others]
         _write_slides([*rows, *(row for row in before if row.status in ("finished", "left"))], out)
-    (out / ".slides.lock").unlink(missing_ok=True)
     return rows
 
 
@@ -111,13 +111,9 @@ class _Job:
 
     def screen(self, source: Source, name: str) -> bool:
         """Screen one, unless it is finished; whether it was screened."""
-        lock = self.out / f".{name}.lock"
         try:
-            with FileLock(lock, timeout=0):
-                try:
-                    return self._screen(source, name)
-                finally:
-                    lock.unlink(missing_ok=True)
+            with locked(self.out / f".{name}.lock", timeout=0):
+                return self._screen(source, name)
         except Timeout:
             return False  # another process is at work on it
 
@@ -139,7 +135,7 @@ class _Job:
             return True
         except FAILURES as error:
             shutil.rmtree(part, ignore_errors=True)
-            failed.write_text(text_of(f"{error}\n"))
+            failed.write_text(text_of(f"{error}\n"), encoding="utf-8")
             return False
 
 

@@ -50,7 +50,7 @@ def write_record(folder: Path, path: Path, manifest: Mapping[str, Any], summary:
     written = sorted(file for file in folder.rglob("*") if file.is_file())
     files = {str(file.relative_to(folder)): sha256_of(file) for file in written}
     record = {"path": text_of(path), "manifest": manifest, "summary": asdict(summary), "files": files}
-    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
+    (folder / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def is_finished(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> bool:
@@ -66,7 +66,7 @@ def is_finished(folder: Path, manifest: Mapping[str, Any], overwrite: bool) -> b
         raise RL2Error(f"{folder} exists already, and is not of a screen. Choose another --out, or move it.")
     changed: list[str] = []
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         now, before = _flat(json.loads(json.dumps(manifest))), _flat(record["manifest"])
         changed += [key for key in {**now, **before} if now.get(key) != before.get(key)]
         for name, digest in record["files"].items():
@@ -144,9 +144,9 @@ def row_of(out: Path, name: str, path: str = "", new: bool = False) -> SlideRow:
 
     """
     failed = error_file(out, name)
-    error = failed.read_text().strip() if failed.exists() else ""
+    error = failed.read_text(encoding="utf-8", errors="replace").strip() if failed.exists() else ""
     try:
-        record = json.loads((out / name / RECORD).read_text())
+        record = json.loads((out / name / RECORD).read_text(encoding="utf-8"))
         summary, calibration = SlideSummary(**record["summary"]), record["manifest"]["calibration"]
         return SlideRow(name, record["path"], "left" if error else "finished", error, summary, calibration, new)
     except (OSError, ValueError, KeyError, TypeError):

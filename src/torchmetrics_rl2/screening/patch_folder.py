@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.find import line_of
 from torchmetrics_rl2.images.reader import ImageReader, Reading
 from torchmetrics_rl2.images.sampling import EvenSample, evenly
-from torchmetrics_rl2.pixels.stain import Stain, stain_of
+from torchmetrics_rl2.pixels.stain import Stain, sampled, stain_of
+from torchmetrics_rl2.pixels.tissue import NOT_BRIGHT_FIELD, is_bright_field
 from torchmetrics_rl2.screening.options import Outputs
-from torchmetrics_rl2.screening.outputs.tables import text_of
 from torchmetrics_rl2.screening.rows import FilePlace, PatchRow
 from torchmetrics_rl2.screening.sources import SAMPLE, Batch, Grid, sha256_of_text
 
@@ -86,6 +87,8 @@ class OpenedFolder:
         batches = [
             part for images in by_size.values() for part in torch.split(torch.stack(images), self.reader.batch_size)
         ]
+        if not is_bright_field(torch.cat([sampled(images) for images in batches], 1) / 255):
+            raise RL2Error(f"{self.path} {NOT_BRIGHT_FIELD}")
         return stain_of(batches), batches
 
     def batches(self) -> Iterator[Batch[FilePlace]]:
@@ -109,5 +112,5 @@ class OpenedFolder:
     ) -> None:
         """Write ``kept.txt``, unless files were cut into tiles: a list cannot say which tile of a file."""
         if self.reader.tile is None:
-            kept = [text_of(Path(row.place.path).absolute()) for row in rows if row.keep]
-            (folder / "kept.txt").write_text("".join(f"{path}\n" for path in kept))
+            kept = [line_of(Path(row.place.path).absolute()) for row in rows if row.keep]
+            (folder / "kept.txt").write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

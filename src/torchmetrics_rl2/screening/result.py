@@ -24,6 +24,7 @@ class ScreenResult:
         threshold: The score at or below which patches were rejected, and the false rejection rate that it promises;
             ``None`` if none was rejected by its score.
         warnings: Sentences on what to look at first.
+        left_out: Other files of the folders, which are neither slides nor patches.
         settings: All that was asked for.
         versions: Of Python, torch, torchvision and torchmetrics-rl2.
 
@@ -36,6 +37,7 @@ class ScreenResult:
     calibration: dict[str, Any]
     threshold: Threshold | None
     warnings: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -108,8 +110,8 @@ def warnings_of(row: SlideRow, warn_rejected: float) -> list[str]:
     found = []
     shift = _deviations(summary.domain_shift or 0.0, 1)
     only_ranked = (
-        "UNCALIBRATED: its patches are ranked, and rejected only for ink and background. Calibrate with good patches "
-        "of its kind, --calibrate."
+        "UNCALIBRATED: its patches are ranked, and rejected only for ink, black and background. Calibrate with good "
+        "patches of its kind, --calibrate."
     )
     if not summary.patches:
         found.append(f"{row.slide} has no patch with tissue: all {summary.background} are background.")

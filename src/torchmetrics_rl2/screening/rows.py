@@ -102,11 +102,12 @@ class PatchRow(Generic[P]):
 
     Args:
         place: Which patch it is.
-        percentile: Share of good patches that score lower, in %; 0 for background and ink.
-        score: See :class:`~torchmetrics_rl2.Calibration`; minus infinity for background and ink.
+        percentile: Share of good patches that score lower, in %; 0 for background, ink and black.
+        score: See :class:`~torchmetrics_rl2.Calibration`; minus infinity for background, ink and black.
         log_likelihood: Under the flow as it was fitted, in nats.
         tissue: Share of the patch that is tissue.
         ink: Share of the patch that is ink.
+        black: Share of the patch that is nearly black.
         keep: Whether it is kept.
         reasons: Why not: at most two, strongest first.
         rank: Share of the patches of the slide that score lower, in %.
@@ -119,6 +120,7 @@ class PatchRow(Generic[P]):
     log_likelihood: float
     tissue: float
     ink: float
+    black: float
     keep: bool
     reasons: tuple[str, ...] = ()
     rank: float = 0.0
@@ -126,7 +128,7 @@ class PatchRow(Generic[P]):
     @property
     def is_background(self) -> bool:
         """Whether it has too little tissue."""
-        return self.reasons == (BACKGROUND,)
+        return BACKGROUND in self.reasons
 
 
 def count_reasons(rows: Iterable[PatchRow[Any]]) -> dict[str, int]:

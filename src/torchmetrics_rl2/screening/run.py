@@ -10,7 +10,9 @@ import torch
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.sharing import encoder_of
+from torchmetrics_rl2.images.find import left_out_sentence
 from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.quality.calibrating import calibrate
 from torchmetrics_rl2.quality.calibration import Calibration
 from torchmetrics_rl2.quality.measures import MIN_TISSUE
@@ -19,7 +21,7 @@ from torchmetrics_rl2.runtime import Progress, default_workers, versions
 from torchmetrics_rl2.screening.finding import find_sources
 from torchmetrics_rl2.screening.jobs import screen_all
 from torchmetrics_rl2.screening.options import GoodPatches, Outputs, Tiling
-from torchmetrics_rl2.screening.outputs.tables import check_libraries
+from torchmetrics_rl2.screening.outputs.tables import check_libraries, text_of
 from torchmetrics_rl2.screening.preview import preview_all
 from torchmetrics_rl2.screening.result import ScreenResult, describe, warnings_of
 from torchmetrics_rl2.screening.slide_file import TileReader
@@ -39,6 +41,7 @@ NO_MPP = (
 )
 
 
+@reports_progress
 def screen(
     sources: str | Path | Sequence[str | Path],
     out: str | Path = "rl2-screen",
@@ -57,7 +60,7 @@ def screen(
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
     share: tuple[int, int] = (0, 1),
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> ScreenResult:
     """Screen slides, folders of slides or folders of patches; nothing is deleted.
 
@@ -80,12 +83,15 @@ def screen(
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out patches that cannot be read, and count them.
         share: Number of this process, from 0, and of all processes; slides are dealt out among them.
-        progress: Called with what is being done, how much is done, how much there is, and images since the last call.
+        progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
+            function, called with what is being done, how much is done, how much there is, and images since the last
+            call.
 
     Raises:
         RL2Error: If nothing is there, the calibration does not fit, or nothing can be written.
 
     """
+    assert not isinstance(progress, bool)  # which @reports_progress takes
     check_libraries()
     out, given = Path(out), calibration
     encoder = encoder_of(weights, device)
@@ -109,16 +115,16 @@ def screen(
         mpp=tiling.mpp,
         mpps=tiling.mpps,
     )
+    told = [left_out_sentence(source, files) for source, files in found.left_out.items()]
     settings: dict[str, Any] = {
         **{"max_false_rejection": max_false_rejection, "min_tissue": min_tissue, "px": px, "target_mpp": mpp},
         **{"tile": tiling.px, "scale": tiling.scale, "skip_unreadable": skip_unreadable},
     }
     if preview is not None:
-        rows = preview_all(found, out, screener, preview, progress)
+        rows = preview_all(found.sources, out, screener, preview, progress)
     else:
-        rows = screen_all(
-            found, out, screener, outputs, settings=settings, overwrite=overwrite, share=share, progress=progress
-        )
+        how: dict[str, Any] = {"settings": settings, "overwrite": overwrite, "share": share, "progress": progress}
+        rows = screen_all(found.sources, out, screener, outputs, **how)
     return ScreenResult(
         slides=rows,
         out=os.fspath(out),
@@ -127,9 +133,11 @@ def screen(
         calibration=describe(screener.calibration),
         threshold=screener.threshold,
         warnings=[
-            *_warnings(calibration, screener.calibration, found),
+            *told,
+            *_warnings(calibration, screener.calibration, found.sources),
             *(sentence for row in rows for sentence in warnings_of(row, warn_rejected)),
         ],
+        left_out=[text_of(path) for files in found.left_out.values() for path in files],
         settings={**settings, **asdict(outputs), "device": str(encoder.device)},
         versions=versions(),
     )

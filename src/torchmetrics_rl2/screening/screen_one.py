@@ -19,7 +19,7 @@ from torchmetrics_rl2.screening.sources import Batch, Opened
 
 __all__ = ["Screened", "screen_one"]
 
-MEASURED = ("percentile", "score", "log_likelihood", "tissue", "ink")
+MEASURED = ("percentile", "score", "log_likelihood", "tissue", "ink", "black")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def screen_one(
     Args:
         opened: What to screen.
         screener: With what. Outside of the domain of the weights, their own calibration ranks and rejects only
-            background and ink.
+            background, ink and black.
         progress: Told of each batch.
         export: Given each kept patch, uint8 ``(3, H, W)``.
 
@@ -61,7 +61,7 @@ def screen_one(
     if progress:
         progress(what, 0, opened.total, 0)
     stain, sample = opened.sample()
-    domain = domain_of(screener, sample)
+    domain = domain_of(screener, sample, stain)
     calibrated = not screener.calibration.of_weights or domain.verdict in ("same", "shifted")
     judge = screener if calibrated else screener.ranking()
     rows: list[PatchRow[P]] = []

@@ -51,26 +51,29 @@ class SlideFile:
         path: The file.
         reader: How they are read.
         mpp: Resolution of the slide, instead of what it says.
+        parts: All files of it, if it is a DICOM series.
 
     """
 
     path: Path
     reader: TileReader
     mpp: float | None = None
+    parts: Sequence[Path] = ()
     has_target_mpp = True
 
     @property
     def name(self) -> str:
-        """That of the file, without its ending."""
-        return self.path.stem
+        """That of the file, without its ending; of a DICOM series that of its folder."""
+        return self.path.absolute().parent.name if self.parts else self.path.stem
 
     @property
     def identity(self) -> dict[str, int | str]:
         """Size and checksum of the file."""
         found: dict[str, int | str] = {"bytes": self.path.stat().st_size, "sha256": sha256_of(self.path)}
         if self.path.suffix.lower() == ".mrxs":  # an index; the pixels are in the folder of the same name
-            parts = sorted(self.path.with_suffix("").glob("*"))
-            found["listing"] = sha256_of_text(str([(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in parts]))
+            found["listing"] = _listing(sorted(self.path.with_suffix("").glob("*")))
+        if self.parts:
+            found["listing"] = _listing(self.parts)
         return found
 
     def open(self, most: int | None = None) -> "OpenedSlide":
@@ -93,6 +96,11 @@ class SlideFile:
                 "background, or smaller than a tile."
             )
         return OpenedSlide(slide, places if most is None else evenly(places, most), reader)
+
+
+def _listing(parts: Sequence[Path]) -> str:
+    """Checksum of names, sizes and times of the files of a slide."""
+    return sha256_of_text(str([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in parts]))
 
 
 @dataclass(frozen=True)
@@ -153,11 +161,10 @@ class OpenedSlide:
         """Write heatmap, GeoJSON and coordinates."""
         plot_heatmap(self.slide, rows, self.size, folder / "heatmap.png", calibrated)
         collection = geojson(rows, self.size, name, outputs.tiles, self.slide.origin)
-        (folder / "patches.geojson").write_text(json.dumps(collection, allow_nan=False))
+        (folder / "patches.geojson").write_text(json.dumps(collection, allow_nan=False), encoding="utf-8")
         px, mpp = self.reader.px, self.reader.target_mpp
         write_coordinates(rows, folder, name=name, px=px, size=self.size, mpp=mpp, slide=self.slide)
 
     def _read(self, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         how = self.reader
-        for images, where in self.slide.batches(places, how.px, how.target_mpp, how.batch_size, how.workers):
-            yield images.clone(), where.clone()  # what a worker sends keeps a file open for as long as it is used
+        return self.slide.batches(places, how.px, how.target_mpp, how.batch_size, how.workers)

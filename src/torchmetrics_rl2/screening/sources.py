@@ -1,7 +1,6 @@
 """What a screen goes through, and what it needs of it: slides, folders of patches, or anything that does the same."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,4 +118,4 @@ class Source(Protocol):
 
 def sha256_of_text(text: str) -> str:
     """Checksum of a listing."""
-    return hashlib.sha256(os.fsencode(text)).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

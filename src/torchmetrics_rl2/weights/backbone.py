@@ -137,6 +137,12 @@ def _backbone(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
             if key not in expected or shapes.get(key) != expected[key].shape or given[key].is_meta
         }
     )
+    if not expected.keys() & given.keys():
+        raise RL2Error(
+            f"{source} is of another architecture: its entries are {', '.join(sorted(given)[:3]) or 'none'} and the "
+            "like. rl2 fits flows to a ResNet-18, with entries such as conv1.weight; ResNetL2(module) and score() take "
+            "any encoder of your own, without a flow."
+        )
     if wrong:
         raise RL2Error(
             f"{source} is not the state dict of a torchvision ResNet-18: {len(wrong)} entries are missing, unknown or "

@@ -140,7 +140,7 @@ def _newest(name: str, catalog: Mapping[str, CatalogEntry]) -> CatalogEntry | No
 
 @cache
 def _bundled() -> dict[str, CatalogEntry]:
-    rows = json.loads((BUNDLED / "catalog.json").read_text())
+    rows = json.loads((BUNDLED / "catalog.json").read_text(encoding="utf-8"))
     return {row["name"]: CatalogEntry(**{**row, "where": str(BUNDLED / row["where"])}) for row in rows}
 
 

@@ -13,10 +13,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from filelock import FileLock
-
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.storage import CHUNK, MAX_BYTES, is_web_page, sha256_of
+from torchmetrics_rl2.storage import CHUNK, MAX_BYTES, is_web_page, locked, sha256_of
 
 __all__ = ["SHA256", "Place", "Received", "cache_folder", "hub_parts", "is_remote", "offline"]
 
@@ -158,7 +156,7 @@ class Place:
         target, part = self.cached, self.cached.with_suffix(".part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(target.with_suffix(".lock")):
+            with locked(target.with_suffix(".lock")):
                 # Another process may have been faster.
                 if not os.path.isfile(target) or sha256_of(target) != self.sha256:
                     try:

@@ -269,7 +269,7 @@ def _read_reference(path: Path, tensors: dict[str, Tensor]) -> Reference | None:
     if not found:
         return None
     scores = found.pop("scores")
-    sums, groups = tensors_to_sums(path, found)
+    sums, groups, _ = tensors_to_sums(path, found)
     count = int(sums.count)
     scores_shape = (min(count, REFERENCE_SCORES), 3)
     if count < 2 or sums.sum.shape != (512,) or scores.shape != scores_shape or scores.dtype != torch.float32:

@@ -1,8 +1,6 @@
 """All files of one screened slide or folder of patches."""
 
-import hashlib
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from torchmetrics_rl2.screening.outputs.pictures import Shown, plot_contact_shee
 from torchmetrics_rl2.screening.outputs.tables import write_table
 from torchmetrics_rl2.screening.rows import P, PatchRow
 from torchmetrics_rl2.screening.screen_one import Screened
-from torchmetrics_rl2.screening.sources import Opened
+from torchmetrics_rl2.screening.sources import Opened, sha256_of_text
 
 __all__ = ["exporter", "write_folder"]
 
@@ -40,7 +38,7 @@ def write_folder(opened: Opened[P], screened: Screened[P], folder: Path, name: s
 
 
 def _columns(row: PatchRow[Any]) -> dict[str, Any]:
-    """A row as text and numbers; background and ink have no score."""
+    """A row as text and numbers; background, ink and black have no score."""
     return {
         **row.place.columns(),
         "percentile": row.percentile,
@@ -48,6 +46,7 @@ def _columns(row: PatchRow[Any]) -> dict[str, Any]:
         "log_likelihood": row.log_likelihood,
         "tissue": row.tissue,
         "ink": row.ink,
+        "black": row.black,
         "keep": row.keep,
         "reasons": "; ".join(row.reasons),
         "rank": row.rank,
@@ -61,7 +60,7 @@ def exporter(opened: Opened[P], folder: Path) -> Callable[[P, Tensor], None]:
     def export(place: P, image: Tensor) -> None:
         png = folder / f"{place.file_stem(opened.path.stem)}.png"
         if png.exists():
-            checksum = hashlib.sha256(os.fsencode(place.label(opened.path))).hexdigest()
+            checksum = sha256_of_text(place.label(opened.path))
             png = png.with_stem(f"{png.stem}_{checksum[:8]}")
         to_pil_image(image).save(png)
 

@@ -10,10 +10,11 @@ from torchmetrics_rl2.screening.rows import PatchRow, SlidePlace
 __all__ = ["COLORS", "KEPT", "class_of", "geojson"]
 
 KEPT = "kept"
-MEASURED = ("percentile", "rank", "score", "tissue", "ink")
+MEASURED = ("percentile", "rank", "score", "tissue", "ink", "black")
 COLORS = {
     KEPT: (76, 175, 80),
     "background": (158, 158, 158),
+    "black": (0, 0, 0),
     "pen": (33, 150, 243),
     "out of focus": (255, 193, 7),
     "near-blank": (207, 216, 220),

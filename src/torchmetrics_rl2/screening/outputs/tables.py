@@ -1,6 +1,7 @@
 """Tables as Parquet and as CSV."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from torchmetrics_rl2.errors import RL2Error
 
 __all__ = ["check_libraries", "text_of", "write_table"]
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+"""How Python keeps bytes of names that are no text."""
 
 
 def check_libraries() -> None:
@@ -48,4 +52,4 @@ def write_table(rows: Sequence[Mapping[str, Any]], stem: Path) -> None:
 
 def text_of(path: str | Path) -> str:
     """A path as text that can be written, whatever bytes are in it."""
-    return os.fsencode(path).decode(errors="replace")
+    return SURROGATES.sub("\ufffd", os.fspath(path))

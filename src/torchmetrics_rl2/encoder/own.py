@@ -1,0 +1,149 @@
+"""Encoders of one's own: what they get, what they give, and what they are to the rest of the package."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.errors import RL2Error
+
+__all__ = ["OwnEncoder", "check_encoder", "latents_of"]
+
+CONTRACT = "See 'An encoder of your own' in the documentation."
+
+
+class OwnEncoder(nn.Module):
+    """A module of one's own, with the attributes of an encoder made from weights.
+
+    It is called as :func:`latents_of` says. It has no flow, no card and no reference data.
+
+    Args:
+        network: Maps images to ``(N, num_features)``.
+
+    """
+
+    reference = None
+    reference_data = ""
+    path = None
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.num_features = check_encoder(network, "An encoder")
+        self.name = type(network).__name__
+        declared = getattr(network, "weights_id", None)
+        self.weights_id: str | None = declared if isinstance(declared, str) else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        tensor = next(chain(self.network.parameters(), self.network.buffers()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Latents ``(N, num_features)`` of uint8 images ``(N, 3, H, W)``."""
+        return latents_of(self.network, self.network, images).float()
+
+    @property
+    def reference_statistics(self) -> Statistics:
+        """There are none.
+
+        Raises:
+            RL2Error: Always.
+
+        """
+        raise RL2Error(f"{self.name} is a module and holds no reference data; give real images.")
+
+    def statistics(self, latents: Tensor, groups: Sequence[str] | None = None, **described: Any) -> Statistics:
+        """Statistics of latents ``(N, num_features)`` of this encoder."""
+        return Statistics.of_latents(latents, groups, weights=self.name, weights_id=self.weights_id, **described)
+
+    def warn_of_other_px(self, images: Tensor) -> None:
+        """Nobody knows what size it was made for."""
+
+
+def check_encoder(network: nn.Module, caller: str) -> int:
+    """Width of the latents of a module.
+
+    Raises:
+        ValueError: If it does not say so, or says how to normalize pixels in a way that is not known.
+
+    """
+    width = getattr(network, "num_features", None)
+    if not isinstance(width, int):
+        raise ValueError(
+            f"{caller} expects an encoder with an integer num_features, the width of its latents, but "
+            f"{type(network).__name__}.num_features is {width!r}. {CONTRACT}"
+        )
+    config = getattr(network, "pretrained_cfg", None)
+    if config is not None and _normalization(config) is None:
+        raise ValueError(
+            f"{type(network).__name__}.pretrained_cfg has no mean and std of three colors, so that nobody knows which "
+            f"pixels it expects. Wrap it in a module that normalizes images itself. {CONTRACT}"
+        )
+    return width
+
+
+def latents_of(encoder: nn.Module, network: nn.Module, images: Tensor) -> Tensor:
+    """Latents of a module, in evaluation mode and without gradients.
+
+    It gets images as they are: uint8, or floating point in [0, 1], and normalizes them itself. One that has a
+    ``pretrained_cfg``, as models of timm do, gets float32 in [0, 1], less its mean and over its std.
+
+    Args:
+        encoder: What to call: the module, or a cache over it.
+        network: The module.
+        images: ``(N, 3, H, W)``.
+
+    Raises:
+        RL2Error: If it cannot take them.
+        ValueError: If it returns something else than ``(N, num_features)``.
+
+    """
+    name, config = type(network).__name__, getattr(network, "pretrained_cfg", None)
+    inputs = images
+    if config is not None and (normalization := _normalization(config)) is not None:
+        mean, std = (images.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in normalization)
+        inputs = ((images / 255 if images.dtype == torch.uint8 else images.float()) - mean) / std
+    try:
+        with torch.no_grad(), _evaluating(network):
+            latents = encoder(inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, AssertionError) as error:
+        dtype, shape = str(inputs.dtype).removeprefix("torch."), tuple(inputs.shape)
+        raise RL2Error(
+            f"The encoder {name} cannot take {dtype} images of shape {shape}: {str(error).strip()}. It gets images as "
+            f"they are, and normalizes them itself. {CONTRACT}"
+        ) from error
+    width = network.num_features
+    if not isinstance(latents, Tensor) or latents.shape != (len(images), width):
+        got = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        hint = " A model of timm gives them with num_classes=0." if config is not None else ""
+        raise ValueError(
+            f"Expected latents of shape {(len(images), width)} from {name}, but got {got}.{hint} {CONTRACT}"
+        )
+    return latents
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _normalization(config: Any) -> tuple[Sequence[float], Sequence[float]] | None:
+    values = config if isinstance(config, Mapping) else vars(config) if hasattr(config, "__dict__") else {}
+    mean, std = values.get("mean"), values.get("std")
+    if mean is None or std is None or len(mean) != 3 or len(std) != 3:
+        return None
+    return mean, std
