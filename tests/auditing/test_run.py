@@ -137,7 +137,7 @@ def test_a_summary_goes_into_the_file_and_changes_no_latent(found, weights, tmp_
     assert read.card["audit"] == json.loads(json.dumps(found.summary()))
     assert read.card["license"] == "CC0-1.0"
     write_weights(replace(weights, flow=dict(weights.flow) | {"linear.mean": weights.flow["linear.mean"] + 1}), path)
-    with pytest.raises(RL2Error, match="were audited"):
+    with pytest.raises(RL2Error, match="was audited"):
         save_audit(found, path)
     with pytest.raises(RL2Error, match="lung-colon is a name"):
         check_can_save("lung-colon")

@@ -15,7 +15,7 @@ from tests.fixtures.processes import Started
 from torchmetrics_rl2 import score, weights
 from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.cli import app, main
-from torchmetrics_rl2.distance.result import three_digits
+from torchmetrics_rl2.distance.text import three_digits
 
 
 def test_score_prints_one_verdict_and_the_rest_when_asked(rl2, patches, weights_file, encoder):
@@ -64,7 +64,7 @@ def test_unreadable_files_stop_or_are_counted(rl2, patches, weights_file, tmp_pa
     assert "--skip-unreadable" in err
     code, out, _ = rl2("score", tmp_path / "a", "--weights", weights_file, "--skip-unreadable")
     assert code == 0
-    assert "no verdict" in out
+    assert "against the reference data inside the weights" in out
     assert f"1 files could not be read and were left out:\n  {broken}" in out
 
 
@@ -171,8 +171,10 @@ def test_what_differs_before_the_network_is_a_warning_and_in_json(rl2, patches, 
 
 
 def test_without_real_images_a_value_is_no_verdict(rl2, patches, weights_file):
-    first, second = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()
-    assert "against the reference data inside the weights, noise: " in first
+    (line,) = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()  # of one's own images
+    assert "against the reference data inside the weights, noise: " in line
+    first, second = rl2("score", patches / "a")[1].splitlines()
+    assert "against the reference data inside the weights, LC25000" in first
     assert "no verdict on a generator: give your own with --real" in second
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.distance.test_statistics import ID, latents
 from torchmetrics_rl2 import Statistics, compare
-from torchmetrics_rl2.distance.result import p_text, three_digits
 from torchmetrics_rl2.distance.statistics import REFERENCE
+from torchmetrics_rl2.distance.text import p_text, three_digits
 from torchmetrics_rl2.functional import latent_sums
 
 

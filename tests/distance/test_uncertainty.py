@@ -9,7 +9,7 @@ from torch import Generator
 
 from torchmetrics_rl2 import Statistics
 from torchmetrics_rl2.distance import uncertainty as module
-from torchmetrics_rl2.distance.uncertainty import group_units, image_units, uncertainty
+from torchmetrics_rl2.distance.uncertainty import distinct_units, group_units, image_units, uncertainty
 from torchmetrics_rl2.functional import LatentSums, latent_sums
 
 
@@ -210,3 +210,18 @@ def test_sums_of_groups_are_enough():
         torch.stack([part.count for part in parts]),
     )
     torch.testing.assert_close(group_units(stacked).mean, z.mean(0))
+
+
+def test_distinct_images_are_groups_of_their_copies():
+    """The oracle has a row for every image; this one only for those that there are several of."""
+    z, copies = latents(30), torch.tensor([1] * 22 + [2, 2, 3, 7, 1, 4, 2, 1])
+    copied = z.repeat_interleave(copies, 0)
+    expected = group_units(LatentSums(z * copies[:, None], z.square().sum(1) * copies, copies))
+    several = copies > 1
+    repeated = LatentSums((z * copies[:, None])[several], (z.square().sum(1) * copies)[several], copies[several])
+    found = distinct_units(latent_sums(copied, second_moment=True), repeated)
+    assert found.count == expected.count == 30
+    for name in ("mean", "covariance"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
+    for name in ("squared_trace", "total_variance", "variance_of_total", "mean_variance"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-8), name

@@ -1,8 +1,10 @@
 import numpy as np
 import openslide
 import pytest
+import tifffile
 import torch
 from PIL import Image
+from skimage.filters import gaussian
 
 from tests.conftest import slide_pixels, write_slide
 from torchmetrics_rl2 import RL2Error
@@ -147,3 +149,57 @@ def test_tables_of_mpp_are_read_and_refused(tmp_path):
         table.write_text(text)
         with pytest.raises(RL2Error, match="no CSV with the columns slide and mpp"):
             read_mpps(table)
+
+
+def generic_tiff(path, levels, resolutions=None):
+    """A tiled TIFF of no scanner, with a resolution in pixels per cm for each page."""
+    with tifffile.TiffWriter(path) as file:
+        for i, level in enumerate(levels):
+            how = {"resolution": resolutions[i], "resolutionunit": "CENTIMETER"} if resolutions else {}
+            file.write(level.copy(), tile=(256, 256), photometric="rgb", metadata=None, subfiletype=int(i > 0), **how)
+    return path
+
+
+def test_a_tiled_tiff_of_the_size_of_a_patch_is_a_patch(tmp_path):
+    pixels = slide_pixels()
+    assert not is_slide(generic_tiff(tmp_path / "patch.tif", [pixels]))
+    assert is_slide(generic_tiff(tmp_path / "pyramid.tif", [pixels, pixels[::2, ::2]]))
+    assert is_slide(generic_tiff(tmp_path / "section.tif", [np.tile(pixels, (1, 5, 1))]))
+
+
+def test_axes_of_different_resolution_are_refused_and_nearly_the_same_ones_are_not(tmp_path):
+    levels = [np.tile(slide_pixels(), (1, 5, 1))]
+    other = generic_tiff(tmp_path / "other.tif", levels, [(40_000, 20_000)])
+    with pytest.raises(RL2Error, match=r"has 0.25 um/px along x and 0.5 along y; expected the same"):
+        Slide.open(other)
+    assert Slide.open(other, 0.25).mpp == 0.25
+    near = generic_tiff(tmp_path / "near.tif", levels, [(40_000, 39_600)])
+    assert Slide.open(near).mpp == pytest.approx(0.25126, rel=1e-3)
+
+
+def test_levels_from_coarse_to_fine_have_the_resolution_of_the_finest(tmp_path):
+    pixels = np.tile(slide_pixels(), (1, 5, 1))
+    levels, resolutions = [pixels[::4, ::4], pixels[::2, ::2], pixels], [(10_000,) * 2, (20_000,) * 2, (40_000,) * 2]
+    slide = Slide.open(generic_tiff(tmp_path / "up.tif", levels, resolutions))
+    assert (slide.mpp, slide.size) == (pytest.approx(0.25), (5120, 1024))
+    np.testing.assert_array_equal(slide.read((0, 256), 64, 0.25).permute(1, 2, 0).numpy(), pixels[256:320, :64])
+
+
+def test_black_is_no_tissue_and_moves_nothing(tmp_path):
+    pixels = slide_pixels()
+    wide = np.concatenate([pixels, np.full((1024, 1024, 3), 4, np.uint8)], axis=1)
+    plain, black = (Slide.open(write_slide(tmp_path / f"{i}.svs", p)) for i, p in enumerate((pixels, wide)))
+    assert black.white == plain.white
+    assert {tuple(p) for p in black.tiles(64, 0.5, 0.2).tolist()} == {
+        tuple(p) for p in plain.tiles(64, 0.5, 0.2).tolist()
+    }
+
+
+@pytest.mark.parametrize("color", [(0, 0, 1), (0, 1, 0.2), (1, 1, 1)])
+def test_a_dark_field_is_no_bright_field(tmp_path, color):
+    draws = np.random.default_rng(0)
+    spots = gaussian(draws.random((1024, 1024)) > 0.999, 4) * 60
+    noise = draws.random((1024, 1024, 1)) * 0.03
+    pixels = ((spots[..., None] * np.array(color) + noise).clip(0, 1) * 255).astype(np.uint8)
+    with pytest.raises(RL2Error, match="no bright-field image"):
+        Slide.open(write_slide(tmp_path / "x.svs", pixels)).tiles(64, 0.5, 0.2)

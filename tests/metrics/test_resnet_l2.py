@@ -1,6 +1,7 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -309,3 +310,45 @@ def test_one_sided_forwards_do_not_use_up_the_warning(encoder):
     metric.update(torch.full((1, 3, 64, 64), torch.nan), real=False)
     with pytest.warns(UserWarning, match="NaN pixels"):
         metric.compute()
+
+
+@pytest.mark.parametrize(
+    ("real", "side"),
+    [(np.bool_(True), True), (np.bool_(False), False), (torch.tensor(True), True), (np.array(False), False)],
+)
+def test_bools_of_numpy_and_of_tensors_are_bools(real, side):
+    found, expected = ResNetL2(Moments()), ResNetL2(Moments())
+    found.update(random_images(3), real)
+    expected.update(random_images(3), side)
+    assert found.real_count == expected.real_count
+
+
+def test_arrays_of_bools_are_masks():
+    mask = np.array([True, False, True])
+    for how in ("update", "forward"):
+        metric = ResNetL2(Moments())
+        getattr(metric, how)(random_images(3), mask)
+        assert (int(metric.real_count), int(metric.fake_count)) == (2, 1)
+    for wrong in (np.array([1, 0, 1]), mask[:2], 1, "real"):
+        with pytest.raises(ValueError, match="expects real as a bool or a bool tensor"):
+            ResNetL2(Moments()).update(random_images(3), wrong)
+
+
+def test_reals_given_again_to_kept_sums_are_warned_of():
+    metric = ResNetL2(Moments(), reset_real_features=False, uncertainty=True)
+    images = random_images(6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric.reset()  # of nothing
+        metric.update(images, real=True)
+        metric.update(images, real=False)
+        metric.compute()
+        metric.reset()
+        metric.update(images, real=False)
+        metric.compute()
+    with pytest.warns(UserWarning, match=r"real images again, after a reset that kept those before"):
+        metric.update(images, torch.arange(6) < 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric.update(images, real=True)  # once
+        ResNetL2(Moments()).update(images, real=True)

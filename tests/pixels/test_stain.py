@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from tests.conftest import tissue
@@ -54,3 +55,33 @@ def test_what_is_empty_does_not_become_tissue():
     glass = torch.full((1, 3, 32, 32), 240, dtype=torch.uint8)
     dense = Stain((0.0, 0.0, 0.0), (0.8, 1.0, 0.6))
     assert restain(glass, stain_of([glass]), dense).min() > 230
+
+
+BLACK, NOISY, PEN, MAGENTA, GLASS = range(5)
+
+
+def foreign_patches(kind, tissue_beside):
+    """Six patches, whole or half of what no stain makes."""
+    draws = torch.Generator().manual_seed(0)
+    colors = {BLACK: (0, 0, 0), PEN: (20, 40, 190), MAGENTA: (255, 0, 255), GLASS: (244, 242, 245)}
+    if kind == NOISY:
+        whole = (torch.rand(6, 3, 64, 64, generator=draws) * 14).to(torch.uint8)
+    else:
+        whole = torch.tensor(colors[kind], dtype=torch.uint8).view(1, 3, 1, 1).expand(6, 3, 64, 64).clone()
+    if tissue_beside:
+        whole[:, :, :, :27] = tissue(6, 64, seed=3)[:, :, :, :27]  # in the middle of a cell of 8 px
+    return whole
+
+
+@pytest.mark.parametrize("kind", [BLACK, NOISY, PEN, MAGENTA, GLASS])
+@pytest.mark.parametrize("tissue_beside", [True, False])
+def test_what_no_stain_makes_moves_no_stain(kind, tissue_beside):
+    images = tissue(40, 64)
+    alone, beside = stain_of([images]), stain_of([images, foreign_patches(kind, tissue_beside)])
+    np.testing.assert_allclose(beside.tissue, alone.tissue, rtol=0.02)
+    np.testing.assert_allclose(beside.white, alone.white, atol=0.02 if kind != GLASS else 0.2)
+
+
+def test_nothing_but_black_has_no_stain():
+    found = stain_of([foreign_patches(BLACK, False)])
+    assert found == Stain((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))

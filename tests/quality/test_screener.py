@@ -157,3 +157,25 @@ def test_weights_that_ship_have_good_patches_beside_them_for_one_size_of_patch()
     for entry in list_weights():
         good = PatchScreener(entry.name, max_false_rejection=0.02, device="cpu").calibration
         assert (good.of_weights, good.px) == (True, 224)
+
+
+@pytest.mark.parametrize("beside", ["black", "padded", "pen"])
+def test_verdicts_do_not_depend_on_what_lies_beside(screener, beside):
+    other = torch.zeros(12, 3, 64, 64, dtype=torch.uint8)
+    if beside == "padded":
+        other[:, :, :, 30:] = GOOD[:12, :, :, 30:]
+    if beside == "pen":
+        other[:] = torch.tensor([30, 170, 110], dtype=torch.uint8).view(3, 1, 1)
+    alone, among = (screener(GOOD, stain_of(batches)) for batches in ([GOOD], [GOOD, other]))
+    assert (alone.keep != among.keep).sum() <= 1
+    assert (alone.percentile - among.percentile).abs().mean() < 3
+
+
+def test_black_has_its_own_word(screener):
+    images = GOOD[:4].clone()
+    images[0], images[1, :, :, :16], images[2, :, :, :60] = 0, 0, 0
+    found = screener(images)
+    assert found.reasons[:3] == [("black", "background"), ("black",), ("black", "background")]
+    assert found.black[:3].tolist() == [1.0, 0.25, pytest.approx(0.9, abs=0.1)]
+    assert (found.ink[:3] == 0).all()
+    assert (found.score[:3] == -torch.inf).all()

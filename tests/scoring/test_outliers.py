@@ -14,7 +14,8 @@ def watched(real, fake, names=None, batch=7, tiled=False):
     names = names or [f"{i}.png" for i in range(len(fake))]
     outliers = Outliers(real.mean(0), tiled)
     for i in range(0, len(fake), batch):
-        outliers.see(ImageBatch(torch.empty(0), [Path(name) for name in names[i : i + batch]]), fake[i : i + batch])
+        paths = [Path(name) for name in names[i : i + batch]]
+        outliers.see(ImageBatch(torch.empty(0), paths, ["PNG"] * len(paths)), fake[i : i + batch])
     result = compare(Statistics.of_latents(real, **ID), Statistics.of_latents(fake, **ID))
     return outliers.add_to(result, latent_sums(real), latent_sums(fake))
 
@@ -45,7 +46,7 @@ def test_what_is_kept_is_bounded_and_none_of_the_furthest_is_lost(monkeypatch):
     assert watched(real, fake).outliers == expected.outliers[:3]
     outliers = Outliers(real.mean(0))
     for z in fake:
-        outliers.see(ImageBatch(torch.empty(0), [Path("x.png")]), z[None])
+        outliers.see(ImageBatch(torch.empty(0), [Path("x.png")], ["PNG"]), z[None])
         assert sum(map(len, outliers._latents)) == len(outliers._names) <= 6
 
 

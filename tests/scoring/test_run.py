@@ -175,8 +175,8 @@ def test_a_slide_has_one_name_however_its_patches_are_given(patches, encoder, tm
     table.write_text(f"{patches}/a/03.png\n")
     statistics = compute_statistics(["b/01.png", table, patches], weights=encoder, groups="parent")
     assert sorted(statistics.group_names) == ["a", "b", "bright"]
-    for place in ("one", "two"):
-        shutil.copytree(patches / "a", tmp_path / place / "slides" / "p1")
+    for place, images in (("one", "a"), ("two", "b")):
+        shutil.copytree(patches / images, tmp_path / place / "slides" / "p1")
     sources = [tmp_path / place / "slides" for place in ("one", "two")]
     assert len(compute_statistics(sources, weights=encoder, groups="parent").group_names) == 2
 

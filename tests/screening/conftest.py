@@ -34,7 +34,7 @@ def write_patches(folder, images):
 
 
 def find(*sources, out=Path("nowhere"), reader=None, tiles=TILES, **resolutions):
-    return find_sources(sources, out, reader=reader or ImageReader(), tiles=tiles, **resolutions)
+    return list(find_sources(sources, out, reader=reader or ImageReader(), tiles=tiles, **resolutions).sources)
 
 
 def run(sources, out, screener, *outputs, **changes):
@@ -54,6 +54,7 @@ def rows_of(pattern, size=100.0):
             log_likelihood=-2.0,
             tissue=0.5,
             ink=0.0,
+            black=0.0,
             keep=c == "k",
             reasons=reasons[c],
             rank=1.0,

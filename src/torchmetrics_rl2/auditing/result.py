@@ -6,7 +6,8 @@ from statistics import fmean
 from typing import Any
 
 from torchmetrics_rl2.auditing.ladder_result import LadderResult
-from torchmetrics_rl2.distance.result import if_finite, p_text
+from torchmetrics_rl2.distance.result import if_finite
+from torchmetrics_rl2.distance.text import identity_text, p_text
 
 __all__ = ["AuditResult", "Contamination", "Diversity", "Power"]
 
@@ -124,7 +125,7 @@ class AuditResult:
     @property
     def name(self) -> str:
         """Weights and their identity, as they are printed."""
-        return f"{self.weights} ({(self.weights_id or 'no weights_id')[:12]})"
+        return f"{self.weights} ({identity_text(self.weights_id)})"
 
     def families(self) -> dict[str, tuple[float, float, float]]:
         """Mean AUC of each family at clearly visible severities: flow, Gaussian, hand-crafted."""

@@ -46,7 +46,7 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
             _warn_of_a_dominant_group(side.source, side.groups.count)
     # Copies of an image are one, and sharpen nothing.
     counts = [
-        (side.unit_count, None) if side.groups is None else (len(side), side.groups.count) for side in (real, fake)
+        (len(side) - len(side.duplicates), None if side.groups is None else side.groups.count) for side in (real, fake)
     ]
     found |= baseline_fields(float(value), real.mean_variance, real.total_variance, *counts)
     return RL2Result(

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from torchmetrics_rl2.distance.statistics import REFERENCE
+from torchmetrics_rl2.distance.text import LEVEL, identity_text, p_text, three_digits, times
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
 __all__ = ["MAX_DOMAIN_SHIFT", "RL2Result", "if_finite"]
@@ -21,7 +22,6 @@ SCALARS = (
 )
 COPIES = "generated images are copies of real ones"
 CLOSER = "closer than chance allows, as copies of real images are"
-LEVEL = 0.05
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,7 +132,7 @@ class RL2Result:
         rejected = self.interval[0] > 0 if self.assumes_independence else (self.p_value or 0.0) < LEVEL
         if not rejected:
             return "no difference beyond chance"
-        multiple = float(_times(self.baseline_multiple or 0.0))  # as it is printed
+        multiple = float(times(self.baseline_multiple or 0.0))  # as it is printed
         return "clearly different" if multiple >= CLEARLY else "different"
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,11 +173,11 @@ class RL2Result:
         """A small table, for notebooks."""
         shown = {
             "RL2": f"{three_digits(self.value)}{f', {self.verdict}' if self.verdict else ''}",
-            "Times the real-against-real baseline": self.baseline_multiple and _times(self.baseline_multiple),
+            "Times the real-against-real baseline": self.baseline_multiple and times(self.baseline_multiple),
             "95 % interval, debiased": self.interval and " to ".join(map(three_digits, self.interval)),
             "Generated": f"{self.n_fake} images, {self.fake}",
             "Real": f"{self.n_real} images, {self.real}",
-            "Weights": f"{self.weights} ({(self.weights_id or 'no weights_id')[:12]})",
+            "Weights": f"{self.weights} ({identity_text(self.weights_id)})",
         }
         rows = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items() if value)
         return f"<table>{''.join(rows)}</table>"
@@ -186,7 +186,7 @@ class RL2Result:
         if self.baseline_multiple is None:
             why = self.withheld.get("baseline_multiple", "")
             return f"RL2 {three_digits(self.value)}: no multiple of the baseline, {why}"
-        line = f"RL2 {three_digits(self.value)}: {_times(self.baseline_multiple)}x the real-against-real baseline"
+        line = f"RL2 {three_digits(self.value)}: {times(self.baseline_multiple)}x the real-against-real baseline"
         verdict = self.verdict or self._why_no_interval()
         if "different" in self.verdict and self.baseline_multiple < 1:
             verdict += "; below 1x because generated images vary less than real ones"
@@ -195,11 +195,12 @@ class RL2Result:
         line = f"{line} at these sample sizes, against the reference data inside the weights, {self._data()}: {verdict}"
         if self.weights.endswith(".safetensors"):  # a file of one's own, with one's own images
             return line
-        return f"{line}\nUnless these are your own real images, this is no verdict on a generator: give your own with --real"
+        advice = "Unless these are your own real images, this is no verdict on a generator: give your own with --real"
+        return f"{line}\n{advice}"
 
     def __repr__(self) -> str:
         interval = "" if self.interval is None else " [{}, {}]".format(*map(three_digits, self.interval))
-        multiple = "" if self.baseline_multiple is None else f", {_times(self.baseline_multiple)}x baseline"
+        multiple = "" if self.baseline_multiple is None else f", {times(self.baseline_multiple)}x baseline"
         return (
             f"RL2Result({three_digits(self.value)}, debiased {three_digits(self.debiased)}{interval}{multiple}, "
             f"{self.n_fake} generated and {self.n_real} real images, weights {self.weights!r})"
@@ -284,23 +285,3 @@ class RL2Result:
 def if_finite(value: float) -> float | None:
     """The value, unless it is NaN or infinite, which JSON does not know."""
     return value if math.isfinite(value) else None
-
-
-def p_text(p_value: float) -> str:
-    """A p-value as journals print it."""
-    text = f"{p_value:.2g}"
-    if (float(text) < LEVEL) != (p_value < LEVEL):  # rounded onto the level
-        text = f"{p_value:.4f}"
-    return "< 0.001" if p_value < 0.001 else text
-
-
-def three_digits(value: float) -> str:
-    """Three significant digits, without an exponent where that is readable."""
-    if not math.isfinite(value) or (value and not 1e-3 <= abs(value) < 1e6):
-        return f"{value:.3g}"
-    places = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{float(f'{value:.3g}'):.{places}f}"
-
-
-def _times(multiple: float) -> str:
-    return f"{multiple:.2f}" if multiple < 1 else f"{multiple:.1f}" if multiple < 100 else f"{multiple:.0f}"

@@ -11,17 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchmetrics_rl2._version import __version__
-from torchmetrics_rl2.distance.sums import add_rows, rows_of, stack, sums_to_tensors, tensors_to_sums
+from torchmetrics_rl2.distance.statistics_file import read_fields, write_fields
+from torchmetrics_rl2.distance.sums import add_rows, rows_of, stack, sums_to_tensors
+from torchmetrics_rl2.distance.text import identity_text
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, ROUNDING, Units, distinct_units, group_units, image_units
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, latent_sums, mean_variance
-from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
 
 __all__ = ["Statistics"]
 
-FORMAT_VERSION = 1
-HEADER = "torchmetrics-rl2-statistics"
 REFERENCE = "reference data of the weights"
 """Source of the real images inside weights."""
 
@@ -238,20 +236,7 @@ class Statistics:
         tensors = sums_to_tensors(self.sums, self.groups, self.repeated)
         if not len(self) or not all(value.isfinite().all() for value in tensors.values()):
             raise RL2Error(f"The statistics of {self.source} cannot be saved: they have no images, or NaN among them.")
-        header = {
-            "written_by": __version__,
-            "format_version": FORMAT_VERSION,
-            "weights": self.weights,
-            "weights_id": self.weights_id,
-            "source": self.source,
-            "settings": dict(self.settings),
-            "groups": list(self.group_names),
-            "unreadable": list(self.unreadable),
-            "duplicates": [list(pair) for pair in self.duplicates],
-            "left_out": list(self.left_out),
-        }
-        header["sha256"] = digest([header], tensors)
-        write_file(Path(path), HEADER, header, tensors, Statistics.load)
+        write_fields(Path(path), self.described() | {"groups": list(self.group_names)}, tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> "Statistics":
@@ -264,44 +249,14 @@ class Statistics:
             RL2Error: If there is no such file, or it is no complete, unaltered file of a known format version.
 
         """
-        path = Path(path)
-        hint = "Make them with 'rl2 stats IMAGES -o FILE'."
-        header, tensors = read_file(path, HEADER, FORMAT_VERSION, "RL2 statistics", hint)
-        expected = header.pop("sha256", None)
-        if digest([header], tensors) != expected:
-            raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
-        sums, groups, repeated = tensors_to_sums(path, tensors)
-        with damaged(path):
-            described = {key: header[key] for key in ("weights", "weights_id", "source")}
-            if not all(isinstance(value, str) for value in described.values()):
-                raise TypeError("weights, weights_id and source are texts")
-            names, unreadable, left_out = (tuple(map(str, header[key])) for key in ("groups", "unreadable", "left_out"))
-            duplicates = tuple((str(copy), str(original)) for copy, original in header["duplicates"])
-            settings = dict(header["settings"])
-            sizes = settings.get("px", [])
-            if not all(isinstance(side, int) for height, width in sizes for side in (height, width)):
-                raise TypeError("px are pairs of numbers")
-        if len(set(names)) != (0 if groups is None else len(groups.count)):
-            raise RL2Error(f"{path} has a damaged header: its groups have not one name each.")
-        return cls(
-            sums,
-            groups,
-            names,
-            **described,
-            settings=settings,
-            unreadable=unreadable,
-            repeated=repeated,
-            duplicates=duplicates,
-            left_out=left_out,
-        )
+        return cls(**read_fields(Path(path)))
 
 
 def check_same_weights(one: Statistics, other: Statistics) -> None:
     """Refuse to mix latents of different weights: their coordinates mean different things."""
     if one.weights_id != other.weights_id or one.sums.sum.shape != other.sums.sum.shape:
         sides = (
-            f"{side.weights} ({(side.weights_id or 'no weights_id')[:12]}, {len(side.sums.sum)} numbers)"
-            for side in (one, other)
+            f"{side.weights} ({identity_text(side.weights_id)}, {len(side.sums.sum)} numbers)" for side in (one, other)
         )
         raise RL2Error(
             f"The statistics of {one.source} and of {other.source} are latents of different weights, "

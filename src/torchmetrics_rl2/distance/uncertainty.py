@@ -99,7 +99,7 @@ def group_units(groups: LatentSums) -> Units:
     n, images = len(groups.count), groups.count.sum()
     mean = groups.sum.sum(0) / images
     # The jackknife's weights: a group that most images are of pulls the mean to itself, and seems to vary little.
-    weights = (n - 1) / (images - groups.count)
+    weights = (n - 1) / (images - groups.count).double()
     residuals = (groups.sum - groups.count[:, None] * mean) * weights[:, None]
     covariance = residuals.T @ residuals / (n - 1)
     inner = groups.square_sum.sum() / images - mean.square().sum()

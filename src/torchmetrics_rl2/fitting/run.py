@@ -19,7 +19,7 @@ from torchmetrics_rl2.fitting.card import read_card
 from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split
 from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
-from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
+from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine, require_lightning
 from torchmetrics_rl2.fitting.split import Split, split_images
 from torchmetrics_rl2.images.find import find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of
@@ -170,7 +170,7 @@ def fit_split(
     out = Path(out)
     if mpp is not None and not 0 < mpp < math.inf:
         raise RL2Error(f"The mpp is a resolution above 0 um/px, but got {mpp}.")
-    _require_lightning()
+    require_lightning()
     described = read_card(card)
     start = load_backbone(backbone)
     run = open_run(out, resume, describe(split, start, settings, joint, reader))
@@ -229,15 +229,6 @@ def fit_split(
         unreadable=features.unreadable,
         joint=trained,
     )
-
-
-def _require_lightning() -> None:
-    try:
-        import lightning.pytorch  # noqa: F401
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "lightning":
-            raise
-        raise RL2Error("A fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torchmetrics_rl2.distance.result import MAX_DOMAIN_SHIFT, if_finite
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.pixels.stain import Stain
 from torchmetrics_rl2.pixels.tissue import foreign
-from torchmetrics_rl2.quality.measures import shares
+from torchmetrics_rl2.quality.measures import NO_WHITE, shares
 from torchmetrics_rl2.quality.screener import PatchScreener
 
 __all__ = ["Domain", "domain_of"]
@@ -39,22 +39,22 @@ class Domain:
     shift: float | None
 
 
-def domain_of(screener: PatchScreener, batches: Iterable[torch.Tensor], stain: Stain) -> Domain:
+def domain_of(screener: PatchScreener, batches: Iterable[torch.Tensor], stain: Stain | None = None) -> Domain:
     """Domain of patches as they are stained; of those alone that are tissue, without ink or black.
 
     Args:
         screener: Has the good patches.
         batches: uint8 ``(N, 3, H, W)`` each.
-        stain: Theirs.
+        stain: Theirs, if it is known.
 
     """
     good = screener.calibration
     groups = [str(group) for group in good.groups.tolist()]
     reference = Statistics.of_latents(good.latents, groups if good.group_count < len(good) else None)
-    latents = []
+    latents, white = [], stain.white if stain else NO_WHITE
     for images in batches:
-        found = shares(images, stain.white)
-        unstained = foreign(images.float() / 255, stain.white).double().mean((1, 2)) > 0.5
+        found = shares(images, white)
+        unstained = foreign(images.float() / 255, white).double().mean((1, 2)) > 0.5
         if len(ours := images[(found.tissue >= screener.criteria.min_tissue) & ~found.foreign & ~unstained]):
             latents.append(screener.encoder(ours.to(screener.encoder.device)).cpu())
     if not latents:

@@ -14,6 +14,9 @@ from torchmetrics_rl2.screening.patch_folder import PatchFolder
 from torchmetrics_rl2.screening.slide_file import SlideFile, TileReader
 from torchmetrics_rl2.screening.sources import Source
 
+TABLES = ("slides.csv", "slides.parquet", "calibration.safetensors")
+"""What a screen writes beside the folders of its slides."""
+
 __all__ = ["FoundSources", "find_sources"]
 
 
@@ -109,7 +112,9 @@ def _look(source: str | Path, out: Path) -> _Given:
             f"{patches[0].name} for one. Give slides and patches from different folders."
         )
     if not slides and not patches:
-        held = f"{len(others)} other file(s)" if others else "nothing but pictures of an earlier screen"
+        is_empty = path.is_dir() and next(files_below(path), None) is None
+        held = "no images" if is_empty else "nothing but pictures of an earlier screen"
+        held = f"no images, but {len(others)} other file(s), {others[0].name} for one" if others else held
         raise RL2Error(f"{path} holds {held}. Expected slides, or patches: {EXPECTED}.")
     return _Given(_by_series(slides), patches, others)
 
@@ -132,9 +137,9 @@ def _files_in(folder: Path, out: Path) -> list[Path]:
     """Files below a folder, without those of earlier screens, and without the parts of slides that have an index."""
     files = [path for path in sorted(files_below(folder)) if not _within(path, out)]
     finished = {path.parent for path in files if path.name == RECORD}
-    finished |= {path.parent for path in finished}
+    tables = {folder.parent / name for folder in finished for name in TABLES}
     indexed = {path.with_suffix("") for path in files if path.suffix.lower() == ".mrxs"}
-    return [path for path in files if path.parent not in finished and path.parent not in indexed]
+    return [path for path in files if path.parent not in finished | indexed and path not in tables]
 
 
 def _within(path: Path, out: Path) -> bool:

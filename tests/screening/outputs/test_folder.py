@@ -16,8 +16,8 @@ def test_rows_become_text_only_in_the_table(screener, tmp_path):
     screened = screen_one(opened, screener.ranking())
     write_folder(opened, screened, tmp_path, "case", Outputs())
     rows = pyarrow.parquet.read_table(tmp_path / "patches.parquet").to_pylist()
-    columns = ["slide", "path", "tile", "percentile", "score", "log_likelihood", "tissue", "ink", "keep", "reasons"]
-    assert list(rows[0]) == [*columns, "rank"]
+    columns = ["slide", "path", "tile", "percentile", "score", "log_likelihood", "tissue", "ink"]
+    assert list(rows[0]) == [*columns, "black", "keep", "reasons", "rank"]
     assert [row["reasons"] for row in rows] == ["", "background", ""]
     assert [row["score"] is None for row in rows] == [False, True, False]
     kept = (tmp_path / "kept.txt").read_text().splitlines()

@@ -68,7 +68,7 @@ def test_tiles_on_request_carry_their_scores():
     check_qupath(found)
     assert [feature["properties"]["objectType"] for feature in found["features"]] == ["detection"] * 2
     measured = [feature["properties"]["measurements"] for feature in found["features"]]
-    common = {"rank": 1.0, "tissue": 0.5, "ink": 0.0}
+    common = {"rank": 1.0, "tissue": 0.5, "ink": 0.0, "black": 0.0}
     assert measured == [{"percentile": 0.0, "score": -1.0} | common, {"percentile": 10.0} | common]
     assert geojson(rows, 100, "case", tiles=True) == found
     assert geojson(rows, 100, "other", tiles=True) != found

@@ -1,0 +1,33 @@
+"""Numbers of a result as people read them."""
+
+import math
+
+__all__ = ["LEVEL", "identity_text", "p_text", "three_digits", "times"]
+
+LEVEL = 0.05
+
+
+def identity_text(weights_id: str | None) -> str:
+    """The first digits of an identity."""
+    return weights_id[:12] if weights_id else "no weights_id"
+
+
+def p_text(p_value: float) -> str:
+    """A p-value as journals print it."""
+    text = f"{p_value:.2g}"
+    if (float(text) < LEVEL) != (p_value < LEVEL):  # rounded onto the level
+        text = f"{p_value:.4f}"
+    return "< 0.001" if p_value < 0.001 else text
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, without an exponent where that is readable."""
+    if not math.isfinite(value) or (value and not 1e-3 <= abs(value) < 1e6):
+        return f"{value:.3g}"
+    places = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{float(f'{value:.3g}'):.{places}f}"
+
+
+def times(multiple: float) -> str:
+    """A multiple of the baseline, without its x."""
+    return f"{multiple:.2f}" if multiple < 1 else f"{multiple:.1f}" if multiple < 100 else f"{multiple:.0f}"

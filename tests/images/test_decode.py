@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from torchmetrics_rl2 import RL2Error
+from torchmetrics_rl2.images import ImageReader, read_image
+from torchmetrics_rl2.images.decode import format_of
+
+RGB = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+
+
+def as_array(path):
+    return read_image(path).permute(1, 2, 0).numpy()
+
+
+def test_the_preview_of_a_camera_is_no_second_image(tmp_path):
+    photo, preview = Image.fromarray(RGB), Image.fromarray(RGB[::2, ::2])
+    photo.save(tmp_path / "photo.jpg", "MPO", save_all=True, append_images=[preview], quality=95)
+    assert Image.open(tmp_path / "photo.jpg").n_frames == 2
+    assert as_array(tmp_path / "photo.jpg").shape == RGB.shape
+    assert format_of(tmp_path / "photo.jpg") == "JPEG"
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+@pytest.mark.parametrize("largest", [0, 2])
+def test_smaller_copies_in_a_tiff_are_no_second_image(tmp_path, tagged, largest):
+    levels = [RGB, RGB[::2, ::2], RGB[::4, ::4]][:: 1 if largest == 0 else -1]
+    with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+        for level in levels:
+            file.write(level.copy(), photometric="rgb", subfiletype=int(tagged and level is not RGB), metadata=None)
+    np.testing.assert_array_equal(as_array(tmp_path / "x.tif"), RGB)
+
+
+def test_several_images_stay_several(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+        for page in (RGB, RGB[:, ::-1]):
+            file.write(page.copy(), photometric="rgb", metadata=None)
+    Image.fromarray(RGB).save(tmp_path / "x.png", save_all=True, append_images=[Image.fromarray(RGB[::-1].copy())])
+    for name in ("x.tif", "x.png"):
+        with pytest.raises(RL2Error, match="holds 2 images; expected one"):
+            read_image(tmp_path / name)
+
+
+def test_formats_are_told_by_content(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.png", "JPEG")
+    (tmp_path / "y.png").write_text("no image")
+    assert [format_of(tmp_path / name) for name in ("x.png", "y.png", "none.png")] == ["JPEG", "", ""]
+    (batch,) = ImageReader().read([tmp_path / "x.png"])
+    assert batch.formats == ("JPEG",)
+
+
+def test_a_section_is_no_bomb_and_has_to_be_cut(tmp_path):
+    path = tmp_path / "section.png"
+    Image.new("RGB", (13_400, 13_400), "white").save(path, compress_level=1)
+    with pytest.raises(RL2Error, match="13400 x 13400 px, more than a patch has, which is at most 4096. Cut it into"):
+        next(iter(ImageReader().read([path])))
+    assert next(iter(ImageReader(tile=6700, batch_size=4).read([path]))).images.shape == (4, 3, 6700, 6700)

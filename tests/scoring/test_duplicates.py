@@ -1,0 +1,109 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.fixtures.images import random_images
+from torchmetrics_rl2 import ResNetL2, Statistics, compute_statistics, score
+from torchmetrics_rl2.images import ImageBatch, find_images, read_image
+from torchmetrics_rl2.scoring.duplicates import Seen
+
+
+def batch_of(images, names):
+    return ImageBatch(images, [Path(name) for name in names], ["PNG"] * len(names))
+
+
+def copy_of(source, folder, times):
+    """The images of a folder, so many times."""
+    folder.mkdir()
+    for i in range(times):
+        for path in find_images(source):
+            shutil.copy(path, folder / f"{i} {path.name}")
+    return folder
+
+
+def test_copies_are_found_by_their_pixels_in_any_batch():
+    images = random_images(3)
+    seen, latents = Seen(), torch.arange(5.0)[:, None]
+    joined = seen.see(batch_of(images[[0, 1]], ["a", "b"]), latents[:2], ["s1", "s2"])
+    joined += seen.see(batch_of(images[[1, 0, 2]], ["c", "d", "e"]), latents[[1, 0, 4]], ["s3", "s3", "s3"])
+    assert seen.duplicates == [("c", "b"), ("d", "a")]
+    assert joined == ["s1", "s2", "s2", "s1", "s3"]  # a copy is of the group of the first
+    assert seen.repeated.count.tolist() == [2, 2]
+    assert seen.repeated.sum[:, 0].tolist() == [2, 0]
+    other = Seen(tiled=True, other=seen)
+    other.see(batch_of(images[[2, 2]], ["x", "x"]), latents[:2], None)
+    assert other.copied == [("x, tile 0", "e"), ("x, tile 1", "e")]
+    assert other.duplicates == [("x, tile 1", "x, tile 0")]
+
+
+def test_images_of_another_shape_are_others():
+    seen = Seen()
+    for shape in ((3, 32, 64), (3, 64, 32)):
+        seen.see(batch_of(torch.zeros(1, *shape, dtype=torch.uint8), [str(shape)]), torch.zeros(1, 2), None)
+    assert seen.duplicates == []
+
+
+@pytest.mark.parametrize("groups", [None, "file"])
+def test_copies_move_no_mean_and_sharpen_no_interval(patches, encoder, tmp_path, groups):
+    thrice = copy_of(patches / "bright", tmp_path / "thrice", 3)
+    plain = score(patches / "bright", patches / "a", weights=encoder, real_groups=groups, fake_groups=groups)
+    with pytest.warns(UserWarning, match="16 of 24 generated images repeat others pixel for pixel"):
+        copied = score(thrice, patches / "a", weights=encoder, real_groups=groups, fake_groups=groups)
+    assert copied.value == pytest.approx(plain.value, rel=1e-6)
+    for name in ("debiased", "standard_error", "detectable", "p_value", "variance_ratio", "baseline"):
+        assert getattr(copied, name) == pytest.approx(getattr(plain, name), rel=1e-4), name
+    assert copied.interval == pytest.approx(plain.interval, rel=1e-4)
+    assert (copied.n_fake, len(copied.duplicates["fake"]), copied.duplicates["real"]) == (24, 16, [])
+    first = copied.duplicates["fake"][0]
+    assert [Path(name).name for name in first] == ["1 02.png", "0 02.png"]
+
+
+def test_the_value_stays_that_of_the_metric(patches, encoder, tmp_path):
+    some = copy_of(patches / "bright", tmp_path / "some", 1)
+    for i in range(5):
+        shutil.copy(patches / "bright" / "05.png", some / f"again {i}.png")
+    metric = ResNetL2(encoder, uncertainty=True)
+    for folder, real in ((patches / "a", True), (some, False)):
+        metric.update(torch.stack([read_image(path) for path in find_images(folder)]), real=real)
+    with pytest.warns(UserWarning, match="5 of 13 generated images"):
+        found = score(some, patches / "a", weights=encoder)
+    assert found.value == pytest.approx(float(metric.compute()), rel=1e-6)
+    assert found.detectable > metric.result().detectable  # which takes copies as so many images
+
+
+def test_one_image_alone_has_a_value_and_no_interval(patches, encoder, tmp_path):
+    (tmp_path / "one").mkdir()
+    for i in range(9):
+        shutil.copy(patches / "bright" / "02.png", tmp_path / "one" / f"{i}.png")
+    with pytest.warns(UserWarning, match="8 of 9 generated images"):
+        found = score(tmp_path / "one", patches / "a", weights=encoder)
+    assert found.value > 0
+    assert found.interval is None
+
+
+def test_generated_images_that_are_real_ones_are_named(patches, encoder, tmp_path):
+    with pytest.warns(UserWarning, match="8 of 8 generated images are real ones pixel for pixel: .*00.png is .*00.png"):
+        found = score(patches / "a", patches / "a", weights=encoder)
+    assert len(found.copied) == 8
+    assert found.verdict == "generated images are copies of real ones"
+    assert "copies of real ones" in str(found)
+
+
+def test_statistics_keep_what_was_seen(patches, encoder, tmp_path):
+    twice = copy_of(patches / "a", tmp_path / "twice", 2)
+    (twice / "notes.txt").write_text("text")
+    with pytest.warns(UserWarning, match="repeat others|were left out") as said:
+        found = compute_statistics(twice, weights=encoder)
+    assert len(said) == 2
+    found.save(tmp_path / "s.safetensors")
+    loaded = Statistics.load(tmp_path / "s.safetensors")
+    plain = compute_statistics(patches / "a", weights=encoder)
+    for one in (found, loaded):
+        assert one.units.count == 8
+        assert torch.allclose(one.units.covariance, plain.units.covariance, rtol=1e-4, atol=1e-6)
+        assert len(one.duplicates) == 8
+        assert [Path(name).name for name in one.left_out] == ["notes.txt"]
+    merged = loaded + compute_statistics(patches / "b", weights=encoder)
+    assert (len(merged), merged.unit_count, merged.described()["left_out"]) == (24, 16, list(found.left_out))
