@@ -8,7 +8,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,8 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # of Windows, which removes no file that is open, and then it stays
+                path.unlink(missing_ok=True)
 
 
 def _has_locks(path: Path) -> bool:

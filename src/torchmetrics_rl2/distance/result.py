@@ -148,6 +148,8 @@ class RL2Result:
     def scalars(self, prefix: str = "") -> dict[str, float]:
         """All numbers that are known, by name, as ``self.log_dict`` of Lightning takes them.
 
+        Intervals are ``rl2_low`` and ``rl2_high``, of the debiased value, and the same of ``variance_ratio``.
+
         Args:
             prefix: In front of each name, such as ``"val/"``.
 
@@ -163,8 +165,8 @@ class RL2Result:
         for name in SCALARS:
             value = getattr(self, name)
             if name.endswith("interval"):
-                low, high = value or (None, None)
-                found |= {f"{name}_low": low, f"{name}_high": high}
+                of = "rl2" if name == "interval" else name.removesuffix("_interval")
+                found[f"{of}_low"], found[f"{of}_high"] = value or (None, None)
             elif name != "p_value" or not self.assumes_independence:
                 found[name] = value
         return {f"{prefix}{name}": float(value) for name, value in found.items() if value is not None}
