@@ -221,3 +221,39 @@ def interrupt(folder):
 
 def test_ctrl_c_ends_with_130(patches):
     assert Started(interrupt, str(patches)).result() == "SystemExit: 130"
+
+
+def test_several_generated_sources_are_one_set_only_when_asked(rl2, patches, weights_file):
+    command = ["score", patches / "a", patches / "b", "--real", patches / "bright", "--weights", weights_file]
+    code, out, err = rl2(*command)
+    assert (code, out) == (2, "")
+    assert "2 sources of generated patches are given" in err
+    code, out, _ = rl2(*command, "--pool", "--json")
+    assert json.loads(out)["n_fake"] == 16
+
+
+def test_what_is_left_out_and_what_is_repeated_is_said_and_in_json(rl2, patches, weights_file, tmp_path):
+    for i in range(2):
+        shutil.copytree(patches / "a", tmp_path / "fake" / str(i))
+    (tmp_path / "fake" / "notes.txt").write_text("text")
+    command = ["score", tmp_path / "fake", "--real", patches / "b", "--weights", weights_file, "--json"]
+    code, out, err = rl2(*command)
+    assert code == 0
+    found = json.loads(out)
+    assert [Path(name).name for name in found["left_out"]] == ["notes.txt"]
+    assert [len(found["duplicates"][side]) for side in ("real", "fake")] == [0, 8]
+    assert "1 file(s) of" in err
+    assert "8 of 16 generated images repeat others pixel for pixel" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_output_that_takes_nothing_ends_in_a_sentence():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from torchmetrics_rl2.cli import main; main()", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "Error: Standard output cannot be used: No space left on device.\n"

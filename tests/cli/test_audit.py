@@ -36,6 +36,23 @@ def test_json_has_all_numbers(rl2, own, patches):
     assert found["settings"]["seed"] == 0
 
 
+def test_several_weights_stand_side_by_side(rl2, own, weights_file, patches, tmp_path):
+    command = ["audit", own, weights_file, "--images", patches, "--ladder", "blank", "--limit", 12]
+    code, out, err = rl2(*command)
+    assert code == 0
+    expected = [audit(one, patches, ladders=["blank"], limit=12) for one in (own, weights_file)]
+    heading, names, ladder, family = out.splitlines()
+    assert "12 images" in heading
+    assert names.index(expected[0].name) < names.index(expected[1].name)
+    aucs = [one.ladders[0].at_visible.auc for one in expected]
+    assert ladder.split() == ["14", "blank", *(word for auc in aucs for word in ("detects", f"{auc:.2f}")), "1.00"]
+    assert family.split()[:2] == ["mean,", "blank"]
+    assert f"audit of {own}" in err.replace("\n", "")
+    assert [one["weights_id"] for one in json.loads(rl2(*command, "--json")[1])] == [one.weights_id for one in expected]
+    code, _, err = rl2(*command, "--save")
+    assert (code, "--plot and --save are for one set of weights" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -132,3 +132,36 @@ def test_below_the_baseline_and_different_says_why():
     result = compare(real, Statistics.of_latents(0.01 * latents(400, seed=1, d=50) + 0.02, **ID))
     assert result.baseline_multiple < 1
     assert str(result).endswith("different; below 1x because generated images vary less than real ones")
+
+
+def test_scalars_are_all_numbers_that_are_known():
+    real, fake = (Statistics.of_latents(latents(40, seed), **ID) for seed in range(2))
+    result = compare(real, fake)
+    found = result.scalars("val/")
+    assert found["val/rl2"] == result.value
+    assert (found["val/rl2_low"], found["val/rl2_high"]) == result.interval
+    assert (found["val/variance_ratio_low"], found["val/variance_ratio_high"]) == result.variance_ratio_interval
+    assert all(type(value) is float and key.startswith("val/") for key, value in found.items())
+    assert "val/p_value" not in found  # of images taken as independent
+    assert "val/domain_shift" not in found  # nothing is known of it
+    each = [str(i) for i in range(40)]
+    grouped = compare(*(Statistics.of_latents(latents(40, seed), each, **ID) for seed in range(2)))
+    assert grouped.scalars()["p_value"] == grouped.p_value
+    few = compare(*(Statistics.of_latents(latents(2, seed), **ID) for seed in range(2)))
+    assert "rl2_low" not in few.scalars()
+
+
+def test_an_interval_below_zero_is_that_of_copies():
+    result = compare(*(Statistics.of_latents(latents(40, seed), **ID) for seed in range(2)))
+    assert "copies" not in result.verdict
+    assert replace(result, interval=(-5.0, -0.1)).verdict == "closer than chance allows, as copies of real images are"
+    assert replace(result, copied=[("a", "b")] * 21).verdict == "generated images are copies of real ones"
+
+
+def test_notebooks_show_a_table():
+    result = compare(*(Statistics.of_latents(latents(40, seed), **ID, source=f"<{seed}>") for seed in range(2)))
+    shown = result._repr_html_()
+    assert shown.startswith("<table><tr><th>RL2</th><td>")
+    assert "&lt;1&gt;" in shown
+    assert "<1>" not in shown
+    assert f"40 images, {'&lt;0&gt;'}" in shown

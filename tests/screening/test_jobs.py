@@ -14,6 +14,7 @@ from tests.fixtures.processes import CONTEXT
 from tests.fixtures.slides import write_slide
 from tests.screening.conftest import TABLES, run, small_pixels, write_patches
 from torchmetrics_rl2 import PatchScreener, RL2Error
+from torchmetrics_rl2.images import find_images
 from torchmetrics_rl2.pixels import stain_of
 from torchmetrics_rl2.screening import Outputs
 from torchmetrics_rl2.screening.jobs import screen_all
@@ -273,3 +274,14 @@ def test_a_killed_run_goes_on_to_the_same_end(small_slide, screener, screened, t
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
     record = json.loads((out / "case-2" / "screen.json").read_text())
     assert record["manifest"]["calibration"] == screener.calibration.id
+
+
+def test_names_that_are_no_text_come_back_from_the_list_of_kept_ones(screener, tmp_path):
+    folder = write_patches(tmp_path / "new", tissue(3, seed=4))
+    names = ["line\nbreak.png", os.fsdecode(b"bytes\xff.png")]
+    for i, name in enumerate(names):
+        (folder / f"{i:02}.png").rename(folder / name)
+    (row,) = run(folder, tmp_path / "out", screener.ranking())
+    assert (row.status, row.summary.kept) == ("finished", 3)
+    kept = find_images(tmp_path / "out" / "new" / "kept.txt")
+    assert sorted(path.name for path in kept) == sorted([*names, "02.png"])

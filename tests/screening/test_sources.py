@@ -93,3 +93,13 @@ def test_identity_follows_what_is_in_the_file(small_slide, folder, tmp_path):
     assert find(folder)[0].identity == before
     to_pil_image(tissue(1, seed=8)[0]).save(folder / "03.png")
     assert find(folder)[0].identity != before
+
+
+def test_a_folder_in_fluorescence_is_no_bright_field(tmp_path):
+    draws = torch.Generator().manual_seed(0)
+    images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    images[:, 2, 20:32, 20:32] = torch.randint(120, 255, (4, 12, 12), generator=draws, dtype=torch.uint8)
+    with pytest.raises(RL2Error, match="no bright-field image"):
+        find(write_patches(tmp_path / "dapi", images))[0].open().sample()
+    black = find(write_patches(tmp_path / "black", torch.zeros_like(images)))[0].open()
+    assert len(black.sample()[1]) == 1  # nothing to tell

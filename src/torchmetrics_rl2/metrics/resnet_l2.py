@@ -347,9 +347,10 @@ class ResNetL2(NetworkMetric):
 
 def _side_or_mask(real: Any) -> Any:
     """Bools of NumPy, tensors of one bool and arrays of bools as a bool or a tensor."""
-    if isinstance(real, np.bool_ | np.ndarray) and real.dtype == np.bool_:
-        real = torch.as_tensor(real)
-    return bool(real) if isinstance(real, Tensor) and real.ndim == 0 and real.dtype == torch.bool else real
+    if isinstance(real, np.ndarray) and real.dtype == np.bool_:
+        real = torch.from_numpy(real)
+    is_one = isinstance(real, Tensor) and real.ndim == 0 and real.dtype == torch.bool
+    return bool(real) if is_one or isinstance(real, np.bool_) else real
 
 
 def _why_nan(real: LatentSums, fake: LatentSums, debiased: bool) -> str:

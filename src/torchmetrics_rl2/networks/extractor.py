@@ -120,7 +120,8 @@ class FeatureExtractor(Frozen):
     def with_gradients(self, images: Tensor) -> Tensor:
         """What :meth:`forward` computes, with the gradients and arithmetic of the caller."""
         check_images(images)
-        self.backbone.eval()  # model.apply(lambda m: m.train()) passes by train() above
+        if not torch.compiler.is_compiling():  # nor exporting, for which older versions of torch take no such call
+            self.backbone.eval()  # model.apply(lambda m: m.train()) passes by train() above
         pixels = images.to(self.dtype) if images.dtype == torch.uint8 else to_8_bit(images.to(self.dtype))
         pixels = pixels / 255
         inputs = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
