@@ -232,6 +232,7 @@ def test_several_generated_sources_are_one_set_only_when_asked(rl2, patches, wei
     assert json.loads(out)["n_fake"] == 16
 
 
+@pytest.mark.filterwarnings("default:.*repeat others", "default:.*were left out")
 def test_what_is_left_out_and_what_is_repeated_is_said_and_in_json(rl2, patches, weights_file, tmp_path):
     for i in range(2):
         shutil.copytree(patches / "a", tmp_path / "fake" / str(i))
