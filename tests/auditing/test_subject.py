@@ -81,3 +81,12 @@ def test_what_is_measured_is_what_the_encoder_says(encoder):
     assert torch.allclose(measured.handcrafted, handcrafted_statistics(images.float() / 255))
     assert told[-1] == ("audit", 1, 1, 0)
     assert sum(report[3] for report in told) == 5
+
+
+def test_copies_are_of_one_unit_and_in_one_half(tmp_path):
+    for i, image in enumerate(random_images(8, seed=1).repeat(2, 1, 1, 1)):
+        to_pil_image(image).save(tmp_path / f"{i:02}.png")
+    with pytest.warns(UserWarning, match="8 of 16 images repeat others pixel for pixel"):
+        subject = Subject.read(tmp_path, None, ImageReader(), 120, 0)
+    assert len(set(subject.units)) == 8
+    assert all(bool(subject.second[i] == subject.second[i + 8]) for i in range(8))

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torchmetrics.wrappers import FeatureShare
 
 from tests.conftest import Moments, random_images
 from torchmetrics_rl2 import ResNetL2, RL2Error, audit, compute_statistics, score
@@ -52,7 +53,16 @@ def test_a_pretrained_cfg_is_honored_for_bytes_and_floats():
     torch.testing.assert_close(values[0], values[1])
 
 
-@pytest.mark.parametrize("config", [{}, {"mean": (0.5,), "std": (0.5,)}, {"mean": (0.5, 0.5, 0.5)}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"mean": 0.5, "std": 0.5},
+        {"mean": (0, 0, 0), "std": (1, 1, 0)},
+        {"mean": (0.5,), "std": (0.5,)},
+        {"mean": (0.5, 0.5, 0.5)},
+    ],
+)
 def test_a_pretrained_cfg_that_says_no_pixels_is_refused(config):
     with pytest.raises(ValueError, match=r"Convolution.pretrained_cfg has no mean and std of three colors"):
         ResNetL2(Convolution(config))
@@ -125,3 +135,35 @@ def test_other_architectures_are_named_where_a_resnet_is_needed(tmp_path):
     torch.save(Convolution().state_dict(), tmp_path / "vit.pt")
     with pytest.raises(RL2Error, match=r"is of another architecture: its entries are layers.0.bias, layers.0.weight"):
         load_backbone(tmp_path / "vit.pt")
+
+
+def test_whatever_a_module_raises_is_in_the_sentence():
+    class Mapped(Convolution):
+        def forward(self, images):
+            return {}["pixel_values"]
+
+    with pytest.raises(RL2Error, match=r"The encoder Mapped cannot take .* \(KeyError: 'pixel_values'\)"):
+        ResNetL2(Mapped()).update(random_images(2), real=True)
+
+
+@pytest.mark.parametrize("width", [True, 0, -1, 2.0, None])
+def test_no_width_is_refused(width):
+    network = Convolution()
+    network.num_features = width
+    with pytest.raises(ValueError, match="num_features is"):
+        ResNetL2(network)
+
+
+def test_the_width_of_the_head_of_a_timm_model_counts():
+    network = Convolution(CONFIG)
+    network.num_features, network.head_hidden_size = 288, 4
+    assert ResNetL2(network).num_features == 4
+
+
+def test_metrics_that_share_a_module_with_a_pretrained_cfg_call_it_once():
+    calls = []
+    network = Convolution(CONFIG)
+    network.register_forward_hook(lambda *_: calls.append(1))
+    shared = FeatureShare({name: ResNetL2(network, debiased=name == "b") for name in "ab"})
+    shared.update(random_images(3), real=True)
+    assert len(calls) == 1

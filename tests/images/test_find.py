@@ -72,3 +72,28 @@ def test_what_is_no_list_is_said(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"none\xff.png\n")
     with pytest.raises(RL2Error, match="neither an image"):
         find_images(tmp_path / "list.txt")
+
+
+def test_pipes_are_not_waited_for(image, tmp_path):
+    image.save(tmp_path / "x.png")
+    os.mkfifo(tmp_path / "pipe")
+    found = find(tmp_path)
+    assert ([path.name for path in found.paths], [path.name for path in found.left_out]) == (["x.png"], ["pipe"])
+
+
+def test_an_image_under_the_name_of_a_slide_is_an_image(image, tmp_path):
+    image.save(tmp_path / "jpeg.svs", "JPEG")
+    image.save(tmp_path / "tiff.svs", "TIFF")
+    found = find(tmp_path)
+    assert ([path.name for path in found.paths], [path.name for path in found.left_out]) == (["jpeg.svs"], ["tiff.svs"])
+
+
+def test_lists_of_windows(image, tmp_path):
+    for name in ("a\\new.png", "grün.png"):
+        image.save(tmp_path / "x.png")
+        (tmp_path / "x.png").rename(tmp_path / name)
+    (tmp_path / "copied as path.txt").write_text('"a\\new.png"\n')
+    assert find_images(tmp_path / "copied as path.txt") == [tmp_path / "a\\new.png"]
+    for encoding in ("cp1252", "utf-16-le"):
+        (tmp_path / "list.txt").write_bytes("grün.png\r\n".encode(encoding))
+        assert find_images(tmp_path / "list.txt") == [tmp_path / "grün.png"]

@@ -54,6 +54,15 @@ def test_what_the_caller_does_wrong_is_no_fault_of_a_reader():
         [1 // (item[0] - item[0]).item() for item in read_ahead(Numbers(), 2)]
 
 
+def undecodable():
+    raise FileNotFoundError("there is no x.png")
+
+
+def test_what_the_dataset_raises_is_passed_on():
+    with pytest.raises(FileNotFoundError, match=r"there is no x\.png"):
+        list(read_ahead(Numbers(undecodable), 2))
+
+
 def test_images_do_not_pass_through_shared_memory(patches, monkeypatch):
     def refuse(*_):
         raise RuntimeError("unable to write to file </torch_1>: No space left on device (28)")

@@ -346,6 +346,9 @@ def test_reals_given_again_to_kept_sums_are_warned_of():
         metric.reset()
         metric.update(images, real=False)
         metric.compute()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric.update(images, torch.zeros(6, dtype=torch.bool))  # a mask of generated images alone
     with pytest.warns(UserWarning, match=r"real images again, after a reset that kept those before"):
         metric.update(images, torch.arange(6) < 3)
     with warnings.catch_warnings():

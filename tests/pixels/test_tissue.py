@@ -48,3 +48,16 @@ def test_tissue_beside_what_was_not_scanned_is(share):
 
 def test_of_black_alone_nothing_is_said():
     assert is_bright_field(torch.zeros(3, 100))
+
+
+@pytest.mark.parametrize("background", [(5, 10, 60), (48, 48, 48), (20, 10, 40)])
+@pytest.mark.parametrize("signal", [(0, 0, 255), (200, 30, 30), (30, 210, 60), (180, 60, 240)])
+def test_no_background_makes_fluorescence_a_bright_field(background, signal):
+    draws = torch.Generator().manual_seed(0)
+    bright = torch.rand(10_000, generator=draws) < 0.4
+    pixels = torch.where(bright, torch.tensor(signal)[:, None], torch.tensor(background)[:, None]) / 255
+    assert not is_bright_field(pixels)
+
+
+def test_pens_alone_are_no_dark_field():
+    assert is_bright_field(torch.tensor([20, 60, 190])[:, None].expand(3, 100) / 255)

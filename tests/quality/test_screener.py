@@ -179,3 +179,10 @@ def test_black_has_its_own_word(screener):
     assert found.black[:3].tolist() == [1.0, 0.25, pytest.approx(0.9, abs=0.1)]
     assert (found.ink[:3] == 0).all()
     assert (found.score[:3] == -torch.inf).all()
+
+
+def test_copies_of_good_patches_are_left_out_of_a_calibration(weights_file, tmp_path):
+    for i, image in enumerate(tissue(17, seed=5).repeat(2, 1, 1, 1)):
+        to_pil_image(image).save(tmp_path / f"{i:02}.png")
+    with pytest.warns(UserWarning, match="17 good patches repeat others pixel for pixel, and were left out"):
+        assert len(calibrate(tmp_path, weights_file)) == 17

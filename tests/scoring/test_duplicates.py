@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.fixtures.images import random_images
-from torchmetrics_rl2 import ResNetL2, Statistics, compute_statistics, score
+from torchmetrics_rl2 import ResNetL2, Statistics, compare, compute_statistics, score
 from torchmetrics_rl2.images import ImageBatch, find_images, read_image
 from torchmetrics_rl2.scoring.duplicates import Seen
 
@@ -109,3 +109,39 @@ def test_statistics_keep_what_was_seen(patches, encoder, tmp_path):
         assert [Path(name).name for name in one.left_out] == ["notes.txt"]
     merged = loaded + compute_statistics(patches / "b", weights=encoder)
     assert (len(merged), merged.unit_count, merged.described()["left_out"]) == (24, 16, list(found.left_out))
+
+
+def test_images_of_one_color_are_no_copies():
+    seen = Seen()
+    blank = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
+    joined = seen.see(batch_of(blank, ["a", "b", "c"]), torch.zeros(3, 2), ["s1", "s2", "s3"])
+    assert (seen.duplicates, seen.repeated, joined) == ([], None, ["s1", "s2", "s3"])
+
+
+@pytest.mark.parametrize("distinct", [1, 3])
+def test_a_collapsed_generator_is_called_so(patches, encoder, tmp_path, distinct):
+    (tmp_path / "fake").mkdir()
+    for i in range(12):
+        path = find_images(patches / "bright")[i % distinct]
+        shutil.copy(path, tmp_path / "fake" / f"{i}.png")
+    with pytest.warns(UserWarning, match=f"{12 - distinct} of 12 generated images repeat"):
+        found = score(tmp_path / "fake", patches / "a", weights=encoder)
+    assert found.verdict == f"collapsed, generated images repeat {distinct} image{'s' if distinct > 1 else ''}"
+    assert found.baseline_multiple == pytest.approx(found.value / found.baseline)
+    assert found.baseline < score(find_images(patches / "bright")[:4], patches / "a", weights=encoder).baseline
+
+
+def test_copies_beside_sums_alone_have_no_interval(patches, encoder, tmp_path):
+    metric = ResNetL2(encoder)
+    metric.update(torch.stack([read_image(path) for path in find_images(patches / "a")]), real=True)
+    with pytest.warns(UserWarning, match="repeat others"):
+        copied = compute_statistics(copy_of(patches / "b", tmp_path / "b", 2), weights=encoder)
+    merged = metric.statistics(real=True) + copied
+    result = compare(merged, compute_statistics(patches / "bright", weights=encoder))
+    assert result.interval is None
+    assert result.value > 0
+
+
+def test_both_sides_of_one_mean_are_copies_also_in_statistics(patches, encoder):
+    statistics = compute_statistics(patches / "a", weights=encoder)
+    assert compare(statistics, statistics).verdict == "generated images are copies of real ones"

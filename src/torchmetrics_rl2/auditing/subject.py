@@ -14,6 +14,7 @@ from torchvision.transforms.v2.functional import center_crop
 from torchmetrics_rl2.auditing.meter import BATCH
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.find import find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of
 from torchmetrics_rl2.images.reader import ImageReader
@@ -70,7 +71,12 @@ class Subject:
         drawn = sorted(random.Random(seed).sample(paths, min(limit, len(paths))))
         images, files, unreadable = read_images(reader, drawn)
         keep = sorted(random.Random(seed).sample(range(len(images)), min(limit, len(images))))
-        units = [named[files[i]] for i in keep]
+        units, first = [], dict[str | None, str]()
+        for i, key in zip(keep, pixel_keys(images[keep]), strict=True):
+            unit = named[files[i]]
+            units.append(unit if key is None else first.setdefault(key, unit))  # of the unit of the first copy
+        if repeated := len(keep) - len(first) - sum(key is None for key in pixel_keys(images[keep])):
+            warnings.warn(f"{repeated} of {len(keep)} images repeat others pixel for pixel.", stacklevel=4)
         if len(keep) < MIN_IMAGES or len(set(units)) < 2:
             raise RL2Error(
                 f"An audit needs at least {MIN_IMAGES} images of at least two units, but {source} has {len(keep)} of "

@@ -1,11 +1,13 @@
 """What all verbs share: progress on standard error, results on standard output, warnings as one line."""
 
+import io
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
 from rich import progress
@@ -15,7 +17,41 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.runtime import Progress
     from torchmetrics_rl2.weights.download import Received
 
-errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+class _StandardError(io.TextIOBase):
+    """Standard error as it is now; one that takes nothing, as on a full disk, ends no run."""
+
+    def write(self, text: str) -> int:
+        """Write, or lose it."""
+        self._try("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or lose it."""
+        self._try("flush")
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return bool(sys.stderr and sys.stderr.isatty())
+
+    def fileno(self) -> int:
+        """That of standard error."""
+        return sys.stderr.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of standard error."""
+        return sys.stderr.encoding if sys.stderr else "utf-8"
+
+    def _try(self, method: str, *arguments: str) -> None:
+        try:
+            if sys.stderr is not None:
+                getattr(sys.stderr, method)(*arguments)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+errors = Console(file=cast(IO[str], _StandardError()), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager

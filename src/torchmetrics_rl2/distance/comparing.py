@@ -45,9 +45,7 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
         if side.groups is not None and len(side.groups.count) >= MIN_UNITS:
             _warn_of_a_dominant_group(side.source, side.groups.count)
     # Copies of an image are one, and sharpen nothing.
-    counts = [
-        (len(side) - len(side.duplicates), None if side.groups is None else side.groups.count) for side in (real, fake)
-    ]
+    counts = [(_distinct(side), None if side.groups is None else side.groups.count) for side in (real, fake)]
     found |= baseline_fields(float(value), real.mean_variance, real.total_variance, *counts)
     return RL2Result(
         value=float(value),
@@ -64,6 +62,12 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
         duplicates={"real": list(real.duplicates), "fake": list(fake.duplicates)},
         **found,
     )
+
+
+def _distinct(side: Statistics) -> int:
+    """Images without copies, which a baseline counts as chance does; all of them where they are copies of a few."""
+    distinct = len(side) - len(side.duplicates)
+    return distinct if distinct >= MIN_UNITS else len(side)
 
 
 def _warn_of_a_dominant_group(source: str, counts: Tensor) -> None:

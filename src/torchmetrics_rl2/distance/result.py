@@ -20,6 +20,7 @@ SCALARS = (
     *("debiased", "interval", "standard_error", "p_value", "detectable", "variance_ratio", "variance_ratio_interval"),
     *("baseline", "baseline_multiple", "outlier_share", "domain_shift", "n_real", "n_fake"),
 )
+SAME = 1e-4
 COPIES = "generated images are copies of real ones"
 CLOSER = "closer than chance allows, as copies of real images are"
 
@@ -117,13 +118,18 @@ class RL2Result:
     def verdict(self) -> str:
         """Whether there is a difference beyond chance, in words.
 
-        ``generated images are copies of real ones`` if more than half of them are, pixel for pixel;
+        ``collapsed`` if generated images repeat fewer than four; ``generated images are copies of real ones`` if more
+        than half of them are, pixel for pixel, or if both means are the same;
         ``closer than chance allows, as copies of real images are`` if the interval is below 0;
         ``no difference beyond chance`` if the test of groups does not reject at 5 %, or without groups if the interval
         includes 0; else ``different``, and ``clearly different`` from three times the baseline on. Empty where there
         are too few images to say.
         """
-        if 2 * len(self.copied) > self.n_fake:
+        distinct = self.n_fake - len(self.duplicates.get("fake", []))
+        if distinct < min(MIN_UNITS, self.n_fake):
+            return f"collapsed, generated images repeat {distinct} image{'s' if distinct > 1 else ''}"
+        is_same = self.baseline_multiple is not None and self.baseline_multiple < SAME
+        if is_same or 2 * len(self.copied) > self.n_fake:
             return COPIES
         if self.interval is None:
             return ""
@@ -271,14 +277,16 @@ class RL2Result:
         return f"with {self.groups_fake} generated and {self.groups_real} real groups as units"
 
     def _why_no_interval(self) -> str:
-        for side, count, groups in (
-            ("generated", self.n_fake, self.groups_fake),
-            ("real", self.n_real, self.groups_real),
+        for side, name, count, groups in (
+            ("fake", "generated", self.n_fake, self.groups_fake),
+            ("real", "real", self.n_real, self.groups_real),
         ):
-            if (count if groups is None else groups) < MIN_UNITS:
+            distinct = count - len(self.duplicates.get(side, []))
+            if (distinct if groups is None else groups) < MIN_UNITS:
                 kind = f"{count} images" if groups is None else f"{count} images in {groups} group(s)"
+                kind = kind if distinct == count else f"{kind}, {distinct} of them distinct"
                 least = f"{MIN_UNITS} {'images' if groups is None else 'groups'}"
-                return f"no interval, which needs at least {least} a side; the {side} side has {kind}"
+                return f"no interval, which needs at least {least} a side; the {name} side has {kind}"
         if math.isnan(self.value):
             return "no interval: there are NaN latents"
         return "no interval: a side has no second moments, which ResNetL2(uncertainty=True) and 'rl2 stats' keep"

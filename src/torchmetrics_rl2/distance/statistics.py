@@ -182,7 +182,7 @@ class Statistics:
     @property
     def mean_variance(self) -> float:
         """Trace of the covariance of the mean latent, which is what chance adds to a squared distance."""
-        if self.groups is None and self.repeated is None:
+        if not self._has_clusters:
             return float(mean_variance(self.sums))
         return self._clusters.mean_variance if self.unit_count > 1 else math.nan
 
@@ -198,7 +198,7 @@ class Statistics:
         """Total variance of the images, the trace of their covariance; NaN where there is but one, or one group."""
         if self.unit_count < 2:
             return math.nan
-        if self.groups is not None or self.repeated is not None:
+        if self._has_clusters:
             return self._clusters.total_variance
         total = self.mean_variance * len(self)
         return 0.0 if total <= ROUNDING * float(self.sums.square_sum) / len(self) else total
@@ -208,7 +208,12 @@ class Statistics:
         """Independent units, or ``None`` where there are too few, or only sums and no second moment."""
         if self.unit_count < MIN_UNITS or (self.groups is None and self.sums.second_moment is None):
             return None
-        return image_units(self.sums) if self.groups is None and self.repeated is None else self._clusters
+        return self._clusters if self._has_clusters else image_units(self.sums)
+
+    @property
+    def _has_clusters(self) -> bool:
+        """Whether units are groups, of copies or of others, and enough is known of them."""
+        return self.groups is not None or (self.repeated is not None and self.sums.second_moment is not None)
 
     @cached_property
     def _clusters(self) -> Units:

@@ -1,12 +1,15 @@
 """Encoders of one's own: what they get, what they give, and what they are to the rest of the package."""
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.errors import RL2Error
@@ -73,11 +76,11 @@ def check_encoder(network: nn.Module, caller: str) -> int:
         ValueError: If it does not say so, or says how to normalize pixels in a way that is not known.
 
     """
-    width = getattr(network, "num_features", None)
-    if not isinstance(width, int):
+    width = _width(network)
+    if width < 1:
         raise ValueError(
             f"{caller} expects an encoder with an integer num_features, the width of its latents, but "
-            f"{type(network).__name__}.num_features is {width!r}. {CONTRACT}"
+            f"{type(network).__name__}.num_features is {getattr(network, 'num_features', None)!r}. {CONTRACT}"
         )
     config = getattr(network, "pretrained_cfg", None)
     if config is not None and _normalization(config) is None:
@@ -105,22 +108,20 @@ def latents_of(encoder: nn.Module, network: nn.Module, images: Tensor) -> Tensor
 
     """
     name, config = type(network).__name__, getattr(network, "pretrained_cfg", None)
-    inputs = images
-    if config is not None and (normalization := _normalization(config)) is not None:
-        mean, std = (images.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in normalization)
-        inputs = ((images / 255 if images.dtype == torch.uint8 else images.float()) - mean) / std
+    inputs = images if config is None else _inputs(encoder, config, images)
     try:
         with torch.no_grad(), _evaluating(network):
             latents = encoder(inputs)
-    except torch.OutOfMemoryError:
+    except (RL2Error, MemoryError, torch.OutOfMemoryError):
         raise
-    except (RuntimeError, TypeError, AssertionError) as error:
+    except Exception as error:  # networks raise anything at what they do not expect
         dtype, shape = str(inputs.dtype).removeprefix("torch."), tuple(inputs.shape)
+        said = f"{type(error).__name__}: {str(error).strip()}"
         raise RL2Error(
-            f"The encoder {name} cannot take {dtype} images of shape {shape}: {str(error).strip()}. It gets images as "
-            f"they are, and normalizes them itself. {CONTRACT}"
+            f"The encoder {name} cannot take {dtype} images of shape {shape} ({said}). It gets images as they are, and "
+            f"normalizes them itself. {CONTRACT}"
         ) from error
-    width = network.num_features
+    width = _width(network)
     if not isinstance(latents, Tensor) or latents.shape != (len(images), width):
         got = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
         hint = " A model of timm gives them with num_classes=0." if config is not None else ""
@@ -141,9 +142,32 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _normalization(config: Any) -> tuple[Sequence[float], Sequence[float]] | None:
-    values = config if isinstance(config, Mapping) else vars(config) if hasattr(config, "__dict__") else {}
-    mean, std = values.get("mean"), values.get("std")
-    if mean is None or std is None or len(mean) != 3 or len(std) != 3:
+def _width(network: nn.Module) -> int:
+    """Width of the latents; of some models of timm it is that of the layer before the classifier."""
+    of_head = getattr(network, "head_hidden_size", None) if hasattr(network, "pretrained_cfg") else None
+    width = of_head or getattr(network, "num_features", None)
+    return int(width) if isinstance(width, Integral) and not isinstance(width, bool) else 0
+
+
+def _inputs(encoder: nn.Module, config: Any, images: Tensor) -> Tensor:
+    """Images as a ``pretrained_cfg`` asks for; the same tensor again for a cache, which goes by it."""
+    last = encoder.__dict__.get("_last_inputs")
+    if last is not None and last[0]() is images:
+        found: Tensor = last[1]
+        return found
+    normalization = _normalization(config)
+    assert normalization is not None
+    mean, std = (images.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in normalization)
+    inputs = ((images / 255 if images.dtype == torch.uint8 else images.float()) - mean) / std
+    if isinstance(encoder, NetworkCache):
+        encoder.__dict__["_last_inputs"] = weakref.ref(images), inputs
+    return inputs
+
+
+def _normalization(config: Any) -> tuple[list[float], list[float]] | None:
+    values = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
+    try:
+        mean, std = ([float(value) for value in values[name]] for name in ("mean", "std"))
+    except (KeyError, TypeError, ValueError):
         return None
-    return mean, std
+    return (mean, std) if len(mean) == len(std) == 3 and min(std) > 0 else None

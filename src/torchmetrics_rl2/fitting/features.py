@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.fitting.run_folder import kept_for_resume, remove_run
 from torchmetrics_rl2.fitting.split import Split
+from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.runtime import Progress, default_device
@@ -32,6 +33,7 @@ class Features:
         reference_files: The file of each patch of the reference, resolved.
         px: Side of the patches in pixels; ``None`` if they differ.
         unreadable: Files that were left out, with the reason.
+        shared: Patches that are in two parts of the split, pixel for pixel.
 
     """
 
@@ -41,6 +43,7 @@ class Features:
     reference_files: Sequence[str]
     px: int | None
     unreadable: list[str]
+    shared: int
 
 
 def feature_device(accelerator: str) -> torch.device:
@@ -57,19 +60,21 @@ def features_of_split(
         RL2Error: If a file cannot be read, or fewer than two patches of a side can.
 
     """
-    features, files, sizes, unreadable = {}, {}, set(), list[str]()
+    features, files, sizes, unreadable, seen, shared = {}, {}, set(), list[str](), set[str](), 0
     for side, paths in vars(split).items():
         with kept_for_resume(run, "*.pt", "computed"):
             shards = _shards(extractor, paths, reader, run / side, progress)
         features[side] = torch.cat([shard["features"] for shard in shards])
         sizes |= {px for shard in shards for px in shard["px"]}
         unreadable += [reason for shard in shards for reason in shard["unreadable"]]
+        keys = {key for shard in shards for key in shard["keys"] if key}
+        shared, seen = shared + len(keys & seen), seen | keys
         files[side] = [file for shard in shards for file in shard["files"]]
         if len(features[side]) < 2:
             remove_run(run)
             raise RL2Error(f"Only {len(features[side])} patches could be read for {side}; expected at least 2.")
     px = sizes.pop() if len(sizes) == 1 else None
-    return Features(**features, reference_files=files["reference"], px=px, unreadable=unreadable)
+    return Features(**features, reference_files=files["reference"], px=px, unreadable=unreadable, shared=shared)
 
 
 def _shards(
@@ -84,18 +89,20 @@ def _shards(
     for start in range(0, len(paths), SHARD):
         shard = shards.with_name(f"{shards.name}-{start // SHARD:05}.pt")
         if not shard.exists():
-            features, files, px = [torch.empty(0, 512)], [], set()
+            features, files, px, keys = [torch.empty(0, 512)], [], set(), []
             if progress:
                 progress(f"features to {shards.name}", start, len(paths), 0)
             for batch in (reading := reader.read(paths[start : start + SHARD])):
                 height, width = batch.images.shape[-2:]
                 px.add(width if height == width else None)
                 files += [str(path.resolve()) for path in batch.paths]
+                keys += pixel_keys(batch.images)
                 features.append(extractor(batch.images.to(extractor.device)).cpu())
                 if progress:
                     progress(f"features to {shards.name}", start + reading.done, len(paths), len(batch.images))
             part = shard.with_suffix(f".{os.getpid()}")
-            kept = {"features": torch.cat(features), "files": files, "px": list(px), "unreadable": reading.unreadable}
+            kept = {"features": torch.cat(features), "files": files, "px": list(px)}
+            kept |= {"unreadable": reading.unreadable, "keys": keys}
             torch.save(kept, part)
             part.replace(shard)
         found.append(torch.load(shard, weights_only=True))

@@ -35,6 +35,10 @@ from torchmetrics_rl2.weights.file import Weights, write_weights
 __all__ = ["fit", "fit_split"]
 
 FEW = 64
+SHARED = (
+    "{} patches are in two parts of the split, pixel for pixel, which makes the held-out likelihood look too good. "
+    "Leave copies out, or give groups that keep them together."
+)
 NO_GROUPS = (
     "Without groups (--groups), patches of one slide may fall on both sides of the split, which makes the held-out "
     "likelihood look too good."
@@ -132,7 +136,9 @@ def fit(
         said.append(f"{found.n_fit} patches are few to fit a flow to; a few hundred make it dependable.")
         if first:
             warnings.warn(said[-1], stacklevel=3)
-    return replace(found, warnings=said, left_out=[os.fspath(path) for path in left_out])
+    for sentence in found.warnings if first else []:
+        warnings.warn(sentence, stacklevel=3)
+    return replace(found, warnings=[*said, *found.warnings], left_out=[os.fspath(path) for path in left_out])
 
 
 def fit_split(
@@ -228,6 +234,7 @@ def fit_split(
         held_out=fitted.held_out,
         unreadable=features.unreadable,
         joint=trained,
+        warnings=[SHARED.format(features.shared)] if features.shared else [],
     )
 
 

@@ -12,8 +12,8 @@ from torchmetrics_rl2.errors import RL2Error
 
 __all__ = ["FORMATS", "MAX_PX", "format_of", "of_any_size", "open_image", "read_image"]
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "JPEG2000")
-"""What an image may be, as Pillow names it; a JPEG with a preview is an MPO."""
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "JPEG2000")
+"""What an image may be that its name does not tell, as Pillow names it."""
 
 MAX_PX = 4096
 """The longest side of a patch; what is larger is a section."""
@@ -62,10 +62,9 @@ def open_image(path: Path) -> Image.Image:
 
 
 def format_of(path: Path) -> str:
-    """What an image file is by its content, as Pillow names it; empty if it is none of :data:`FORMATS`."""
-    Image.init()
+    """What an image file is by its content, as Pillow names it; empty if it is no image."""
     try:
-        with of_any_size(), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+        with of_any_size(), Image.open(path) as image:
             return "JPEG" if image.format == "MPO" else str(image.format)
     except Exception:  # decoders raise anything on damaged files
         return ""

@@ -5,11 +5,12 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.decode import format_of
+from torchmetrics_rl2.images.decode import FORMATS, format_of
 
 __all__ = ["FoundImages", "find", "find_images", "left_out_sentence", "line_of", "same_name"]
 
@@ -86,7 +87,12 @@ def left_out_sentence(source: str | Path, left_out: Sequence[Path]) -> str:
 def is_image(path: Path) -> bool:
     """Whether a file is an image of patches, by its name, or else by its content; slides are not."""
     ending = path.suffix.lower()
-    return ending in EXTENSIONS or (ending not in SLIDES and format_of(path) != "")
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    if ending in EXTENSIONS:
+        return True
+    # Slides are TIFF files, mostly.
+    return format_of(path) in (FORMATS if ending not in SLIDES else ("PNG", "JPEG", "WEBP", "BMP"))
 
 
 def files_below(folder: str | Path) -> Iterator[Path]:
@@ -138,11 +144,11 @@ def _listed(path: Path) -> list[Path]:
         data = path.read_bytes()
     except OSError as error:
         raise RL2Error(f"The list {path} cannot be read: {error.strerror}.") from error
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    text = data.decode(encoding, errors="surrogateescape" if encoding == "utf-8-sig" else "replace")
-    listed = [_path_of(line, path.parent) for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
+    texts = [_decoded(data, encoding) for encoding in _encodings(data)]
+    lists = [[_path_of(line, path.parent) for line in text.splitlines() if line.strip()] for text in texts]
+    listed = min(lists, key=lambda names: sum(not os.path.isfile(name) for name in names), default=[])
     missing = [name for name in listed if not os.path.isfile(name)]
-    if "\0" in text or (len(missing) == len(listed) and not text.isprintable() and _is_binary(data)):
+    if len(missing) == len(listed) and _is_binary(data):
         raise RL2Error(f"{path} is neither an image ({EXPECTED}) nor a text file with a path a line.")
     if missing:
         raise RL2Error(
@@ -150,6 +156,17 @@ def _listed(path: Path) -> list[Path]:
             "A list has one path a line, relative to the list."
         )
     return listed
+
+
+def _encodings(data: bytes) -> tuple[str, ...]:
+    """What a list may be written in: UTF-8 with the bytes of any name, what Windows has, or UTF-16."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return ("utf-16",)
+    return ("utf-16-le",) if data[1:2] == b"\0" else ("utf-8-sig", "cp1252")
+
+
+def _decoded(data: bytes, encoding: str) -> str:
+    return data.decode(encoding, errors="surrogateescape" if encoding == "utf-8-sig" else "ignore").replace("\0", "")
 
 
 def _is_binary(data: bytes) -> bool:
@@ -164,10 +181,9 @@ def _path_of(line: str, folder: Path) -> Path:
     """The file that a line of a list names."""
     names = [line, line.strip()]
     if line.startswith('"') and line.rstrip().endswith('"'):
-        try:
+        with suppress(ValueError):
             names.insert(0, str(json.loads(line)))
-        except ValueError:
-            names.insert(0, line.strip()[1:-1])
+        names.insert(1, line.strip()[1:-1])
     for name in names:
         for form in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):
             if os.path.isfile(folder / form):

@@ -14,7 +14,9 @@ from torchmetrics_rl2.errors import RL2Error
 
 __all__ = ["one_thread", "read_ahead", "reader_faults", "to_array"]
 
-FAULT = re.compile(r"DataLoader worker|worker\(s\)")
+FAULT = re.compile(r"DataLoader worker.*(exited unexpectedly|is killed by signal)")
+PASSED_ON = "Caught "
+"""How PyTorch begins the message of an error that the dataset raised in a worker."""
 
 
 def read_ahead(dataset: Dataset[Any], workers: int, batch_size: int | None = None) -> Iterator[Any]:
@@ -40,7 +42,8 @@ def read_ahead(dataset: Dataset[Any], workers: int, batch_size: int | None = Non
         with reader_faults():
             yield from loader
     except (OSError, MemoryError) as error:
-        raise (_failed(error) if workers else error) from error
+        of_dataset = str(error).startswith(PASSED_ON) and not isinstance(error, MemoryError)
+        raise (_failed(error) if workers and not of_dataset else error) from error
 
 
 @contextmanager

@@ -30,6 +30,8 @@ def is_slide(path: Path) -> bool:
     A tiled TIFF of no scanner is a patch as long as it has one level and at most 4,096 px a side.
     """
     openslide = _openslide()
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         vendor = openslide.OpenSlide.detect_format(path)
         if vendor is None:

@@ -140,7 +140,7 @@ class ResNetL2(NetworkMetric):
         """
         real = _side_or_mask(real)
         self._check(imgs, real)
-        if real is not False and self._reals_kept:
+        if self._reals_kept and torch.as_tensor(real).any():
             self._warn_of_reals_again()
         sides = self._split(real)
         if self._reference is not None:

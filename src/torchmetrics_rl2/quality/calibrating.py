@@ -13,6 +13,7 @@ from torchmetrics_rl2.distance.sums import rows_of
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.sharing import encoder_of
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.find import FoundImages, find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of
 from torchmetrics_rl2.images.reader import ImageReader
@@ -87,13 +88,19 @@ def calibrate(
     named = groups if isinstance(groups, Mapping) else groups_of(groups or "file", paths, base)
     drawn = sorted(random.Random(seed).sample(paths, min(MAX_PATCHES, len(paths))))
     reader = ImageReader(tile, scale, BATCH, default_workers(workers, encoder.device), skip_unreadable)
-    kept = EvenSample[tuple[Tensor, bool, str]](MAX_PATCHES)
+    kept, seen, repeated = EvenSample[tuple[Tensor, bool, str]](MAX_PATCHES), set[str | None](), 0
     for batch in (reading := reader.read(drawn)):
-        parts = shares(batch.images)
+        parts, keys = shares(batch.images), pixel_keys(batch.images)
         for i in torch.nonzero(parts.tissue >= MIN_TISSUE).flatten().tolist():
+            if keys[i] in seen:
+                repeated += 1
+                continue
+            seen |= {keys[i]} - {None}
             kept.add((batch.images[i].clone(), bool(parts.foreign[i]), named[batch.paths[i]]))
         if progress:
             progress("good patches", reading.done, len(drawn), len(batch.images))
+    if repeated:
+        warnings.warn(f"{repeated} good patches repeat others pixel for pixel, and were left out.", stacklevel=3)
     if len(reading.unreadable) == len(drawn):
         raise RL2Error(f"None of the {len(drawn)} files of {source} could be read: {reading.unreadable[-1]}")
     if not kept.items:

@@ -104,5 +104,5 @@ class _Images(Dataset[np.ndarray[Any, Any]]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> np.ndarray[Any, Any]:
-        image = self.image(self.dataset[index])
+        image = torch.as_tensor(self.image(self.dataset[index]))
         return to_array(image if image.dtype == torch.uint8 else image.float())

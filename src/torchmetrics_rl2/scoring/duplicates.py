@@ -1,6 +1,5 @@
 """Images that are the same, pixel for pixel: of one side, and of both."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.functional import LatentSums
+from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.reader import ImageBatch
 
 __all__ = ["Seen", "copied_sentences", "repeated_sentences"]
@@ -31,8 +31,8 @@ class Seen:
 
     def __init__(self, tiled: bool = False, other: "Seen | None" = None) -> None:
         self._tiles: Counter[Path] | None = Counter() if tiled else None
-        self._first: dict[bytes, tuple[str, str]] = {}
-        self._several: dict[bytes, tuple[int, Tensor]] = {}
+        self._first: dict[str, tuple[str, str]] = {}
+        self._several: dict[str, tuple[int, Tensor]] = {}
         self._other = other
         self.duplicates: list[Pair] = []
         self.copied: list[Pair] = []
@@ -50,10 +50,11 @@ class Seen:
 
         """
         joined = []
-        for i, (image, path) in enumerate(zip(batch.images, batch.paths, strict=True)):
-            pixels = hashlib.blake2b(str(tuple(image.shape)).encode(), digest_size=16)
-            pixels.update(image.contiguous().numpy().data)
-            key, name, group = pixels.digest(), self._name(path), groups[i] if groups else ""
+        for i, (key, path) in enumerate(zip(pixel_keys(batch.images), batch.paths, strict=True)):
+            name, group = self._name(path), groups[i] if groups else ""
+            if key is None:
+                joined.append(group)
+                continue
             if key in self._first:
                 count, latent = self._several.get(key, (1, latents[i].detach().cpu().double()))
                 self._several[key] = count + 1, latent

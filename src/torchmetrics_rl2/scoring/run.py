@@ -151,8 +151,9 @@ def score(
         statistics = sides[side]
         if len(statistics) < 2:
             raise RL2Error(
-                f"RL2 compares sets of images, but {statistics.source} gave {len(statistics)} {side} image(s) "
-                f"({len(statistics.unreadable)} could not be read); expected at least 2 on each side."
+                f"RL2 compares sets of images, but {statistics.source} gave {len(statistics)} {NAMES[side]} image(s) "
+                f"({len(statistics.unreadable)} could not be read, {len(statistics.left_out)} other files were left "
+                "out); expected at least 2 on each side."
             )
     copied = seen.copied if seen else []
     told = [

@@ -104,8 +104,12 @@ def _look(source: str | Path, out: Path) -> _Given:
         files, others = [one for one in found.paths if not _within(one, out)], list(found.left_out)
     slides, patches = list[Path](), list[Path]()
     for file in files:
-        kind = slides if file.suffix.lower() in SLIDES or is_slide(file) else patches if is_image(file) else others
-        kind.append(file)
+        if is_slide(file):
+            slides.append(file)
+        elif is_image(file):
+            patches.append(file)
+        else:  # a slide that is cut off is told by its name, and fails with a sentence
+            (slides if file.suffix.lower() in SLIDES else others).append(file)
     if slides and patches:
         raise RL2Error(
             f"{path} mixes {len(slides)} slide(s), {slides[0].name} for one, with {len(patches)} patches, "

@@ -117,7 +117,8 @@ def warnings_of(row: SlideRow, warn_rejected: float) -> list[str]:
         found.append(f"{row.slide} has no patch with tissue: all {summary.background} are background.")
     elif not summary.calibrated and summary.domain == "unknown":
         found.append(
-            f"{row.slide} has too few patches to tell whether it is in the domain of the weights. {only_ranked}"
+            f"{row.slide} has too few patches of tissue without ink and black to tell whether it is in the domain of "
+            f"the weights. {only_ranked}"
         )
     elif not summary.calibrated:
         found.append(
