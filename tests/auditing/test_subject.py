@@ -55,7 +55,7 @@ def test_too_few_images_or_units_and_mixed_sizes_get_a_sentence(patches, tmp_pat
     (tmp_path / "same").mkdir()
     for i in range(9):
         to_pil_image(random_images(1)[0]).save(tmp_path / "same" / f"{i}.png")
-    with pytest.raises(RL2Error, match="are all the same"):
+    with pytest.warns(UserWarning, match="8 of 9 images"), pytest.raises(RL2Error, match="are all the same"):
         Subject.read(tmp_path / "same", None, ImageReader(), 20, 0)
     (tmp_path / "nine.txt").write_text(
         "\n".join(map(str, [*(patches / "a").glob("*"), next((patches / "b").glob("*"))]))

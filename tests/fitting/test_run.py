@@ -232,3 +232,11 @@ def test_without_lightning_a_sentence_says_what_to_install(patches, weights_file
     monkeypatch.setitem(sys.modules, "lightning", None)
     with pytest.raises(RL2Error, match=r"pip install 'torchmetrics-rl2\[fit\]'"):
         fit(patches, tmp_path / "x.safetensors", groups="file", backbone=weights_file)
+
+
+def test_copies_in_two_parts_of_the_split_are_warned_of(split, weights_file, tmp_path):
+    copied = replace(split, stop=[*split.stop, *split.fit[:2]])
+    settings = replace(QUICK, layers=0)
+    found = fit_split(copied, tmp_path / "a.safetensors", backbone=weights_file, settings=settings)
+    assert found.warnings[0].startswith("2 patches are in two parts of the split, pixel for pixel")
+    assert fit_split(split, tmp_path / "b.safetensors", backbone=weights_file, settings=settings).warnings == []

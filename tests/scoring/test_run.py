@@ -55,7 +55,7 @@ def test_tiles_count_and_are_on_record(patches, encoder):
 
 def test_one_image_is_no_set(patches, encoder):
     one = find_images(patches / "a")[0]
-    with pytest.raises(RL2Error, match=r"gave 1 fake image.*at least 2"):
+    with pytest.raises(RL2Error, match=r"gave 1 generated image.*0 other files were left out.*at least 2"):
         score(one, patches / "b", weights=encoder)
     with pytest.raises(RL2Error, match=r"gave 1 real image.*at least 2"):
         score(patches / "b", one, weights=encoder)

@@ -68,7 +68,7 @@ def test_what_failed_or_was_finished_before_is_said():
     [
         ({}, None),
         ({"patches": 0, "kept": 0}, "a has no patch with tissue: all 3 are background."),
-        ({"calibrated": False, "domain": "unknown"}, "a has too few patches to tell"),
+        ({"calibrated": False, "domain": "unknown"}, "a has too few patches of tissue"),
         (UNCALIBRATED, "a is out of the domain of the weights, 1.3 standard deviations from it"),
         ({"domain": "outside", "domain_shift": 0.6}, "a is 0.6 standard deviations from the good patches"),
         ({"kept_share": 0.6}, "40 % of the patches with tissue of a are REJECTED (pen 2). Look at its pictures"),

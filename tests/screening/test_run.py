@@ -161,7 +161,7 @@ def test_of_too_few_patches_none_is_rejected_by_its_score(encoder, domain, tmp_p
     result = run(source, tmp_path / "out", encoder, domain)
     found = result.slides[0].summary
     assert (found.domain, found.calibrated, found.kept) == ("unknown", False, 1)
-    assert "too few patches to tell" in result.warnings[0]
+    assert "too few patches of tissue" in result.warnings[0]
 
 
 def test_a_wholly_blurred_folder_is_caught_though_its_patches_agree(encoder, calibration, tmp_path):

@@ -77,14 +77,14 @@ class Subject:
             units.append(unit if key is None else first.setdefault(key, unit))  # of the unit of the first copy
         if repeated := len(keep) - len(first) - sum(key is None for key in pixel_keys(images[keep])):
             warnings.warn(f"{repeated} of {len(keep)} images repeat others pixel for pixel.", stacklevel=4)
+        if bool((images == images[:1]).all()):
+            raise RL2Error(
+                f"The images of {source} are all the same, so that nothing can be distinguished from chance."
+            )
         if len(keep) < MIN_IMAGES or len(set(units)) < 2:
             raise RL2Error(
                 f"An audit needs at least {MIN_IMAGES} images of at least two units, but {source} has {len(keep)} of "
                 f"{len(set(units))}."
-            )
-        if bool((images == images[:1]).all()):
-            raise RL2Error(
-                f"The images of {source} are all the same, so that nothing can be distinguished from chance."
             )
         second = second_half(units, seed)
         smaller = min(int(second.sum()), int((~second).sum()))

@@ -45,6 +45,16 @@ class Features:
     unreadable: list[str]
     shared: int
 
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences on the split."""
+        if not self.shared:
+            return []
+        return [
+            f"{self.shared} patches are in two parts of the split, pixel for pixel, which makes the held-out "
+            "likelihood look too good. Leave copies out, or give groups that keep them together."
+        ]
+
 
 def feature_device(accelerator: str) -> torch.device:
     """Where features are computed under a Trainer's accelerator."""

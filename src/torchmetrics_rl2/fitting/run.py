@@ -35,10 +35,6 @@ from torchmetrics_rl2.weights.file import Weights, write_weights
 __all__ = ["fit", "fit_split"]
 
 FEW = 64
-SHARED = (
-    "{} patches are in two parts of the split, pixel for pixel, which makes the held-out likelihood look too good. "
-    "Leave copies out, or give groups that keep them together."
-)
 NO_GROUPS = (
     "Without groups (--groups), patches of one slide may fall on both sides of the split, which makes the held-out "
     "likelihood look too good."
@@ -234,7 +230,7 @@ def fit_split(
         held_out=fitted.held_out,
         unreadable=features.unreadable,
         joint=trained,
-        warnings=[SHARED.format(features.shared)] if features.shared else [],
+        warnings=features.warnings,
     )
 
 
