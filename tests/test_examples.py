@@ -31,6 +31,7 @@ def generate(arguments, printed):
         runpy.run_path(str(EXAMPLES.parent / "lightning_generator.py"), run_name="__main__")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_generator_logs_rl2_with_its_interval_beside_samples(tmp_path, devices):
     printed = tmp_path / "printed.txt"

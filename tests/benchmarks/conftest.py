@@ -14,6 +14,13 @@ FOLDER = Path(__file__).parents[2] / "benchmarks" / "paper"
 NAMES = ("experiment", "inception", "blur_by_z_level", "ladders", "artifacts_by_likelihood", "stability", "power")
 
 
+def pytest_collection_modifyitems(items):
+    """Who installs the package runs no benchmarks."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="package")
 def paper():
     """The scripts as modules, found as they are when run: by the folder they are in, and by no one else."""

@@ -142,6 +142,7 @@ def test_variance_ratio_has_the_interval_of_its_logarithm():
     assert math.log(high / low) / 2 == pytest.approx(stats.t.ppf(0.975, nu) * math.sqrt(sum(parts)), rel=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 40])
 def test_level_and_coverage_hold_with_more_dimensions_than_images(rank, monkeypatch):
     """A quick version of benchmarks/calibration.py; 400 repeats have a standard error of 1.1 %."""

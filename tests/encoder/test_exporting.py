@@ -18,6 +18,7 @@ def run_without_us(path, images):
     return torch.export.load(path).module()(torch.tensor(images, dtype=torch.uint8)).tolist()
 
 
+@pytest.mark.slow
 def test_a_program_needs_nothing_of_ours_and_takes_any_batch(encoder, tmp_path):
     path = tmp_path / "latents.pt2"
     assert export_program(encoder, path) < 1e-4
@@ -27,6 +28,7 @@ def test_a_program_needs_nothing_of_ours_and_takes_any_batch(encoder, tmp_path):
     assert ((latents - expected).norm(dim=1) < 1e-4 * expected.norm(dim=1)).all()
 
 
+@pytest.mark.slow
 def test_onnx_runtime_computes_the_latents_of_weights_with_a_readout(shipped, tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")

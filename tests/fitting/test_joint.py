@@ -66,6 +66,7 @@ def train(split, weights, tmp_path, epochs, learning_rate=1e-4, share=0.7):
     return module
 
 
+@pytest.mark.slow
 def test_plain_features_collapse_while_the_held_out_likelihood_grows(split, weights):
     extractor, images = extractor_of(weights), torch.stack([read_image(path) for path in split.fit])
     extractor.backbone.requires_grad_(True)
@@ -83,6 +84,7 @@ def test_plain_features_collapse_while_the_held_out_likelihood_grows(split, weig
     assert after.std(0).mean() < 0.1 * before.std(0).mean()
 
 
+@pytest.mark.slow
 def test_standardized_features_keep_their_scale_and_the_guard_their_rank(large, weights, tmp_path):
     start, *_, end = train(large, weights, tmp_path, 6, 3e-5, share=0.01).trace
     assert end["held_out"] > start["held_out"] + 50  # by features that repeat each other
@@ -134,6 +136,7 @@ def fitted(split, weights_file, tmp_path_factory):
     return out, fit_split(split, out, backbone=weights_file, settings=QUICK, joint=JOINT, reader=READER)
 
 
+@pytest.mark.slow
 def test_writes_weights_with_a_backbone_of_their_own(fitted, split, weights):
     out, result = fitted
     written = read_weights(out)
@@ -157,6 +160,7 @@ def test_writes_weights_with_a_backbone_of_their_own(fitted, split, weights):
     assert not out.with_suffix(".fit").exists()
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(fitted, split, weights_file, tmp_path):
     """That the same seed gives the same ones is seen by the runs that are interrupted."""
     options = {"backbone": weights_file, "joint": replace(JOINT, max_epochs=1), "reader": READER}
@@ -165,6 +169,7 @@ def test_another_seed_gives_other_weights(fitted, split, weights_file, tmp_path)
     assert other.joint["trace"][1] != fitted[1].joint["trace"][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["the backbone", "the flow"])
 def test_an_interrupted_run_resumes_to_the_same_weights(fitted, split, weights_file, tmp_path, monkeypatch, stage):
     out = tmp_path / "cut.safetensors"
@@ -187,6 +192,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(fitted, split, weights_f
     assert fit_split(split, out, **options, resume=True).weights_id == fitted[1].weights_id
 
 
+@pytest.mark.slow
 def test_a_run_that_a_guard_had_stopped_does_not_go_on(split, weights_file, tmp_path, monkeypatch):
     def interrupt(self):
         raise RL2Error("interrupted")
@@ -207,6 +213,7 @@ def test_a_run_that_a_guard_had_stopped_does_not_go_on(split, weights_file, tmp_
     assert read_weights(out).backbone_id == read_weights(weights_file).backbone_id
 
 
+@pytest.mark.slow
 def test_tiles_of_larger_images_and_unreadable_files(large, weights_file, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     large = Split(large.fit[:12], large.stop[:16], large.reference[:4])

@@ -6,6 +6,7 @@ from torchmetrics_rl2.fitting.training import FlowTraining, train_flow
 from torchmetrics_rl2.networks import RealNVP
 
 
+@pytest.mark.slow
 def test_fitting_finds_structure_that_standardization_misses(tmp_path):
     features = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
     features[:, 4:] = features[:, :4].square() + 0.1 * features[:, 4:]

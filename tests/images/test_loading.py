@@ -72,6 +72,7 @@ def test_images_do_not_pass_through_shared_memory(patches, monkeypatch):
     assert sum(len(batch.images) for batch in batches) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file system")
 def test_a_full_dev_shm_ends_in_a_sentence(patches, tmp_path):
     """With 4 kB there is no room for a semaphore."""

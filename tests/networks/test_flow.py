@@ -155,6 +155,7 @@ def test_fits_a_narrow_normal():
     assert flow.log_prob(held_out).mean().item() == pytest.approx(truth.item(), abs=0.3)
 
 
+@pytest.mark.slow
 def test_fits_two_moons_better_than_a_gaussian():
     from sklearn.datasets import make_moons
 

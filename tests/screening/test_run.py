@@ -85,6 +85,7 @@ def test_one_more_slide_next_month_uses_the_frozen_calibration(first, encoder, m
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_an_encoder_and_its_name_give_the_same(own, mixed, good, tmp_path):
     def found(name, weights, calibration):
         result = run(mixed, tmp_path / name, weights, calibration).to_dict() | {"out": ""}

@@ -260,6 +260,7 @@ def test_what_the_hub_kept_is_compared_with_its_checksum(server, tmp_path):
     assert f"without a checksum. Compare it with a copy that you trust, and add #sha256={sha256_of(SMALL)}" in (unnamed)
 
 
+@pytest.mark.slow
 def test_what_the_hub_lacks_and_what_it_changed_are_sentences(server, tmp_path):
     pytest.importorskip("huggingface_hub")
     cut = on_the_hub(server, tmp_path, f"hf://acme/cut@{COMMIT}/cut.safetensors")

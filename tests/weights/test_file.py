@@ -341,6 +341,7 @@ def test_no_file_does_more_than_a_sentence(data, tmp_path_factory):
     assert found.weights_id == SMALL_ID
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(

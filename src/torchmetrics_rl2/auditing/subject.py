@@ -71,11 +71,11 @@ class Subject:
         drawn = sorted(random.Random(seed).sample(paths, min(limit, len(paths))))
         images, files, unreadable = read_images(reader, drawn)
         keep = sorted(random.Random(seed).sample(range(len(images)), min(limit, len(images))))
-        units, first = [], dict[str | None, str]()
-        for i, key in zip(keep, pixel_keys(images[keep]), strict=True):
+        units, first, keys = [], dict[str, str](), pixel_keys(images[keep])
+        for i, key in zip(keep, keys, strict=True):
             unit = named[files[i]]
             units.append(unit if key is None else first.setdefault(key, unit))  # of the unit of the first copy
-        if repeated := len(keep) - len(first) - sum(key is None for key in pixel_keys(images[keep])):
+        if repeated := len(keep) - len(first) - keys.count(None):
             warnings.warn(f"{repeated} of {len(keep)} images repeat others pixel for pixel.", stacklevel=4)
         if bool((images == images[:1]).all()):
             raise RL2Error(

@@ -144,10 +144,15 @@ def _listed(path: Path) -> list[Path]:
         data = path.read_bytes()
     except OSError as error:
         raise RL2Error(f"The list {path} cannot be read: {error.strerror}.") from error
-    texts = [_decoded(data, encoding) for encoding in _encodings(data)]
-    lists = [[_path_of(line, path.parent) for line in text.splitlines() if line.strip()] for text in texts]
-    listed = min(lists, key=lambda names: sum(not os.path.isfile(name) for name in names), default=[])
-    missing = [name for name in listed if not os.path.isfile(name)]
+    listed, missing = list[Path](), list[Path]()
+    for encoding in _encodings(data):
+        lines = _decoded(data, encoding).splitlines()
+        names = [_path_of(line, path.parent) for line in lines if line.strip()]
+        absent = [name for name in names if not os.path.isfile(name)]
+        if not listed or len(absent) < len(missing):
+            listed, missing = names, absent
+        if not missing:
+            break
     if len(missing) == len(listed) and _is_binary(data):
         raise RL2Error(f"{path} is neither an image ({EXPECTED}) nor a text file with a path a line.")
     if missing:
