@@ -99,7 +99,7 @@ def fit(
         >>> from torchmetrics_rl2 import fit
         >>> from torchmetrics_rl2.fitting import FitSettings
         >>> out = f"{tempfile.mkdtemp()}/ours.safetensors"
-        >>> result = fit("examples/cmu/reference", out, groups="file", tile=112, settings=FitSettings(layers=0))
+        >>> result = fit("examples/cmu/clean", out, groups="file", tile=96, settings=FitSettings(layers=0))
         >>> result.n_fit, result.n_stop, result.n_reference
         (112, 16, 32)
 
