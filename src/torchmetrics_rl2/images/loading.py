@@ -1,5 +1,6 @@
 """Items read ahead by other processes, whose faults end in a sentence."""
 
+import multiprocessing
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ def read_ahead(dataset: Dataset[Any], workers: int, batch_size: int | None = Non
         dataset, batch_size=batch_size, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=one_thread
     )
     try:
+        if workers:
+            multiprocessing.Lock()  # which fails where workers would, and leaves nothing half made
         with reader_faults():
             yield from loader
     except (OSError, MemoryError) as error:
