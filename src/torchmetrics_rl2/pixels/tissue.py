@@ -30,8 +30,8 @@ MIN_LIGHT = 0.3
 MAX_MEAN_DENSITY = 1.2
 
 NOT_BRIGHT_FIELD = (
-    "does not have the light and colors of stained tissue: it is no bright-field image, but perhaps fluorescence or dark "
-    "field. RL2 is for stained tissue in transmitted light."
+    "does not have the light and colors of stained tissue: it is no bright-field image, but perhaps fluorescence or "
+    "dark field. RL2 is for stained tissue in transmitted light."
 )
 
 
