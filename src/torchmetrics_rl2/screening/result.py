@@ -76,6 +76,7 @@ def _line(row: SlideRow) -> str:
     kept = f"{row.slide}: {found.kept} of {found.patches} patches with tissue kept{reasons}"
     apart = "" if found.domain_shift is None else f", {_deviations(found.domain_shift, 2)} from the good patches"
     notes = "" if found.calibrated else "; UNCALIBRATED, ranked only"
+    notes += f"; {found.background} patches without tissue" if found.background else ""
     notes += f"; {found.unreadable} unreadable files left out" if found.unreadable else ""
     notes += "" if row.new else "; finished before"
     return f"{kept}; domain {found.domain}{apart}{notes}"
