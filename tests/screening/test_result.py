@@ -9,7 +9,7 @@ SUMMARY = SlideSummary(
     patches=10,
     kept=8,
     kept_share=0.8,
-    background=3,
+    background=0,
     reasons="pen 2",
     calibrated=True,
     median_percentile=50.0,
@@ -44,6 +44,7 @@ def result(*rows):
         ({}, "domain same, 0.03 standard deviations from the good patches"),
         ({"domain": "unknown", "domain_shift": None}, "domain unknown"),
         ({"unreadable": 2}, "domain same, 0.03 standard deviations from the good patches; 2 unreadable files left out"),
+        ({"background": 3}, "domain same, 0.03 standard deviations from the good patches; 3 patches without tissue"),
         (UNCALIBRATED, "domain outside, 1.26 standard deviations from the good patches; UNCALIBRATED, ranked only"),
     ],
 )
@@ -67,7 +68,7 @@ def test_what_failed_or_was_finished_before_is_said():
     ("changes", "sentence"),
     [
         ({}, None),
-        ({"patches": 0, "kept": 0}, "a has no patch with tissue: all 3 are background."),
+        ({"patches": 0, "kept": 0, "background": 3}, "a has no patch with tissue: all 3 are background."),
         ({"calibrated": False, "domain": "unknown"}, "a has too few patches of tissue"),
         (UNCALIBRATED, "a is out of the domain of the weights, 1.3 standard deviations from it"),
         ({"domain": "outside", "domain_shift": 0.6}, "a is 0.6 standard deviations from the good patches"),
