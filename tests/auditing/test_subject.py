@@ -90,3 +90,13 @@ def test_copies_are_of_one_unit_and_in_one_half(tmp_path):
         subject = Subject.read(tmp_path, None, ImageReader(), 120, 0)
     assert len(set(subject.units)) == 8
     assert all(bool(subject.second[i] == subject.second[i + 8]) for i in range(8))
+
+
+def test_a_copied_file_that_is_cut_has_its_fields_in_the_half_of_the_first(tmp_path):
+    images = random_images(20, px=128, seed=1)
+    images[1] = images[0]
+    for i, image in enumerate(images):
+        to_pil_image(image).save(tmp_path / f"{i:02}.png")
+    with pytest.warns(UserWarning, match="4 of 80 images repeat others"):
+        subject = Subject.read(tmp_path, None, ImageReader(tile=64), 120, 0)
+    assert len(set(subject.units)) == len(set(subject.fields.units)) == 19

@@ -97,7 +97,8 @@ class Subject:
         fields = _fields(reader, list(dict.fromkeys(files[i] for i in keep)), len(keep), images.shape[-1], seed)
         if fields is None:
             return cls(images[keep], units, second, unreadable=unreadable, left_out=left_out)
-        of_fields = [named[path] for path in fields[1]]
+        unit_of = {files[i]: unit for i, unit in zip(keep, units, strict=True)}
+        of_fields = [unit_of[path] for path in fields[1]]
         larger = cls(fields[0], of_fields, torch.tensor([in_second[unit] for unit in of_fields]))
         enough = larger.units_in_half >= MIN_UNITS
         return cls(images[keep], units, second, larger if enough else None, unreadable, left_out)
