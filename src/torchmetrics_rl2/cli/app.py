@@ -1,13 +1,12 @@
 """The application: its verbs, and how each ends."""
 
-import os
 import sys
 
 import typer
 
 from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.cli import audit, fit, score, screen, stats, weights
-from torchmetrics_rl2.cli.output import fail
+from torchmetrics_rl2.cli.output import drop, fail
 from torchmetrics_rl2.errors import RL2Error
 
 app = typer.Typer(
@@ -50,8 +49,8 @@ def run() -> None:
         fail(str(error))
     except OSError as error:
         out = sys.__stdout__
-        if out is not None and out is sys.stdout:  # what is left in it would fail again at the end of Python
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        if out is not None and out is sys.stdout:
+            drop(out)
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         fail(f"{error.filename or 'Standard output'} cannot be used: {error.strerror or error}.")

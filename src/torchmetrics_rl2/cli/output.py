@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.weights.download import Received
 
 
+def drop(stream: IO[str]) -> None:
+    """Lose what is still in a stream that takes nothing; it would fail again at the end of Python."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 class _StandardError(io.TextIOBase):
     """Standard error as it is now; one that takes nothing, as on a full disk, ends no run."""
 
@@ -48,7 +53,7 @@ class _StandardError(io.TextIOBase):
             if sys.stderr is not None:
                 getattr(sys.stderr, method)(*arguments)
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+            drop(sys.stderr)
 
 
 errors = Console(file=cast(IO[str], _StandardError()), soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -14,7 +14,7 @@ from torchmetrics.wrappers.feature_share import NetworkCache
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["OwnEncoder", "check_encoder", "latents_of"]
+__all__ = ["OwnEncoder", "check_encoder", "first_tensor", "latents_of", "weights_id_of"]
 
 CONTRACT = "See 'An encoder of your own' in the documentation."
 
@@ -31,20 +31,18 @@ class OwnEncoder(nn.Module):
 
     reference = None
     reference_data = ""
-    path = None
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
         self.num_features = check_encoder(network, "An encoder")
         self.name = type(network).__name__
-        declared = getattr(network, "weights_id", None)
-        self.weights_id: str | None = declared if isinstance(declared, str) else None
+        self.weights_id = weights_id_of(network)
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        tensor = next(chain(self.network.parameters(), self.network.buffers()), None)
+        tensor = first_tensor(self.network)
         return torch.device("cpu") if tensor is None else tensor.device
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,6 +65,17 @@ class OwnEncoder(nn.Module):
 
     def warn_of_other_px(self, images: Tensor) -> None:
         """Nobody knows what size it was made for."""
+
+
+def weights_id_of(network: Any) -> str | None:
+    """The identity that a network declares."""
+    declared = getattr(network, "weights_id", None)
+    return declared if isinstance(declared, str) else None
+
+
+def first_tensor(network: nn.Module) -> Tensor | None:
+    """One whose device and dtype are those of the network, if it has any."""
+    return next(chain(network.parameters(), network.buffers()), None)
 
 
 def check_encoder(network: nn.Module, caller: str) -> int:

@@ -4,9 +4,8 @@ import copy
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
-from torchmetrics_rl2.encoder.own import OwnEncoder, check_encoder
+from torchmetrics_rl2.encoder.own import OwnEncoder, check_encoder, first_tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.runtime import default_device
 from torchmetrics_rl2.weights.file import weights_id_in
@@ -29,7 +28,6 @@ __all__ = [
     "network_on",
     "number_of",
     "private_copy",
-    "weights_id_of",
 ]
 
 _Place = tuple[torch.device, torch.dtype]
@@ -200,12 +198,6 @@ def number_of(network: nn.Module) -> int:
     return _family(network).number
 
 
-def weights_id_of(network: Any) -> str | None:
-    """The identity that a network declares."""
-    declared = getattr(network, "weights_id", None)
-    return declared if isinstance(declared, str) else None
-
-
 def _family(network: nn.Module) -> _Family:
     if network not in _families:
         _families[network] = _Family(weakref.ref(network), next(_numbers))
@@ -213,5 +205,5 @@ def _family(network: nn.Module) -> _Family:
 
 
 def _place(network: nn.Module) -> _Place | None:
-    tensor = next(chain(network.parameters(), network.buffers()), None)
+    tensor = first_tensor(network)
     return None if tensor is None else (tensor.device, tensor.dtype)

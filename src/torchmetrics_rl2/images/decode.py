@@ -30,7 +30,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def open_image(path: Path) -> Image.Image:
-    """One image, decoded, in mode RGB.
+    """One image, decoded, in mode RGB, with the ``format`` of its file.
 
     Alpha is composed over white, the color of an empty slide; palettes are looked up; of 16 bits a channel the upper 8
     are kept; CMYK becomes RGB by Pillow's formula. Embedded color profiles and EXIF orientation are not applied. Of a
@@ -45,6 +45,7 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         with of_any_size(), Image.open(path) as image:
+            kind = _kind(image)
             _seek_image(image, path)
             if image.mode in GRAYSCALE:
                 raise RL2Error(
@@ -52,8 +53,9 @@ def open_image(path: Path) -> Image.Image:
                 )
             if image.has_transparency_data:
                 rgba = image.convert("RGBA")
-                return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+                image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
             rgb: Image.Image = image.convert("RGB")
+            rgb.format = kind
             return rgb
     except RL2Error:
         raise
@@ -65,7 +67,7 @@ def format_of(path: Path) -> str:
     """What an image file is by its content, as Pillow names it; empty if it is no image."""
     try:
         with of_any_size(), Image.open(path) as image:
-            return "JPEG" if image.format == "MPO" else str(image.format)
+            return _kind(image)
     except Exception:  # decoders raise anything on damaged files
         return ""
 
@@ -78,6 +80,11 @@ def of_any_size() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def _kind(image: Image.Image) -> str:
+    """Its format; a JPEG with a preview is an MPO to Pillow."""
+    return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def _seek_image(image: Image.Image, path: Path) -> None:

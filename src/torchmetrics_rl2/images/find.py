@@ -96,7 +96,7 @@ def is_image(path: Path) -> bool:
 
 
 def files_below(folder: str | Path) -> Iterator[Path]:
-    """Files below a folder, linked folders included; hidden ones not, unless they look like images."""
+    """Files below a folder, linked folders included and hidden ones not."""
 
     def refuse(error: OSError) -> None:
         raise RL2Error(f"The folder {error.filename} cannot be read: {error.strerror}.") from error

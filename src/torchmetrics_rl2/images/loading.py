@@ -46,7 +46,9 @@ def read_ahead(dataset: Dataset[Any], workers: int, batch_size: int | None = Non
             yield from loader
     except (OSError, MemoryError) as error:
         of_dataset = str(error).startswith(PASSED_ON) and not isinstance(error, MemoryError)
-        raise (_failed(error) if workers and not of_dataset else error) from error
+        if not workers or of_dataset:
+            raise
+        raise _failed(error) from error
 
 
 @contextmanager
@@ -55,7 +57,9 @@ def reader_faults() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise (_failed(error) if FAULT.search(str(error)) else error) from error
+        if not FAULT.search(str(error)):
+            raise
+        raise _failed(error) from error
 
 
 def _failed(error: Exception) -> RL2Error:

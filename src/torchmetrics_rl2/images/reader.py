@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import resize
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.decode import MAX_PX, format_of, read_image
+from torchmetrics_rl2.images.decode import MAX_PX, open_image
 from torchmetrics_rl2.images.loading import read_ahead, to_array
 from torchmetrics_rl2.pixels.batch import MIN_PX
 
@@ -139,7 +139,8 @@ class _Files(Dataset[tuple[np.ndarray[Any, Any] | str, str]]):
     def __getitem__(self, index: int) -> tuple[np.ndarray[Any, Any] | str, str]:
         path = self.paths[index]
         try:
-            return to_array(self._tiles(path, read_image(path))), format_of(path)
+            image = open_image(path)
+            return to_array(self._tiles(path, pil_to_tensor(image))), str(image.format)
         except RL2Error as error:
             return str(error), ""
 

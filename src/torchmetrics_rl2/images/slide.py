@@ -145,10 +145,11 @@ class Slide:
         """
         from skimage.filters import gaussian, threshold_otsu
 
-        if not is_bright_field(self._pixels.flatten(1)):
+        pixels = self._pixels
+        if not is_bright_field(pixels.flatten(1)):
             raise RL2Error(f"{self.path} {NOT_BRIGHT_FIELD}")
-        lit = ~self._black
-        density = gaussian((self._density - self.white) * lit[..., None], sigma=1, channel_axis=2).mean(2)
+        density, lit = _density_and_lit(pixels)
+        density = gaussian((density - self.white) * lit[..., None], sigma=1, channel_axis=2).mean(2)
         # Otsu splits anything, glass alone and tissue alone too, so it may move only between what is surely either.
         threshold = threshold_otsu(density[lit]) if np.ptp(density) else MIN_DENSITY
         return np.asarray((density > np.clip(threshold, MIN_THRESHOLD, MIN_DENSITY)) & lit)
@@ -156,23 +157,14 @@ class Slide:
     @cached_property
     def white(self) -> tuple[float, float, float]:
         """Optical density of glass, that of the lightest 2 % of the thumbnail, unless that is too dense for any."""
-        lit = self._density[~self._black]
-        found = np.quantile(lit, WHITE, axis=0).clip(0, MAX_WHITE) if len(lit) else np.zeros(3)
+        density, lit = _density_and_lit(self._pixels)
+        found = np.quantile(density[lit], WHITE, axis=0).clip(0, MAX_WHITE) if lit.any() else np.zeros(3)
         return three((found + 0.0).tolist())
 
     @property
     def _pixels(self) -> Tensor:
         """Of the thumbnail, ``(3, H, W)`` in [0, 1]."""
         return torch.from_numpy(np.asarray(self.thumbnail, dtype=np.float64)).movedim(2, 0) / 255
-
-    @property
-    def _black(self) -> np.ndarray[Any, Any]:
-        """Which pixels of the thumbnail were not scanned, or are as black."""
-        return is_black(self._pixels).numpy()
-
-    @property
-    def _density(self) -> np.ndarray[Any, Any]:
-        return optical_density(self._pixels).movedim(0, 2).numpy()
 
     def tiles(self, px: int, mpp: float, min_tissue: float) -> Tensor:
         """Places on level 0 of the top left corners of tiles with tissue, ``(N, 2)`` int64, x and y, row by row.
@@ -234,6 +226,11 @@ class Slide:
     def finest(self) -> float:
         """The finest resolution, in um/px, that tiles can have without being enlarged by more than a tenth."""
         return self.mpp / ENLARGED
+
+
+def _density_and_lit(pixels: Tensor) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Optical density ``(H, W, 3)``, and which pixels are not black: not scanned, or as dark, ``(H, W)``."""
+    return optical_density(pixels).movedim(0, 2).numpy(), (~is_black(pixels)).numpy()
 
 
 class _Tiles(Dataset[np.ndarray[Any, Any] | str]):

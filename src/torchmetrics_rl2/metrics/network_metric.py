@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
-from torchmetrics_rl2.encoder.own import check_encoder
+from torchmetrics_rl2.encoder.own import check_encoder, weights_id_of
 from torchmetrics_rl2.encoder.sharing import (
     StoredEncoder,
     cache_over,
@@ -22,7 +22,6 @@ from torchmetrics_rl2.encoder.sharing import (
     network_on,
     number_of,
     private_copy,
-    weights_id_of,
 )
 from torchmetrics_rl2.errors import RL2Error
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.pixels.batch import to_8_bit
-from torchmetrics_rl2.pixels.density import optical_density
+from torchmetrics_rl2.pixels.density import optical_density, quantile
 from torchmetrics_rl2.pixels.tissue import MIN_DENSITY, foreign
 
 __all__ = ["Stain", "restain", "stain_of"]
@@ -50,7 +50,7 @@ def stain_of(batches: Iterable[Tensor], white: tuple[float, float, float] | None
     if density.shape[1] == 0:
         glass = three(white or (0.0, 0.0, 0.0))
         return Stain(glass, glass)
-    lightest = [min(MAX_WHITE, _quantile(channel, WHITE)) for channel in density]
+    lightest = [min(MAX_WHITE, quantile(channel, WHITE)) for channel in density]
     glass = three(lightest if white is None else white)
     tissue = density[:, (density - density.new_tensor(glass)[:, None]).mean(0) > MIN_DENSITY]
     return Stain(glass, three(tissue.mean(1).tolist()) if tissue.shape[1] else glass)
@@ -66,10 +66,6 @@ def three(values: Sequence[float]) -> tuple[float, float, float]:
     """Red, green and blue."""
     red, green, blue = map(float, values)
     return red, green, blue
-
-
-def _quantile(values: Tensor, share: float) -> float:
-    return float(values.kthvalue(1 + int(share * (len(values) - 1))).values)
 
 
 def restain(images: Tensor, before: Stain, after: Stain) -> Tensor:

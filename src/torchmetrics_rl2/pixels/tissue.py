@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from torchmetrics_rl2.pixels.density import optical_density
+from torchmetrics_rl2.pixels.density import optical_density, quantile
 
 __all__ = ["black_share", "foreign", "ink_share", "is_bright_field", "tissue_share"]
 
@@ -24,7 +24,7 @@ SATURATED = 0.97
 INKS = ((60.0, 190.0, 0.2, 0.08), (345.0, 380.0, 0.72, 0.08), (190.0, 240.0, 0.6, 0.35))
 
 # Of real tissue, single patches included, the lightest 2 % have at least 0.34 in each color.
-MIN_LIGHT = 0.3
+LIGHTEST, MIN_LIGHT = 0.98, 0.3
 
 # Denser than this, the rest of a dark field is no tissue on glass.
 MAX_MEAN_DENSITY = 1.2
@@ -86,17 +86,12 @@ def is_bright_field(pixels: Tensor) -> bool:
     if rest.shape[1] < 0.01 * len(value):
         return True
     unmarked = rest[:, ~_ink(rest[None, :, :, None], (0.0, 0.0, 0.0))[0, :, 0]]
-    if unmarked.shape[1] >= 0.01 * len(value) and _lightest(unmarked.amin(0)) < MIN_LIGHT:
+    if unmarked.shape[1] >= 0.01 * len(value) and quantile(unmarked.amin(0), LIGHTEST) < MIN_LIGHT:
         return False
     is_light = (optical_density(rest).mean(0) < MAX_MEAN_DENSITY).double().mean() > 0.5
-    has_color = _lightest(rest.amax(0) - rest.amin(0)) > 2 * NEUTRAL
+    has_color = quantile(rest.amax(0) - rest.amin(0), LIGHTEST) > 2 * NEUTRAL
     is_dark, is_dim = ((value < limit).double().mean() > 0.5 for limit in (DARK_GRAY, 2 * DARK_GRAY))
     return not (is_dark and not is_light) and not (is_dim and not has_color)
-
-
-def _lightest(numbers: Tensor) -> float:
-    """What 2 % are above."""
-    return float(numbers.sort().values[int(0.98 * (len(numbers) - 1))])
 
 
 def _share(cells: Tensor, images: Tensor) -> Tensor:

@@ -95,7 +95,8 @@ def calibrate(
             if keys[i] in seen:
                 repeated += 1
                 continue
-            seen |= {keys[i]} - {None}
+            if (key := keys[i]) is not None:
+                seen.add(key)
             kept.add((batch.images[i].clone(), bool(parts.foreign[i]), named[batch.paths[i]]))
         if progress:
             progress("good patches", reading.done, len(drawn), len(batch.images))
