@@ -18,7 +18,6 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from torchmetrics_rl2 import LatentEncoder
 from torchmetrics_rl2.functional import resnet_l2
 from torchmetrics_rl2.images import find_images, read_image
-from torchmetrics_rl2.networks import log_likelihood
 
 PX, QUALITY = 224, 75
 
@@ -45,7 +44,7 @@ def main() -> None:
     def encode(images: list[Tensor]) -> tuple[Tensor, Tensor]:
         batches = torch.stack(images).split(32)
         z, log_det = (torch.cat(parts) for parts in zip(*map(encoder.encode, batches), strict=True))
-        return z, log_likelihood(z, log_det)
+        return z, encoder.flow.log_likelihood(z, log_det)
 
     real, _ = encode([read_image(path) for path in find_images(arguments.reference)])
     sets = {"lung, other tiles": encode([read_image(path) for path in find_images(arguments.lung)])}

@@ -14,7 +14,6 @@ from torch import Tensor
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare
 from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.images import ImageReader, find_images
-from torchmetrics_rl2.networks import log_likelihood
 from torchmetrics_rl2.pixels import degradations
 
 LADDERS = {
@@ -36,9 +35,9 @@ def encode(encoder: LatentEncoder, images: Tensor) -> tuple[Statistics, Tensor]:
     parts = []
     for batch in images.split(32):
         z, log_det = encoder.encode(batch)
-        parts.append((z, log_likelihood(z, log_det)))
+        parts.append((z, encoder.flow.log_likelihood(z, log_det)))
     z, likelihood = (torch.cat(values) for values in zip(*parts, strict=True))
-    return Statistics.of_latents(z, weights=encoder.name, weights_id=encoder.weights_id), likelihood
+    return encoder.statistics(z), likelihood
 
 
 def plot(rows: list[tuple[str, float, float, float, float]], path: str) -> None:

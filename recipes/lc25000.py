@@ -19,6 +19,19 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 TILES = Path(__file__).with_name("lc25000_tiles.csv")
 KINDS = ("colon_aca", "colon_n", "lung_aca", "lung_n", "lung_scc")
+NAMES = dict(
+    zip(
+        KINDS,
+        (
+            "colon adenocarcinoma",
+            "normal colon",
+            "lung adenocarcinoma",
+            "normal lung",
+            "lung squamous cell carcinoma",
+        ),
+        strict=True,
+    )
+)
 PX = 224
 
 
@@ -50,6 +63,11 @@ def locate(folder: Path, wanted: Sequence[Tile]) -> list[Path]:
     if missing:
         raise SystemExit(f"{len(missing)} of {len(wanted)} LC25000 files are not under {folder}, {missing[0]} for one.")
     return [found[tile.name] for tile in wanted]
+
+
+def kinds_of(folder: Path, wanted: Sequence[Tile]) -> dict[Path, str]:
+    """The tissue kind of each of the wanted files, in words."""
+    return {path: NAMES[tile.kind] for path, tile in zip(locate(folder, wanted), wanted, strict=True)}
 
 
 def read(path: Path) -> Tensor:

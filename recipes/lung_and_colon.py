@@ -1,9 +1,9 @@
-"""Fit the flows of ``lung@1`` and ``colon@1`` on the backbone of ``lung-colon@2``, each on its part of LC25000.
+"""Fit the flows of ``lung@2`` and ``colon@2`` on the backbone of ``lung-colon@3``, each on its part of LC25000.
 
     python recipes/lung_and_colon.py LC25000 FOLDER
 
 The LC25000 files have to be 224 px, see ``lc25000.py --resize``. Two minutes on two CPU cores. The files share the
-backbone of ``lung-colon@2`` by its name, and are 4 MB each. Their rows of the catalog are printed.
+backbone of ``lung-colon@3`` by its name, and are 4 MB each. Their rows of the catalog are printed.
 """
 
 import argparse
@@ -11,13 +11,13 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from lc25000 import KINDS, PX, locate, tiles
+from lc25000 import KINDS, PX, kinds_of, locate, tiles
 from lung_colon_flow import CARD, entry_of
 from torchmetrics_rl2.fitting import FitSettings, Split, fit_split
 from torchmetrics_rl2.weights import read_weights, write_weights
 from torchmetrics_rl2.weights.loading import lend
 
-LENDER = "lung-colon@2"
+LENDER = "lung-colon@3"
 
 
 def main() -> None:
@@ -41,13 +41,14 @@ def main() -> None:
             f"{counts[2]} are the reference; the backbone is that of {LENDER}",
             "recipe": "recipes/lung_and_colon.py",
         }
-        own, shared = arguments.out / f"{tissue}-own.safetensors", arguments.out / f"{tissue}-1.safetensors"
+        own, shared = arguments.out / f"{tissue}-own.safetensors", arguments.out / f"{tissue}-2.safetensors"
         # Narrower conditioners than lung-colon's: all weights that ship fit into a wheel of 60 MB.
-        print(fit_split(split, own, backbone=LENDER, settings=FitSettings(hidden=64), card=card))
+        labels = kinds_of(arguments.folder, tiles(["fit"], kinds))
+        print(fit_split(split, own, backbone=LENDER, kinds=labels, settings=FitSettings(hidden=64), card=card))
         write_weights(replace(read_weights(own), backbone_of=LENDER), shared, lend)
         own.unlink()
         summary = f"{card['summary']}; backbone of {LENDER}"
-        rows.append(entry_of(f"{tissue}@1", shared, summary, tissue))
+        rows.append(entry_of(f"{tissue}@2", shared, summary, tissue))
     print(json.dumps([asdict(row) for row in rows], indent=2))
 
 

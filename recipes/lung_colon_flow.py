@@ -1,12 +1,12 @@
-"""Fit readout and flow of ``lung-colon@2`` on the backbone of ``lung_colon_backbone.py``, and write the weights file.
+"""Fit readout and flow of ``lung-colon@3`` on the backbone of ``lung_colon_backbone.py``, and write the weights file.
 
-    python recipes/lung_colon_flow.py LC25000 backbone.safetensors lung-colon-2.safetensors
+    python recipes/lung_colon_flow.py LC25000 backbone.safetensors lung-colon-3.safetensors
 
 The LC25000 files have to be 224 px, see ``lc25000.py --resize``. Three minutes on two CPU cores.
 
 The readout has no gradient: the 512 channels of the backbone and the fifteen hand-crafted statistics are standardized
 on the fit tiles, the statistics count six times as much, and the 512 principal components with the most variance are
-kept.
+kept. The kinds of tissue of the flow are the five of LC25000.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lc25000 import PX, locate, tiles
+from lc25000 import PX, kinds_of, locate, tiles
 from torchmetrics_rl2 import CatalogEntry, RL2Error
 from torchmetrics_rl2.fitting import Split, fit_split
 from torchmetrics_rl2.images import ImageReader
@@ -87,9 +87,10 @@ def main() -> None:
         read = readout(backbone, locate(arguments.folder, tiles(["fit"], variants=[0])))
         weights = Weights(backbone.preprocessing, backbone.state_dict, flow.config, flow.state_dict(), readout=read)
         write_weights(weights, with_readout)
-    print(fit_split(split, arguments.out, backbone=with_readout, card=CARD, resume=arguments.resume))
+    kinds = kinds_of(arguments.folder, tiles(["fit"]))
+    print(fit_split(split, arguments.out, backbone=with_readout, kinds=kinds, card=CARD, resume=arguments.resume))
     with_readout.unlink()
-    entry = entry_of("lung-colon@2", arguments.out, CARD["summary"], "lung, colon")
+    entry = entry_of("lung-colon@3", arguments.out, CARD["summary"], "lung, colon")
     print("entry of the catalog:", json.dumps([asdict(entry)], indent=2))
 
 

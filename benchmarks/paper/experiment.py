@@ -16,7 +16,6 @@ from torchvision.transforms.v2.functional import center_crop, resize
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics
 from torchmetrics_rl2.functional import debias, distance, latent_sums, mean_variance
 from torchmetrics_rl2.images import ImageReader, find_images
-from torchmetrics_rl2.networks import log_likelihood
 from torchmetrics_rl2.runtime import default_device, exact_arithmetic
 
 BATCH = 32
@@ -152,7 +151,7 @@ def encode(encoder: LatentEncoder, images: Tensor, what: str = "patches") -> Enc
         features = encoder.features(batch.to(encoder.device))
         with exact_arithmetic(encoder.device):
             z, log_det = encoder.flow(features)
-        parts.append([value.cpu() for value in (features, z, log_likelihood(z, log_det))])
+        parts.append([value.cpu() for value in (features, z, encoder.flow.log_likelihood(z, log_det))])
     return Encoded(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
@@ -161,7 +160,7 @@ def reference_of(encoder: LatentEncoder, real: Tensor | None) -> Statistics:
     if real is None:
         return encoder.reference_statistics
     z = encode(encoder, real, "real patches").latents
-    return Statistics.of_latents(z, weights=encoder.name, weights_id=encoder.weights_id)
+    return encoder.statistics(z)
 
 
 def rl2(reference: Statistics, latents: Tensor) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """The ResNet-L2 distance between two sets of latents."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +17,12 @@ class LatentSums:
         sum: Sum of the latents, ``(d,)``.
         square_sum: Sum of their squared norms, ``()``.
         count: Number of images, ``()``, int64.
-        second_moment: Sum of the outer products of ``(z, ||z||^2)`` with itself, ``(d + 1, d + 1)``; what the
-            uncertainty of the distance and of the variance ratio needs, ``None`` where nobody asked for it.
+        second_moment: Sum of the outer products of ``(z, ||z||^2)`` with itself, ``(d + 1, d + 1)``, or of
+            ``(z, ||z||^2, ||c||^2)`` where there are kinds; what the uncertainty of the distance and of the variance
+            ratio needs, ``None`` where nobody asked for it.
+        content_square_sum: Sum of the squared norms of the content ``c`` of the latents, ``()``; ``None`` without
+            kinds.
+        kind_counts: Number of images of each kind, ``(K,)``, int64; ``None`` without kinds.
 
     """
 
@@ -25,24 +30,24 @@ class LatentSums:
     square_sum: Tensor
     count: Tensor
     second_moment: Tensor | None = None
+    content_square_sum: Tensor | None = None
+    kind_counts: Tensor | None = None
 
     def __add__(self, other: "LatentSums") -> "LatentSums":
-        moments = (self.second_moment, other.second_moment)
-        return LatentSums(
-            self.sum + other.sum,
-            self.square_sum + other.square_sum,
-            self.count + other.count,
-            None if moments[0] is None or moments[1] is None else moments[0] + moments[1],
-        )
+        pairs = {field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
+        added: dict[str, Any] = {
+            name: None if one is None or two is None else one + two for name, (one, two) in pairs.items()
+        }
+        return LatentSums(**added)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "LatentSums":
-        """The same sums on another device, all but the count in another dtype."""
-        moment = self.second_moment
+        """The same sums on another device, all but counts in another dtype."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
         return LatentSums(
-            self.sum.to(device, dtype),
-            self.square_sum.to(device, dtype),
-            self.count.to(device),
-            None if moment is None else moment.to(device, dtype),
+            **{
+                name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
+                for name, value in values.items()
+            }
         )
 
 
@@ -96,16 +101,28 @@ def resnet_l2(real_latents: Tensor, fake_latents: Tensor, debiased: bool = False
     return value.to(dtype)
 
 
-def latent_sums(latents: Tensor, second_moment: bool = False) -> LatentSums:
-    """Sums of latents ``(N, d)`` in float64, in float32 on MPS, which has no float64."""
+def latent_sums(latents: Tensor, second_moment: bool = False, content: Tensor | None = None) -> LatentSums:
+    """Sums of latents ``(N, d)`` in float64, in float32 on MPS, which has no float64.
+
+    Args:
+        latents: ``(N, d)``.
+        second_moment: Whether to take it.
+        content: Their content, ``(N, k)``, if there are kinds.
+
+    """
     latents = latents.to(torch.float32 if latents.device.type == "mps" else torch.float64)
     squares = latents.square().sum(1)
-    extended = torch.cat([latents, squares[:, None]], 1)
+    extended, of_content = [latents, squares[:, None]], None
+    if content is not None:
+        of_content = content.to(latents.dtype).square().sum(1)
+        extended.append(of_content[:, None])
+    rows = torch.cat(extended, 1)
     return LatentSums(
         sum=latents.sum(0),
         square_sum=squares.sum(),
         count=torch.tensor(len(latents), device=latents.device),
-        second_moment=extended.T @ extended if second_moment else None,
+        second_moment=rows.T @ rows if second_moment else None,
+        content_square_sum=None if of_content is None else of_content.sum(),
     )
 
 

@@ -214,5 +214,5 @@ def domain(encoder: LatentEncoder | OwnEncoder, latents: Tensor, groups: Sequenc
     """RL2 from the reference inside, in multiples of what as many images of its own would score."""
     if encoder.reference is None:
         return None
-    ours = Statistics.of_latents(latents, groups, weights=encoder.name, weights_id=encoder.weights_id)
+    ours = encoder.statistics(latents, groups)
     return compare(encoder.reference_statistics, ours).baseline_multiple

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
-from torchmetrics_rl2.networks.flow import log_likelihood
 from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
 from torchmetrics_rl2.runtime import Progress, exact_arithmetic
 
@@ -58,7 +57,7 @@ class Meter:
                 latents, likelihood = features, features.new_full((len(features),), torch.nan)
                 if isinstance(encoder, LatentEncoder):
                     latents, log_det = encoder.flow(features)
-                    likelihood = log_likelihood(latents, log_det)
+                    likelihood = encoder.flow.log_likelihood(latents, log_det)
                 values = features, handcrafted_statistics(on_device.float() / 255), latents, likelihood
             parts.append([value.cpu() for value in values])
             self._tell(len(batch))

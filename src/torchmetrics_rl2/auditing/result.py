@@ -6,8 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from torchmetrics_rl2.auditing.ladder_result import LadderResult
-from torchmetrics_rl2.distance.result import if_finite
-from torchmetrics_rl2.distance.text import identity_text, p_text
+from torchmetrics_rl2.distance.text import identity_text, p_text, without_nan
 
 __all__ = ["AuditResult", "Contamination", "Diversity", "Power"]
 
@@ -145,7 +144,7 @@ class AuditResult:
         shown = asdict(self) | {"ladders": [ladder.to_dict() for ladder in self.ladders]}
         keys = ("flow", "gaussian", "handcrafted")
         shown["families"] = {name: dict(zip(keys, aucs, strict=True)) for name, aucs in self.families().items()}
-        finite: dict[str, Any] = _without_nan(shown)
+        finite: dict[str, Any] = without_nan(shown)
         return finite
 
     def summary(self) -> dict[str, Any]:
@@ -223,12 +222,3 @@ class AuditResult:
 
 def _with_sign(p_value: str) -> str:
     return p_value if p_value.startswith("<") else f"= {p_value}"
-
-
-def _without_nan(value: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return if_finite(value) if isinstance(value, float) else value

@@ -39,6 +39,15 @@ def fit(
             "path (relative to IMAGES) and group, 'parent' for the folder it is in, or 'file'.",
         ),
     ] = None,
+    kinds: Annotated[
+        str | None,
+        Option(
+            metavar="parent|CSV|N",
+            help="Kinds of tissue, by which RL2 is split into content and look: 'parent', the names of the folders "
+            "that patches are in, such as classes; a CSV with the columns path and kind; or how many to look for, 1 "
+            "for none. By default they are found.",
+        ),
+    ] = None,
     tile: Tile = None,
     scale: Scale = None,
     mpp: Annotated[float | None, Option(help="Resolution of the patches in um/px, stored in the file.")] = None,
@@ -105,6 +114,7 @@ def fit(
                 images,
                 out,
                 groups=groups,
+                kinds=int(kinds) if kinds and kinds.isdecimal() else kinds,
                 backbone=backbone,
                 tile=tile,
                 scale=scale,

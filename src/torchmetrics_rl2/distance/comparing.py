@@ -2,15 +2,18 @@
 
 import math
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from torch import Tensor
 from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.distance.baseline import baseline_fields
-from torchmetrics_rl2.distance.result import RL2Result, if_finite
+from torchmetrics_rl2.distance.kinds import PARTS
+from torchmetrics_rl2.distance.parts import LEAK_OF_CONTENT, LEAK_OF_LOOK, PartResult, kind_shares
+from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.text import if_finite
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, uncertainty
 from torchmetrics_rl2.functional import debias, distance
 
@@ -31,24 +34,13 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
 
     """
     check_same_weights(real, fake)
-    value = distance(real.sums, fake.sums)
-    found: dict[str, Any] = {"debiased": math.nan}
-    with suppress(ArithmeticError, ValueError):  # latents whose squares or fourth powers are beyond float64
-        found["debiased"] = float(debias(value, real.mean_variance + fake.mean_variance))
-        units = real.units, fake.units
-        if units[0] and units[1] and value.isfinite():
-            found = asdict(uncertainty(units[0], units[1]))
-            found["variance_ratio"] = if_finite(found["variance_ratio"])
-            if any(map(math.isnan, found["variance_ratio_interval"])):
-                found["variance_ratio_interval"] = None
+    found = _compare(real, fake)
     for side in (real, fake):
         if side.groups is not None and len(side.groups.count) >= MIN_UNITS:
             _warn_of_a_dominant_group(side.source, side.groups.count)
-    # Copies of an image are one, and sharpen nothing.
-    counts = [(_distinct(side), None if side.groups is None else side.groups.count) for side in (real, fake)]
-    found |= baseline_fields(float(value), real.mean_variance, real.total_variance, *counts)
+    if real.kinds is not None:
+        found |= _parts(real, fake) | {"kinds": kind_shares(real, fake)}
     return RL2Result(
-        value=float(value),
         n_real=len(real),
         n_fake=len(fake),
         real=real.source,
@@ -62,6 +54,42 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
         duplicates={"real": list(real.duplicates), "fake": list(fake.duplicates)},
         **found,
     )
+
+
+def _compare(real: Statistics, fake: Statistics, limit: float = 0.0) -> dict[str, Any]:
+    """Value, uncertainty and baseline."""
+    value = distance(real.sums, fake.sums)
+    found: dict[str, Any] = {"debiased": _debiased(real, fake)}
+    with suppress(ArithmeticError, ValueError):  # latents whose fourth powers are beyond float64
+        units = real.units, fake.units
+        if units[0] and units[1] and value.isfinite():
+            found = asdict(uncertainty(units[0], units[1], limit))
+            found["variance_ratio"] = if_finite(found["variance_ratio"])
+            if any(map(math.isnan, found["variance_ratio_interval"])):
+                found["variance_ratio_interval"] = None
+    # Copies of an image are one, and sharpen nothing.
+    counts = [(_distinct(side), None if side.groups is None else side.groups.count) for side in (real, fake)]
+    baseline = baseline_fields(float(value), real.mean_variance, real.total_variance, *counts)
+    return {"value": float(value)} | found | baseline
+
+
+def _debiased(real: Statistics, fake: Statistics) -> float:
+    with suppress(ArithmeticError, ValueError):  # latents whose squares are beyond float64
+        return float(debias(distance(real.sums, fake.sums), real.mean_variance + fake.mean_variance))
+    return math.nan
+
+
+def _parts(real: Statistics, fake: Statistics) -> dict[str, PartResult]:
+    """Content and look, each against what a difference in the other alone moves it by."""
+    sides = {name: (real.part(name), fake.part(name)) for name in PARTS}
+    apart = {name: max(0.0, _debiased(*both)) for name, both in sides.items()}
+    limits = {"content": LEAK_OF_LOOK * apart["look"], "look": LEAK_OF_CONTENT * apart["content"]}
+    found: dict[str, PartResult] = {}
+    for name, both in sides.items():
+        compared = _compare(*both, limits[name])
+        known = {field.name: compared[field.name] for field in fields(PartResult) if field.name in compared}
+        found[name] = PartResult(**known, limit=limits[name])
+    return found
 
 
 def _distinct(side: Statistics) -> int:

@@ -1,26 +1,27 @@
 """RL2 with its uncertainty and its provenance, in numbers and in sentences."""
 
-import math
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 
+from torchmetrics_rl2.distance.details import details_of, kind_sentences, part_text, why_no_interval
+from torchmetrics_rl2.distance.kinds import PARTS
+from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
-from torchmetrics_rl2.distance.text import LEVEL, identity_text, p_text, three_digits, times
+from torchmetrics_rl2.distance.text import LEVEL, identity_text, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
-__all__ = ["MAX_DOMAIN_SHIFT", "RL2Result", "if_finite"]
+__all__ = ["RL2Result"]
 
-PRINTED = 3
-MAX_DOMAIN_SHIFT = 0.5
-# An outlier share nearer to 0 than this says nothing: 1 % of the images hold about 1 % of the distance.
-MIN_OUTLIER_SHARE = 0.02
 CLEARLY = 3.0
 SCALARS = (
     *("debiased", "interval", "standard_error", "p_value", "detectable", "variance_ratio", "variance_ratio_interval"),
     *("baseline", "baseline_multiple", "outlier_share", "domain_shift", "n_real", "n_fake"),
 )
+OF_PARTS = ("debiased", "baseline_multiple")
 SAME = 1e-4
+NO_DIFFERENCE = "no difference beyond chance"
+NOT_JUDGED = "content is not judged, as so much damage moves it too"
 COPIES = "generated images are copies of real ones"
 CLOSER = "closer than chance allows, as copies of real images are"
 
@@ -57,6 +58,10 @@ class RL2Result:
             without groups.
         baseline_multiple: ``value`` over ``baseline``. Both count what chance adds, so that 1 is what two random
             samples of the real images score. At a real difference it grows with the numbers of images.
+        content: How far the sides differ in which tissue is shown: the part of RL2 in the space of the kinds of tissue.
+            ``None`` if the weights have no kinds. ``value**2`` is ``content.value**2 + look.value**2``.
+        look: How far they differ in how tissue is shown, as by damage and stain: the rest.
+        kinds: Share of each kind of tissue on both sides; empty if the weights have no kinds.
         outlier_share: Share of RL2 that goes if the 1 % of the generated images that are furthest from the real mean,
             at most 10,000, are left out: 1 - RL2 of the others / RL2. ``None`` unless all of the generated side is
             images.
@@ -96,6 +101,9 @@ class RL2Result:
     variance_ratio_interval: tuple[float, float] | None = None
     baseline: float | None = None
     baseline_multiple: float | None = None
+    content: PartResult | None = None
+    look: PartResult | None = None
+    kinds: list[KindShare] = field(default_factory=list)
     outlier_share: float | None = None
     outliers: list[str] | None = None
     reference_data: str | None = None
@@ -120,10 +128,12 @@ class RL2Result:
 
         ``collapsed`` if generated images repeat fewer than four; ``generated images are copies of real ones`` if more
         than half of them are, pixel for pixel, or if both means are the same;
-        ``closer than chance allows, as copies of real images are`` if the interval is below 0;
-        ``no difference beyond chance`` if the test of groups does not reject at 5 %, or without groups if the interval
-        includes 0; else ``different``, and ``clearly different`` from three times the baseline on. Empty where there
-        are too few images to say.
+        ``closer than chance allows, as copies of real images are`` if the interval is below 0.
+
+        Else, if the weights have kinds of tissue, ``look differs``, ``content differs``, or both: each differs if the
+        test of groups rejects at 5 %, or without groups if the interval lies above its limit. Look ``clearly differs``
+        from three times its baseline on. ``no difference beyond chance`` if neither does. Without kinds the same is
+        said of the whole, ``different`` or ``clearly different``. Empty where there are too few images to say.
         """
         distinct = self.n_fake - len(self.duplicates.get("fake", []))
         if distinct < min(MIN_UNITS, self.n_fake):
@@ -135,26 +145,44 @@ class RL2Result:
             return ""
         if self.interval[1] < 0:
             return CLOSER
-        rejected = self.interval[0] > 0 if self.assumes_independence else (self.p_value or 0.0) < LEVEL
-        if not rejected:
-            return "no difference beyond chance"
-        multiple = float(times(self.baseline_multiple or 0.0))  # as it is printed
-        return "clearly different" if multiple >= CLEARLY else "different"
+        if self.content is None or self.look is None:
+            if not self._differs(self):
+                return NO_DIFFERENCE
+            return "clearly different" if _clearly(self.baseline_multiple) else "different"
+        look = "look clearly differs" if _clearly(self.look.baseline_multiple) else "look differs"
+        found = [look] if self._differs(self.look) else []
+        found += ["content differs"] if self._differs(self.content) else []
+        return ", ".join(found) or NO_DIFFERENCE
+
+    @property
+    def content_is_judged(self) -> bool:
+        """Whether content can be told from what damage of this size moves; ``False`` also without kinds."""
+        if self.content is None or self.content.interval is None:
+            return False
+        return self._differs(self.content) or self.content.interval[0] <= 0
+
+    def _differs(self, part: "PartResult | RL2Result") -> bool:
+        limit = part.limit if isinstance(part, PartResult) else 0.0
+        if part.interval is None:
+            return False
+        return part.interval[0] > limit if self.assumes_independence else (part.p_value or 0.0) < LEVEL
 
     def to_dict(self) -> dict[str, Any]:
         """As ``rl2 score --json`` prints it: with ``assumes_independence``, and then without a p-value; no NaN."""
         shown: dict[str, Any] = {"verdict": self.verdict or None}
         shown |= asdict(self) | {"assumes_independence": self.assumes_independence}
-        shown |= {"p_value": None} if self.assumes_independence else {}
-        for name in ("interval", "variance_ratio_interval"):
-            ends = getattr(self, name)
-            shown[name] = None if ends is None or None in map(if_finite, ends) else ends
-        return {key: if_finite(value) if isinstance(value, float) else value for key, value in shown.items()}
+        for part in (shown, *(shown[name] for name in PARTS if shown[name])):
+            part |= {"p_value": None} if self.assumes_independence else {}
+            for name in ("interval", "variance_ratio_interval"):
+                part |= {name: None} if name in part and None in without_nan(part[name] or ()) else {}
+        finite: dict[str, Any] = without_nan(shown)
+        return finite
 
     def scalars(self, prefix: str = "") -> dict[str, float]:
         """All numbers that are known, by name, as ``self.log_dict`` of Lightning takes them.
 
-        Intervals are ``rl2_low`` and ``rl2_high``, of the debiased value, and the same of ``variance_ratio``.
+        Intervals are ``rl2_low`` and ``rl2_high``, of the debiased value, and the same of ``variance_ratio``,
+        ``content`` and ``look``.
 
         Args:
             prefix: In front of each name, such as ``"val/"``.
@@ -175,6 +203,13 @@ class RL2Result:
                 found[f"{of}_low"], found[f"{of}_high"] = value or (None, None)
             elif name != "p_value" or not self.assumes_independence:
                 found[name] = value
+        for name in PARTS:
+            part = getattr(self, name)
+            if part is not None:
+                found[name] = part.value
+                found[f"{name}_low"], found[f"{name}_high"] = part.interval or (None, None)
+                others = OF_PARTS if self.assumes_independence else (*OF_PARTS, "p_value")
+                found |= {f"{name}_{other}": getattr(part, other) for other in others}
         return {f"{prefix}{name}": float(value) for name, value in found.items() if value is not None}
 
     def _repr_html_(self) -> str:
@@ -182,6 +217,8 @@ class RL2Result:
         shown = {
             "RL2": f"{three_digits(self.value)}{f', {self.verdict}' if self.verdict else ''}",
             "Times the real-against-real baseline": self.baseline_multiple and times(self.baseline_multiple),
+            "Look, and times its baseline": self.look and part_text("", self.look).strip(),
+            "Content, and times its baseline": self.content and part_text("", self.content).strip(),
             "95 % interval, debiased": self.interval and " to ".join(map(three_digits, self.interval)),
             "Generated": f"{self.n_fake} images, {self.fake}",
             "Real": f"{self.n_real} images, {self.real}",
@@ -194,104 +231,54 @@ class RL2Result:
         if self.baseline_multiple is None:
             why = self.withheld.get("baseline_multiple", "")
             return f"RL2 {three_digits(self.value)}: no multiple of the baseline, {why}"
-        line = f"RL2 {three_digits(self.value)}: {times(self.baseline_multiple)}x the real-against-real baseline"
-        verdict = self.verdict or self._why_no_interval()
-        if "different" in self.verdict and self.baseline_multiple < 1:
-            verdict += "; below 1x because generated images vary less than real ones"
-        if self.real != REFERENCE:
-            return f"{line} at these sample sizes: {verdict}"
-        line = f"{line} at these sample sizes, against the reference data inside the weights, {self._data()}: {verdict}"
-        if self.weights.endswith(".safetensors"):  # a file of one's own, with one's own images
-            return line
-        advice = "Unless these are your own real images, this is no verdict on a generator: give your own with --real"
-        return f"{line}\n{advice}"
+        multiple = times(self.baseline_multiple)
+        numbers = f"RL2 {three_digits(self.value)}: {multiple}x the real-against-real baseline at these sample sizes"
+        if self.real == REFERENCE:
+            numbers += f", against the reference data inside the weights, {self.data}"
+        if self.verdict != NO_DIFFERENCE and "differ" in self.verdict and self.baseline_multiple < 1:
+            numbers += ", below 1x because generated images vary less than real ones"
+        if self.content is None or self.look is None:
+            lines = [f"{numbers}: {self.verdict or why_no_interval(self)}"]
+        else:
+            parts = f"{part_text('look', self.look)}; {part_text('content', self.content)}"
+            lines = [self._conclusion(), f"{numbers}; {parts}"]
+            lines += kind_sentences(self.kinds) if "content" in self.verdict else []
+        # Weights in a file are one's own, with one's own images inside.
+        if self.real == REFERENCE and not self.weights.endswith(".safetensors"):
+            lines.append(
+                "Unless these are your own real images, this is no verdict on a generator: give your own with --real"
+            )
+        return "\n".join(lines)
+
+    def _conclusion(self) -> str:
+        verdict = self.verdict or why_no_interval(self)
+        if "look" in verdict and "content" not in verdict:
+            judged = "content does not" if self.content_is_judged else NOT_JUDGED
+            verdict = f"{verdict}, {judged}"
+        elif verdict == "content differs":
+            verdict = "content differs, look does not"
+        return f"{verdict[0].upper()}{verdict[1:]}"
+
+    @property
+    def data(self) -> str:
+        """What the reference data inside the weights are, or else the weights."""
+        return self.reference_data or self.weights
 
     def __repr__(self) -> str:
+        parts = "".join(
+            f", {name} {three_digits(getattr(self, name).value)}" for name in PARTS if getattr(self, name) is not None
+        )
         interval = "" if self.interval is None else " [{}, {}]".format(*map(three_digits, self.interval))
         multiple = "" if self.baseline_multiple is None else f", {times(self.baseline_multiple)}x baseline"
         return (
-            f"RL2Result({three_digits(self.value)}, debiased {three_digits(self.debiased)}{interval}{multiple}, "
+            f"RL2Result({three_digits(self.value)}, debiased {three_digits(self.debiased)}{interval}{multiple}{parts}, "
             f"{self.n_fake} generated and {self.n_real} real images, weights {self.weights!r})"
         )
 
     def details(self) -> str:
         """What is behind the verdict, a sentence a line."""
-        identity = f" ({self.weights_id[:12]})" if self.weights_id else ""
-        real = f"reference images of {self._data()}" if self.real == REFERENCE else f"real images ({self.real})"
-        lines = [
-            f"{self.n_fake} generated images ({self.fake}) against {self.n_real} {real}; weights {self.weights}"
-            f"{identity}",
-            f"RL2 {three_digits(self.value)}, debiased {three_digits(self.debiased)}; real-against-real baseline at "
-            f"these sample sizes: {'unknown' if self.baseline is None else three_digits(self.baseline)}",
-        ]
-        if self.interval is None:
-            lines += [self._why_no_interval()]
-        else:
-            low, high = self.interval
-            lines += [
-                f"95 % interval of the debiased value: {three_digits(low)} to {three_digits(high)}, {self._units()}"
-            ]
-            if not low <= self.value <= high:
-                lines[-1] += "; RL2 itself lies outside, because small samples add to it"
-        if self.p_value is not None and not self.assumes_independence:
-            lines += [f"p-value of no difference: {p_text(self.p_value)}"]
-        if self.detectable is not None:
-            lines += [
-                "Smallest distance detectable with 80 % power at these sample sizes: " + three_digits(self.detectable),
-            ]
-        if self.variance_ratio is not None:
-            ends = self.variance_ratio_interval
-            interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
-            lines += [f"Variance ratio, generated over real: {three_digits(self.variance_ratio)}{interval}"]
-        return "\n".join([*lines, *self._outliers(), *self._domain()])
-
-    def _data(self) -> str:
-        return self.reference_data or self.weights
-
-    def _outliers(self) -> list[str]:
-        if self.outlier_share is None or not self.outliers or abs(self.outlier_share) < MIN_OUTLIER_SHARE:
-            return []
-        named = ", ".join(self.outliers[:PRINTED])
-        more = f" and {len(self.outliers) - PRINTED} more" if len(self.outliers) > PRINTED else ""
-        change = f"{abs(100 * self.outlier_share):.1f} % {'lower' if self.outlier_share > 0 else 'higher'}"
-        return [
-            f"Without the 1 % of generated images furthest from the real mean ({len(self.outliers)} of {self.n_fake}), "
-            f"RL2 would be {change}: {named}{more}"
-        ]
-
-    def _domain(self) -> list[str]:
-        if self.domain_shift is None or self.domain_shift <= MAX_DOMAIN_SHIFT:
-            return []
-        return [
-            f"Domain shift: your real images lie {self.domain_shift:.1f} standard deviations from the weights' "
-            f"reference data, {self._data()}. Scores against your own images stay valid; 'rl2 fit' adapts weights to "
-            "your data"
-        ]
-
-    def _units(self) -> str:
-        if self.groups_real is None and self.groups_fake is None:
-            return "assuming independent patches"
-        for side, groups in (("real", self.groups_real), ("generated", self.groups_fake)):
-            if groups is None:
-                return f"assuming independent patches on the {side} side, which has no groups"
-        return f"with {self.groups_fake} generated and {self.groups_real} real groups as units"
-
-    def _why_no_interval(self) -> str:
-        for side, name, count, groups in (
-            ("fake", "generated", self.n_fake, self.groups_fake),
-            ("real", "real", self.n_real, self.groups_real),
-        ):
-            distinct = count - len(self.duplicates.get(side, []))
-            if (distinct if groups is None else groups) < MIN_UNITS:
-                kind = f"{count} images" if groups is None else f"{count} images in {groups} group(s)"
-                kind = kind if distinct == count else f"{kind}, {distinct} of them distinct"
-                least = f"{MIN_UNITS} {'images' if groups is None else 'groups'}"
-                return f"no interval, which needs at least {least} a side; the {name} side has {kind}"
-        if math.isnan(self.value):
-            return "no interval: there are NaN latents"
-        return "no interval: a side has no second moments, which ResNetL2(uncertainty=True) and 'rl2 stats' keep"
+        return details_of(self)
 
 
-def if_finite(value: float) -> float | None:
-    """The value, unless it is NaN or infinite, which JSON does not know."""
-    return value if math.isfinite(value) else None
+def _clearly(multiple: float | None) -> bool:
+    return float(times(multiple or 0.0)) >= CLEARLY  # as it is printed

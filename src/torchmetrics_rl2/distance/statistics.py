@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from operator import add
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchmetrics_rl2.distance.kinds import Kinds, Part, rows_of_images, sums_of
 from torchmetrics_rl2.distance.statistics_file import read_fields, write_fields
 from torchmetrics_rl2.distance.sums import add_rows, rows_of, stack, sums_to_tensors
 from torchmetrics_rl2.distance.text import identity_text
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, ROUNDING, Units, distinct_units, group_units, image_units
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.functional import LatentSums, latent_sums, mean_variance
+from torchmetrics_rl2.functional import LatentSums, mean_variance
 
 __all__ = ["Statistics"]
 
@@ -42,6 +43,7 @@ class Statistics:
             count as one unit.
         duplicates: Images that repeat another of the side pixel for pixel, each with the other.
         left_out: Files of the folders that are no images.
+        kinds: The kinds of tissue of the weights, if they have several.
 
     Example:
         >>> import torch
@@ -67,14 +69,18 @@ class Statistics:
     repeated: LatentSums | None = None
     duplicates: tuple[tuple[str, str], ...] = ()
     left_out: tuple[str, ...] = ()
+    kinds: Kinds | None = None
 
     @classmethod
-    def of_latents(cls, latents: Tensor, groups: Sequence[str] | None = None, **described: Any) -> "Statistics":
+    def of_latents(
+        cls, latents: Tensor, groups: Sequence[str] | None = None, kinds: Kinds | None = None, **described: Any
+    ) -> "Statistics":
         """Statistics of latents.
 
         Args:
             latents: ``(N, d)``.
             groups: Slide, patient or source image of each, as text.
+            kinds: The kinds of tissue of the weights, if they have several.
             described: ``weights``, ``weights_id``, ``source`` and ``settings``.
 
         Raises:
@@ -87,13 +93,12 @@ class Statistics:
                 f"{'no' if groups is None else len(groups)} groups."
             )
         # Groups are the units where there are any, and the second moment of single images has no use.
-        sums = latent_sums(latents, second_moment=groups is None).to("cpu", torch.float64)
+        sums = sums_of(latents, kinds, second_moment=groups is None).to("cpu", torch.float64)
         if groups is None:
-            return cls(sums, **described)
+            return cls(sums, kinds=kinds, **described)
         names, rows = rows_of([str(name) for name in (groups.tolist() if isinstance(groups, Tensor) else groups)])
-        each = latents.cpu().double()
-        ones = torch.ones(len(each), dtype=torch.int64)
-        return cls(sums, add_rows([each, each.square().sum(1), ones], rows, len(names)), names, **described)
+        grouped = add_rows(rows_of_images(latents, kinds), rows, len(names))
+        return cls(sums, grouped, names, kinds=kinds, **described)
 
     def __len__(self) -> int:
         return int(self.sums.count)
@@ -146,16 +151,8 @@ class Statistics:
                 )
         groups, names = None, tuple(name for part in parts for name in part.group_names)
         if first.groups is not None:
-            columns = zip(
-                *(
-                    (part.groups.sum, part.groups.square_sum, part.groups.count)
-                    for part in parts
-                    if part.groups is not None
-                ),
-                strict=True,
-            )
             names, rows = rows_of(names)
-            groups = add_rows([torch.cat(column) for column in columns], rows, len(names))
+            groups = add_rows(stack([part.groups for part in parts if part.groups is not None]), rows, len(names))
         sources = dict.fromkeys(source for part in parts for source in part.source.split(", "))
         agreed = {
             key: value for key, value in first.settings.items() if all(p.settings.get(key) == value for p in parts)
@@ -177,7 +174,27 @@ class Statistics:
             stack(copies) if copies else None,
             tuple(pair for part in parts for pair in part.duplicates),
             tuple(name for part in parts for name in part.left_out),
+            first.kinds,
         )
+
+    def part(self, part: Part) -> "Statistics":
+        """Statistics of the content or of the look alone, see :mod:`torchmetrics_rl2.distance.kinds`.
+
+        Args:
+            part: ``"content"`` or ``"look"``.
+
+        Raises:
+            RL2Error: If the weights have no kinds of tissue.
+
+        """
+        if self.kinds is None:
+            raise RL2Error(
+                f"The weights {self.weights} have no kinds of tissue, so RL2 has no content and look. 'rl2 fit' finds "
+                "kinds in your own patches."
+            )
+        kinds = self.kinds
+        groups, repeated = (None if rows is None else kinds.part(rows, part) for rows in (self.groups, self.repeated))
+        return replace(self, sums=kinds.part(self.sums, part), groups=groups, repeated=repeated, kinds=None)
 
     @property
     def mean_variance(self) -> float:
@@ -239,9 +256,13 @@ class Statistics:
                 "tell later which latents they are of. Give the module a weights_id that names its weights."
             )
         tensors = sums_to_tensors(self.sums, self.groups, self.repeated)
+        if self.kinds is not None:
+            tensors |= {"kind_means": self.kinds.means, "kind_log_shares": self.kinds.log_shares}
         if not len(self) or not all(value.isfinite().all() for value in tensors.values()):
             raise RL2Error(f"The statistics of {self.source} cannot be saved: they have no images, or NaN among them.")
-        write_fields(Path(path), self.described() | {"groups": list(self.group_names)}, tensors)
+        described = self.described() | {"groups": list(self.group_names)}
+        described["kinds"] = [] if self.kinds is None else list(self.kinds.names)
+        write_fields(Path(path), described, tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> "Statistics":
@@ -267,3 +288,6 @@ def check_same_weights(one: Statistics, other: Statistics) -> None:
             f"The statistics of {one.source} and of {other.source} are latents of different weights, "
             f"{' and '.join(sides)}. Make both with the same weights; on the command line, with --weights."
         )
+    if len(one.kinds or ()) != len(other.kinds or ()):
+        sides = (f"{len(side.kinds or ()) or 'no'} kinds of tissue in {side.source}" for side in (one, other))
+        raise RL2Error(f"One encoder, but {' and '.join(sides)}. Make the statistics of both sides again.")

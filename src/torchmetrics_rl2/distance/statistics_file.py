@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
+from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.sums import tensors_to_sums
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
@@ -15,7 +16,7 @@ __all__ = ["read_fields", "write_fields"]
 
 FORMAT_VERSION = 1
 HEADER = "torchmetrics-rl2-statistics"
-TEXTS, LISTS = ("weights", "weights_id", "source"), ("groups", "unreadable", "left_out")
+TEXTS, LISTS = ("weights", "weights_id", "source"), ("groups", "unreadable", "left_out", "kinds")
 
 
 def write_fields(path: Path, described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -45,12 +46,15 @@ def read_fields(path: Path) -> dict[str, Any]:
     expected = header.pop("sha256", None)
     if digest([header], tensors) != expected:
         raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
-    sums, groups, repeated = tensors_to_sums(path, tensors)
+    with damaged(path):
+        names = tuple(map(str, header["kinds"]))
+        kinds = _kinds(path, names, tensors)
+    sums, groups, repeated = tensors_to_sums(path, tensors, len(names))
     with damaged(path):
         found: dict[str, Any] = {key: header[key] for key in TEXTS}
         if not all(isinstance(value, str) for value in found.values()):
             raise TypeError("weights, weights_id and source are texts")
-        names, unreadable, left_out = (tuple(map(str, header[key])) for key in LISTS)
+        names, unreadable, left_out, _ = (tuple(map(str, header[key])) for key in LISTS)
         found |= {"group_names": names, "unreadable": unreadable, "left_out": left_out}
         found["duplicates"] = tuple((str(copy), str(first)) for copy, first in header["duplicates"])
         found["settings"] = dict(header["settings"])
@@ -59,4 +63,14 @@ def read_fields(path: Path) -> dict[str, Any]:
             raise TypeError("px are pairs of numbers")
     if len(set(names)) != (0 if groups is None else len(groups.count)):
         raise RL2Error(f"{path} has a damaged header: its groups have not one name each.")
-    return found | {"sums": sums, "groups": groups, "repeated": repeated}
+    return found | {"sums": sums, "groups": groups, "repeated": repeated, "kinds": kinds}
+
+
+def _kinds(path: Path, names: tuple[str, ...], tensors: dict[str, Tensor]) -> Kinds | None:
+    """The kinds of a file, whose tensors are taken out."""
+    if not names:
+        return None
+    means, log_shares = tensors.pop("kind_means"), tensors.pop("kind_log_shares")
+    if means.shape != (len(names), len(tensors["sum"])) or log_shares.shape != (len(names),) or len(names) < 2:
+        raise RL2Error(f"{path} has malformed kinds: {len(names)} names, means of shape {tuple(means.shape)}.")
+    return Kinds(means, log_shares, names)

@@ -1,6 +1,7 @@
 """Sums of latents by group, and as tensors in a file."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -11,6 +12,9 @@ from torchmetrics_rl2.functional import LatentSums
 
 __all__ = ["add_rows", "rows_of", "stack", "sums_to_tensors", "tensors_to_sums"]
 
+BY_ROW = ("sum", "square_sum", "count", "content_square_sum", "kind_counts")
+"""What groups, and images that there are several of, have; their second moment is not kept."""
+
 
 def rows_of(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
     """Names of groups, none twice, and for each of those given the row of its group."""
@@ -18,36 +22,41 @@ def rows_of(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
     return tuple(index), torch.tensor([index[name] for name in names])
 
 
-def add_rows(values: Sequence[Tensor], rows: Tensor, count: int) -> LatentSums:
-    """Sums, squared norms and counts added up into ``count`` rows."""
-    total, squares, counts = (value.new_zeros(count, *value.shape[1:]).index_add(0, rows, value) for value in values)
-    return LatentSums(total, squares, counts)
+def add_rows(values: LatentSums, rows: Tensor, count: int) -> LatentSums:
+    """Rows of sums added up into ``count`` rows."""
+    return LatentSums(
+        **{
+            name: value.new_zeros(count, *value.shape[1:]).index_add(0, rows, value)
+            for name, value in _given(values).items()
+        }
+    )
 
 
 def stack(parts: Sequence[LatentSums]) -> LatentSums:
     """Rows of all parts, one after the other."""
-    return LatentSums(*(torch.cat([getattr(part, name) for part in parts]) for name in ("sum", "square_sum", "count")))
-
-
-GROUPS = ("group_sum", "group_square_sum", "group_count")
-REPEATED = ("repeated_sum", "repeated_square_sum", "repeated_count")
+    return LatentSums(**{name: torch.cat([getattr(part, name) for part in parts]) for name in _given(parts[0])})
 
 
 def sums_to_tensors(
     sums: LatentSums, groups: LatentSums | None, repeated: LatentSums | None = None
 ) -> dict[str, Tensor]:
     """Sums of a side, those of its groups, and those of images that there are several of, by name."""
-    tensors = {key: value for key, value in vars(sums).items() if value is not None}
-    for names, rows in ((GROUPS, groups), (REPEATED, repeated)):
+    tensors = {field.name: getattr(sums, field.name) for field in fields(sums)}
+    for prefix, rows in (("group", groups), ("repeated", repeated)):
         if rows is not None:
-            tensors |= dict(zip(names, (rows.sum, rows.square_sum, rows.count), strict=True))
-    return tensors
+            tensors |= {f"{prefix}_{name}": value for name, value in _given(rows).items()}
+    return {name: value for name, value in tensors.items() if value is not None}
 
 
 def tensors_to_sums(
-    path: Path, tensors: Mapping[str, Tensor]
+    path: Path, tensors: Mapping[str, Tensor], kinds: int = 0
 ) -> tuple[LatentSums, LatentSums | None, LatentSums | None]:
     """What :func:`sums_to_tensors` made, checked.
+
+    Args:
+        path: The file, for messages.
+        tensors: By name.
+        kinds: Number of kinds, 0 without any.
 
     Raises:
         RL2Error: If names, shapes, dtypes or numbers of images are not those of sums.
@@ -55,30 +64,47 @@ def tensors_to_sums(
     """
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     width, rows, repeats = (next(iter(shapes.get(key, ())), 0) for key in ("sum", "group_count", "repeated_count"))
-    expected: dict[str, tuple[int, ...]] = {"sum": (width,), "square_sum": (), "count": ()}
+    expected = _shapes("", (), width, kinds)
     if "second_moment" in tensors:
-        expected["second_moment"] = (width + 1, width + 1)
+        expected["second_moment"] = (width + 1 + bool(kinds),) * 2
     if any(key.startswith("group_") for key in tensors):
-        expected |= dict(zip(GROUPS, ((rows, width), (rows,), (rows,)), strict=True))
+        expected |= _shapes("group_", (rows,), width, kinds)
     if any(key.startswith("repeated_") for key in tensors):
-        expected |= dict(zip(REPEATED, ((repeats, width), (repeats,), (repeats,)), strict=True))
-    dtypes = {key: torch.int64 if key.endswith("count") else torch.float64 for key in expected}
+        expected |= _shapes("repeated_", (repeats,), width, kinds)
+    dtypes = {key: torch.int64 if key.endswith(("count", "counts")) else torch.float64 for key in expected}
     fits = shapes == expected and all(tensors[key].dtype == dtype for key, dtype in dtypes.items())
     empty = 0 in (width, rows if "group_sum" in tensors else width, repeats if "repeated_sum" in tensors else width)
     if not fits or empty:
         raise RL2Error(f"{path} has malformed sums of latents: shapes {shapes}, expected {expected}.")
-    groups, repeated = (
-        LatentSums(*(tensors[name] for name in names)) if names[0] in tensors else None for names in (GROUPS, REPEATED)
-    )
-    sums = LatentSums(tensors["sum"], tensors["square_sum"], tensors["count"], tensors.get("second_moment"))
-    wrong = groups is not None and bool(groups.count.min() < 1 or groups.count.sum() != sums.count)
-    wrong |= repeated is not None and bool(repeated.count.min() < 2 or repeated.count.sum() > sums.count)
-    if int(sums.count) < 1 or wrong:
-        raise RL2Error(f"{path} has malformed sums of latents: of {int(sums.count)} images.")
     if not all(value.isfinite().all() for value in tensors.values()):
         raise RL2Error(f"{path} has sums that are not finite: a latent was NaN, or beyond all bounds.")
+    sums = LatentSums(**{field.name: tensors.get(field.name) for field in fields(LatentSums)})  # type: ignore[arg-type]
+    groups, repeated = (
+        LatentSums(**{name: tensors[f"{prefix}_{name}"] for name in BY_ROW if f"{prefix}_{name}" in tensors})
+        if f"{prefix}_sum" in tensors
+        else None
+        for prefix in ("group", "repeated")
+    )
+    wrong = groups is not None and bool(groups.count.min() < 1 or groups.count.sum() != sums.count)
+    wrong |= repeated is not None and bool(repeated.count.min() < 2 or repeated.count.sum() > sums.count)
+    for part in (sums, groups, repeated):
+        if part is not None and part.kind_counts is not None:
+            wrong |= bool((part.kind_counts < 0).any() or (part.kind_counts.sum(-1) != part.count).any())
+    if int(sums.count) < 1 or wrong:
+        raise RL2Error(f"{path} has malformed sums of latents: of {int(sums.count)} images.")
     if groups is not None:
-        whole = (groups.sum.sum(0), groups.square_sum.sum())
-        if not all(torch.allclose(got, own) for got, own in zip(whole, (sums.sum, sums.square_sum), strict=True)):
+        added = {name: value.sum(0) for name, value in _given(groups).items()}
+        if not all(torch.allclose(value, getattr(sums, name)) for name, value in added.items()):
             raise RL2Error(f"{path} has malformed sums of latents: its groups do not add up to the whole.")
     return sums, groups, repeated
+
+
+def _given(rows: LatentSums) -> dict[str, Tensor]:
+    values = {name: getattr(rows, name) for name in BY_ROW}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _shapes(prefix: str, rows: tuple[int, ...], width: int, kinds: int) -> dict[str, tuple[int, ...]]:
+    found = {"sum": (*rows, width), "square_sum": rows, "count": rows}
+    found |= {"content_square_sum": rows, "kind_counts": (*rows, kinds)} if kinds else {}
+    return {f"{prefix}{name}": shape for name, shape in found.items()}

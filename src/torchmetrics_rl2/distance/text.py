@@ -1,8 +1,9 @@
 """Numbers of a result as people read them."""
 
 import math
+from typing import Any
 
-__all__ = ["LEVEL", "identity_text", "p_text", "three_digits", "times"]
+__all__ = ["LEVEL", "identity_text", "if_finite", "p_text", "percent", "three_digits", "times", "without_nan"]
 
 LEVEL = 0.05
 
@@ -18,6 +19,25 @@ def p_text(p_value: float) -> str:
     if (float(text) < LEVEL) != (p_value < LEVEL):  # rounded onto the level
         text = f"{p_value:.4f}"
     return "< 0.001" if p_value < 0.001 else text
+
+
+def percent(*shares: float) -> str:
+    """A share in percent, or from one share to another."""
+    return f"{' to '.join(f'{100 * share:.0f}' for share in shares)} %"
+
+
+def if_finite(value: float) -> float | None:
+    """The value, unless it is NaN or infinite, which JSON does not know."""
+    return value if math.isfinite(value) else None
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(one) for one in value]
+    return if_finite(value) if isinstance(value, float) else value
 
 
 def three_digits(value: float) -> str:

@@ -56,7 +56,7 @@ class Uncertainty:
         debiased: Signed root of the unbiased squared distance.
         standard_error: Half the interval over its t quantile.
         interval: 95 % interval of the debiased distance.
-        p_value: Of the test that both sets come from one distribution.
+        p_value: Of the test that both sets come from one distribution, or that their shift is within a limit.
         detectable: The smallest shift that the test finds with 80 % power at these numbers of images.
         variance_ratio: Total variance of the generated latents over that of the real ones.
         variance_ratio_interval: Its 95 % interval.
@@ -77,13 +77,14 @@ def image_units(sums: LatentSums) -> Units:
     assert sums.second_moment is not None
     n, mean = int(sums.count), sums.sum / sums.count
     total = torch.cat([sums.sum, sums.square_sum[None]])
-    centered = sums.second_moment - torch.outer(total, total) / n
+    moment = sums.second_moment[: len(total), : len(total)]
+    centered = moment - torch.outer(total, total) / n
     covariance = centered[:-1, :-1] / (n - 1)
     # ||z - m||^2 is linear in (z, ||z||^2), and this is its sum of squares about its mean.
     direction = torch.cat([-2 * mean, torch.ones_like(mean[:1])])
     squares = float(direction @ centered @ direction)
     trace = float(covariance.trace())
-    fourth = float(sums.second_moment[-1, -1])
+    fourth = float(moment[-1, -1])
     return Units(
         mean=mean,
         count=n,
@@ -128,7 +129,7 @@ def distinct_units(sums: LatentSums, repeated: LatentSums) -> Units:
     images, mean = int(sums.count), sums.sum / sums.count
     n = images - int(repeated.count.sum()) + len(repeated.count)
     total = torch.cat([sums.sum, sums.square_sum[None]])
-    centered = sums.second_moment - torch.outer(total, total) / images
+    centered = sums.second_moment[: len(total), : len(total)] - torch.outer(total, total) / images
     direction = torch.cat([-2 * mean, torch.ones_like(mean[:1])])
     inner = float(centered[:-1, :-1].trace()) / images
     copies = repeated.count.double()
@@ -153,17 +154,19 @@ def distinct_units(sums: LatentSums, repeated: LatentSums) -> Units:
     )
 
 
-def uncertainty(real: Units, fake: Units) -> Uncertainty:
+def uncertainty(real: Units, fake: Units, limit: float = 0.0) -> Uncertainty:
     r"""Interval, test and power of the debiased distance.
 
     The test is a one-sided Satterthwaite F, :math:`P(F(f, f \nu) > Q / \mathrm{tr}\,V)` with
-    :math:`f = (\mathrm{tr}\,V)^2 / \mathrm{tr}\,V^2`. The interval holds the squared shifts :math:`x` with
-    :math:`|T - x| \le t \sqrt{2\,\mathrm{tr}\,V^2 + 4 v x}`, where :math:`v = d' V d / Q` is the variance of the mean
-    along the difference.
+    :math:`f = (\mathrm{tr}\,V)^2 / \mathrm{tr}\,V^2`. With a limit :math:`\delta_0` it asks whether the shift is
+    larger than that, and F has the noncentrality :math:`f \delta_0^2 / \mathrm{tr}\,V`. The interval holds the squared
+    shifts :math:`x` with :math:`|T - x| \le t \sqrt{2\,\mathrm{tr}\,V^2 + 4 v x}`, where :math:`v = d' V d / Q` is the
+    variance of the mean along the difference.
 
     Args:
         real: Units of the real side, at least four.
         fake: Units of the generated side, at least four.
+        limit: The largest shift that the test is not to reject.
 
     """
     difference = real.mean - fake.mean
@@ -176,11 +179,12 @@ def uncertainty(real: Units, fake: Units) -> Uncertainty:
     if noise > 0:
         freedom = noise**2 / noise_square
         nu = noise**2 / sum(side.mean_variance**2 / (side.count - 1) for side in (real, fake))
-        p_value = float(stats.f.sf(square / noise, freedom, freedom * nu))
-        detectable = math.sqrt(_detectable(freedom, nu) * noise / freedom)
+        least = freedom * limit**2 / noise
+        p_value = _exceeds(square / noise, freedom, nu, least)
+        detectable = math.sqrt(_detectable(freedom, nu, least) * noise / freedom)
         t = float(stats.t.ppf(0.975, nu))
     else:  # all images of a side are the same
-        p_value, detectable, t = float(square == 0), 0.0, 0.0
+        p_value, detectable, t = float(square <= limit**2), limit, 0.0
     low, high = (_root(_bound(square - noise, noise_square, along, sign * t)) for sign in (-1, 1))
     ratio, ratio_interval = _variance_ratio(real, fake)
     return Uncertainty(
@@ -211,14 +215,21 @@ def _bound(value: float, noise_square: float, along: float, t: float) -> float:
     return shift if shift >= 0 else value + t * math.sqrt(2 * noise_square)
 
 
-def _detectable(freedom: float, nu: float, power: float = 0.8) -> float:
-    """Noncentrality that a test at 5 % finds with this power."""
-    critical = stats.f.ppf(0.95, freedom, freedom * nu)
+def _exceeds(ratio: float, freedom: float, nu: float, noncentrality: float) -> float:
+    """Probability that F is larger; scipy's noncentral F is wrong where it is central."""
+    ends = (freedom, freedom * nu)
+    return float(stats.ncf.sf(ratio, *ends, noncentrality) if noncentrality else stats.f.sf(ratio, *ends))
+
+
+def _detectable(freedom: float, nu: float, least: float, power: float = 0.8) -> float:
+    """Noncentrality that a test of more than the least one finds at 5 % with this power."""
+    ends = (freedom, freedom * nu)
+    critical = float(stats.ncf.ppf(0.95, *ends, least) if least else stats.f.ppf(0.95, *ends))
 
     def missing(noncentrality: float) -> float:
-        return power - float(stats.ncf.sf(critical, freedom, freedom * nu, noncentrality))
+        return power - _exceeds(critical, freedom, nu, noncentrality)
 
-    high = 1.0
+    high = max(1.0, least)
     while missing(high) > 0:
         high *= 2
     return float(optimize.brentq(missing, 0, high))

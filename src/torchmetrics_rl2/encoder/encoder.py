@@ -3,7 +3,8 @@
 import copy
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.utilities import rank_zero_warn
 
+from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.statistics import REFERENCE, Statistics
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.networks.extractor import FeatureExtractor, Frozen
-from torchmetrics_rl2.networks.flow import RealNVP, log_likelihood
+from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.runtime import exact_arithmetic
 from torchmetrics_rl2.weights.file import REFERENCE_SCORES, Reference, Weights
 from torchmetrics_rl2.weights.loading import load_weights
@@ -99,7 +101,12 @@ class LatentEncoder(Frozen):
 
     def log_prob(self, images: Tensor) -> Tensor:
         """Log-likelihoods ``(N,)`` of raw images ``(N, 3, H, W)``, in nats (Eq. 2 of the RL2 paper)."""
-        return log_likelihood(*self.encode(images))
+        return self.flow.log_likelihood(*self.encode(images))
+
+    @cached_property
+    def kinds(self) -> Kinds | None:
+        """The kinds of tissue that the base of the flow has, if it has several."""
+        return kinds_of(self.flow, self.card)
 
     @property
     def reference_statistics(self) -> Statistics:
@@ -115,7 +122,7 @@ class LatentEncoder(Frozen):
             )
         groups = self.reference.groups
         names = () if groups is None else tuple(f"reference {i}" for i in range(len(groups.count)))
-        return Statistics(self.reference.sums, groups, names, self.name, self.weights_id, REFERENCE)
+        return Statistics(self.reference.sums, groups, names, self.name, self.weights_id, REFERENCE, kinds=self.kinds)
 
     @property
     def reference_data(self) -> str:
@@ -124,7 +131,9 @@ class LatentEncoder(Frozen):
 
     def statistics(self, latents: Tensor, groups: Sequence[str] | None = None, **described: Any) -> Statistics:
         """Statistics of latents ``(N, 512)`` of this encoder, see :meth:`Statistics.of_latents`."""
-        return Statistics.of_latents(latents, groups, weights=self.name, weights_id=self.weights_id, **described)
+        return Statistics.of_latents(
+            latents, groups, self.kinds, weights=self.name, weights_id=self.weights_id, **described
+        )
 
     def with_dtype(self, dtype: torch.dtype) -> "LatentEncoder":
         """A copy that computes in another dtype, float32 or float64.
@@ -180,10 +189,21 @@ class LatentEncoder(Frozen):
         return f"LatentEncoder({self.name!r}, {px},{mpp} weights_id '{self.weights_id[:12]}', {dtype} on {self.device})"
 
 
+def kinds_of(flow: RealNVP, card: Mapping[str, Any]) -> Kinds | None:
+    """The kinds of a flow, if it has several, by the names in the card of its weights, or by numbers."""
+    count = len(flow.base.means)
+    named = card.get("kinds")
+    names = [str(kind.get("name", i + 1)) for i, kind in enumerate(named)] if isinstance(named, list) else []
+    if len(set(names)) != count:
+        names = [f"kind {i + 1}" for i in range(count)]
+    means, log_shares = (value.detach().cpu().float() for value in (flow.base.means, flow.base.log_shares))
+    return Kinds(means, log_shares, names) if count > 1 else None
+
+
 def reference_of(flow: RealNVP, features: Tensor, groups: Sequence[str] | None = None) -> Reference:
     """Reference from features ``(N, 512)`` of real images and their groups, computed as :class:`LatentEncoder` does."""
     with exact_arithmetic(features.device):
         z, log_det = flow(features)
-        scores = torch.stack([log_likelihood(z, log_det), z.norm(dim=1), log_det], 1)
-    statistics = Statistics.of_latents(z, groups)
+        scores = torch.stack([flow.log_likelihood(z, log_det), z.norm(dim=1), log_det], 1)
+    statistics = Statistics.of_latents(z, groups, kinds_of(flow, {}))
     return Reference(statistics.sums, scores[:REFERENCE_SCORES].float(), statistics.groups)

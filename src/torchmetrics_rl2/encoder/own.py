@@ -31,6 +31,7 @@ class OwnEncoder(nn.Module):
 
     reference = None
     reference_data = ""
+    kinds = None
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

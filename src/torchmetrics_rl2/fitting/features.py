@@ -1,5 +1,6 @@
 """Features of images, computed once and kept on disk."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class Features:
         fit: Of those that fit the flow, ``(N, 512)``.
         stop: Of those that stop it.
         reference: Of the reference.
-        reference_files: The file of each patch of the reference, resolved.
+        fit_files: The file of each patch that fits the flow, resolved.
+        reference_files: The same of the reference.
         px: Side of the patches in pixels; ``None`` if they differ.
         unreadable: Files that were left out, with the reason.
         shared: Patches that are in two parts of the split, pixel for pixel.
@@ -40,10 +42,24 @@ class Features:
     fit: Tensor
     stop: Tensor
     reference: Tensor
+    fit_files: Sequence[str]
     reference_files: Sequence[str]
     px: int | None
     unreadable: list[str]
     shared: int
+
+    def check_varies(self) -> None:
+        """Refuse features that no flow fits.
+
+        Raises:
+            RL2Error: If those of the fit do not vary, or are not finite.
+
+        """
+        if not math.isfinite(float(self.fit.double().var(0).sum().log())):
+            raise RL2Error(
+                f"The features of the {len(self.fit)} patches that fit the flow do not vary or are not finite, and no "
+                "flow fits them. Are the images all the same, and is the backbone sound?"
+            )
 
     @property
     def warnings(self) -> list[str]:
@@ -84,7 +100,14 @@ def features_of_split(
             remove_run(run)
             raise RL2Error(f"Only {len(features[side])} patches could be read for {side}; expected at least 2.")
     px = sizes.pop() if len(sizes) == 1 else None
-    return Features(**features, reference_files=files["reference"], px=px, unreadable=unreadable, shared=shared)
+    return Features(
+        **features,
+        fit_files=files["fit"],
+        reference_files=files["reference"],
+        px=px,
+        unreadable=unreadable,
+        shared=shared,
+    )
 
 
 def _shards(

@@ -26,6 +26,7 @@ class FitResult:
         gaussian: Mean held-out log-likelihood before training, with the linear layer alone, in nats a patch.
         held_out: The same of the flow that was kept.
         unreadable: Files that were left out, with the reason.
+        kinds: Name, share, spread and typical patches of each kind of tissue; empty if there is but one.
         joint: How the backbone was trained, if it was, ``None`` if it was not.
         left_out: Files of the folder that are no images.
         warnings: Sentences on what makes the fit less dependable.
@@ -41,6 +42,7 @@ class FitResult:
     gaussian: float
     held_out: float
     unreadable: list[str]
+    kinds: list[dict[str, Any]] = field(default_factory=list)
     joint: dict[str, Any] | None = None
     left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -55,6 +57,11 @@ class FitResult:
             f"it after {self.epochs} epochs, {self.n_reference} became the reference data",
             f"Held-out log-likelihood: {self.held_out:.1f} nats a patch; {self.gaussian:.1f} without couplings",
         ]
+        if self.kinds:
+            shares = ", ".join(f"{kind['name']} {kind['share']:.0%}" for kind in self.kinds)
+            lines.append(f"{len(self.kinds)} kinds of tissue: {shares}")
+        else:
+            lines.append("One kind of tissue, so RL2 has no content and look")
         if self.joint:
             start, end = self.joint["trace"][0], self.joint["trace"][self.joint["epochs"]]
             lines.append(

@@ -5,27 +5,27 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
-from torch import Tensor
 
 from torchmetrics_rl2.encoder.encoder import reference_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.fitting.card import read_card
 from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split
+from torchmetrics_rl2.fitting.fitted_flow import fit_flow
+from torchmetrics_rl2.fitting.kinds import FoundKinds, find_kinds, label_kinds
 from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine, require_lightning
 from torchmetrics_rl2.fitting.split import Split, split_images
 from torchmetrics_rl2.images.find import find, left_out_sentence
-from torchmetrics_rl2.images.groups import groups_of
+from torchmetrics_rl2.images.groups import groups_of, labels_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
-from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.quality.calibrating import beside, calibrate
 from torchmetrics_rl2.runtime import Progress, default_workers, versions
@@ -47,6 +47,7 @@ def fit(
     out: str | Path,
     *,
     groups: str | Path | None = None,
+    kinds: str | Path | int | None = None,
     backbone: str | Path = "lung-colon",
     tile: int | None = None,
     scale: float | None = None,
@@ -74,6 +75,9 @@ def fit(
         out: The weights file to write, ``.safetensors``.
         groups: What stays on one side of the split: ``"parent"`` for the folders that patches are in, such as slides,
             ``"file"``, or a CSV with the columns ``path`` and ``group``.
+        kinds: Kinds of tissue, by which RL2 is split into content and look: ``None`` finds them; ``"parent"`` takes the
+            names of the folders that patches are in, such as classes; a CSV has the columns ``path`` and ``kind``; a
+            number looks for so many, and 1 for none, as in the paper.
         backbone: Name or path of weights, ``imagenet``, or the path of a ResNet-18 state dict.
         tile: Cut images into tiles of this side, in pixels.
         scale: Resize by this factor before, antialiased.
@@ -108,6 +112,7 @@ def fit(
     paths, left_out = (source := find(images)).paths, source.left_out
     base = Path(images) if os.path.isdir(images) else Path()
     named = groups_of(groups, paths, base) if groups else None
+    labeled = kinds if kinds is None or isinstance(kinds, int) else labels_of(kinds, paths, base, "kind")
     said = [] if named else [NO_GROUPS]
     said += [left_out_sentence(images, left_out)] if left_out else []
     first = "LOCAL_RANK" not in os.environ  # of the processes that Lightning starts, one warns
@@ -119,6 +124,7 @@ def fit(
         out,
         backbone=backbone,
         groups=named,
+        kinds=labeled,
         settings=settings,
         joint=joint,
         card=card,
@@ -143,6 +149,7 @@ def fit_split(
     *,
     backbone: str | Path = "lung-colon",
     groups: Mapping[Path, str] | None = None,
+    kinds: Mapping[Path, str] | int | None = None,
     settings: FitSettings = FitSettings(),  # noqa: B008
     joint: JointSettings | None = None,
     card: Mapping[str, Any] | str | Path | None = None,
@@ -159,6 +166,7 @@ def fit_split(
         out: The weights file to write.
         backbone: As of :func:`fit`.
         groups: Slide, patient or source image of each patch, the units of the reference.
+        kinds: The kind of tissue of each patch, or how many kinds to look for; ``None`` finds them.
         settings: As of :func:`fit`.
         joint: As of :func:`fit`.
         card: As of :func:`fit`.
@@ -175,7 +183,7 @@ def fit_split(
     require_lightning()
     described = read_card(card)
     start = load_backbone(backbone)
-    run = open_run(out, resume, describe(split, start, settings, joint, reader))
+    run = open_run(out, resume, describe(split, start, settings, joint, reader, kinds))
     extractor = FeatureExtractor(start.preprocessing, dict(start.state_dict), start.readout)
     extractor.to(feature_device(machine.accelerator))
     trained: dict[str, Any] | None = None
@@ -187,7 +195,8 @@ def fit_split(
                 start, extractor, split, reader, settings, joint, run=run, machine=machine, progress=progress
             )
     features = features_of_split(extractor, split, reader, run, progress)
-    fitted = _fit_flow(features, settings, run, machine, progress)
+    found = _find_kinds(features, groups, kinds, settings.seed, run)
+    fitted = fit_flow(features, found, settings, run, machine, progress)
     history = {
         "backbone": start.name,
         "n_fit": len(features.fit),
@@ -198,6 +207,7 @@ def fit_split(
         "train": "joint" if joint else "flow",
         **({"joint": trained} if trained else {}),
         "settings": asdict(settings),
+        "kinds": {"count": len(found), "prediction_strength": {str(k): v for k, v in found.strengths.items()}},
         "epochs": fitted.epochs,
         "gaussian_log_likelihood": fitted.gaussian,
         "held_out_log_likelihood": fitted.held_out,
@@ -212,7 +222,7 @@ def fit_split(
         fitted.flow.config,
         fitted.flow.state_dict(),
         reference_of(fitted.flow, features.reference, units),
-        {**described, "fit": history},
+        {**described, **({"kinds": fitted.kinds} if fitted.kinds else {}), "fit": history},
         start.readout,
     )
     if getattr(rank_zero_only, "rank", 0) == 0:
@@ -229,48 +239,24 @@ def fit_split(
         gaussian=fitted.gaussian,
         held_out=fitted.held_out,
         unreadable=features.unreadable,
+        kinds=fitted.kinds,
         joint=trained,
         warnings=features.warnings,
     )
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A flow, epochs trained, and held-out log-likelihoods without and with couplings."""
-
-    flow: RealNVP
-    epochs: int
-    gaussian: float
-    held_out: float
-
-
-def _fit_flow(
-    features: Features, settings: FitSettings, run: Path, machine: Machine, progress: Progress | None
-) -> _Fitted:
-    flow = RealNVP(
-        512, settings.layers, settings.hidden, settings.scale_bound, linear=settings.linear, seed=settings.seed
-    )
-    flow.linear.adapt(features.fit)
-    gaussian = _mean_log_likelihood(flow, features.stop)
-    if not math.isfinite(gaussian):
+def _find_kinds(
+    features: Features, groups: Mapping[Path, str] | None, kinds: Mapping[Path, str] | int | None, seed: int, run: Path
+) -> FoundKinds:
+    try:
+        features.check_varies()
+        if isinstance(kinds, Mapping):
+            return label_kinds(features.fit_files, kinds)
+        named = {str(path.resolve()): group for path, group in (groups or {}).items()}
+        return find_kinds(features.fit, [named.get(file, file) for file in features.fit_files], seed, kinds)
+    except RL2Error:
         remove_run(run)
-        raise RL2Error(
-            f"The features of the {len(features.fit)} patches that fit the flow do not vary or are not finite, and no "
-            "flow fits them. Are the images all the same, and is the backbone sound?"
-        )
-    held_out, epochs = gaussian, 0
-    if settings.layers:
-        from torchmetrics_rl2.fitting.training import FlowTraining, train_flow
-
-        module = FlowTraining(flow, features.fit, features.stop, settings)
-        held_out, epochs = train_flow(module, gaussian, run, machine, progress)
-    flow.requires_grad_(False)
-    return _Fitted(flow, epochs, gaussian, held_out)
-
-
-@torch.no_grad()
-def _mean_log_likelihood(flow: RealNVP, features: Tensor) -> float:
-    return flow.log_prob(features).mean().item()
+        raise
 
 
 def _calibrate_beside(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,12 @@ def run_folder(out: Path) -> Path:
 
 
 def describe(
-    split: Split, backbone: Backbone, settings: FitSettings, joint: JointSettings | None, reader: ImageReader
+    split: Split,
+    backbone: Backbone,
+    settings: FitSettings,
+    joint: JointSettings | None,
+    reader: ImageReader,
+    kinds: Mapping[Path, str] | int | None,
 ) -> dict[str, Any]:
     """What a run has to have in common with the one that it resumes."""
     listed = {
@@ -40,6 +45,9 @@ def describe(
         "settings": asdict(settings),
         "joint training": joint and [asdict(joint), reader.batch_size],
         "tile and scale": [reader.tile, reader.scale],
+        "kinds": sorted((str(path.resolve()), name) for path, name in kinds.items())
+        if isinstance(kinds, Mapping)
+        else kinds,
     }
 
 

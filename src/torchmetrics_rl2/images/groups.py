@@ -8,7 +8,7 @@ from pathlib import Path
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.find import same_name
 
-__all__ = ["groups_of", "read_groups"]
+__all__ = ["groups_of", "labels_of", "read_column"]
 
 
 def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, str]:
@@ -16,7 +16,7 @@ def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, 
 
     Args:
         how: ``parent`` for the folder an image is in, ``file`` for the file itself, whose tiles stay together, both
-            named as seen from the current folder; or a CSV, see :func:`read_groups`.
+            named as seen from the current folder; or a CSV, see :func:`read_column`.
         paths: Images that need a group.
         base: What relative paths in a CSV are relative to.
 
@@ -25,17 +25,36 @@ def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, 
 
     """
     if how not in ("parent", "file"):
-        return read_groups(Path(how), paths, base)
+        return read_column(Path(how), "group", paths, base)
     names = {path: path.parent if how == "parent" else path for path in paths}
     return {path: os.path.relpath(name) for path, name in names.items()}
 
 
-def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, str]:
-    """Groups from a CSV with the columns ``path`` and ``group``.
+def labels_of(how: str | Path, paths: Sequence[Path], base: Path, column: str) -> dict[Path, str]:
+    """Kind or class of each image.
+
+    Args:
+        how: ``parent`` for the name of the folder an image is in, wherever that is; or a CSV, see :func:`read_column`.
+        paths: Images that need a label.
+        base: What relative paths in a CSV are relative to.
+        column: The column of the CSV, ``"kind"`` or ``"class"``.
+
+    Raises:
+        RL2Error: If there is no such CSV, or it lacks a column or an image.
+
+    """
+    if how == "parent":
+        return {path: path.resolve().parent.name for path in paths}
+    return read_column(Path(how), column, paths, base)
+
+
+def read_column(table: Path, column: str, paths: Sequence[Path], base: Path) -> dict[Path, str]:
+    """A text for each image, from a CSV with the columns ``path`` and another.
 
     Args:
         table: The CSV.
-        paths: Images that need a group.
+        column: The other column.
+        paths: Images that need a text.
         base: What relative paths in the table are relative to.
 
     Raises:
@@ -43,29 +62,30 @@ def read_groups(table: Path, paths: Sequence[Path], base: Path) -> dict[Path, st
 
     """
     if not table.is_file():
-        raise RL2Error(
-            f"There is no table {table}. Expected 'parent', 'file' or a CSV with the columns path and group."
-        )
-    groups: dict[str, str] = {}
+        ways = "'parent', 'file'" if column == "group" else "'parent'"
+        raise RL2Error(f"There is no table {table}. Expected {ways} or a CSV with the columns path and {column}.")
+    found: dict[str, str] = {}
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or ()
-            if not {"path", "group"} <= set(columns):
-                raise RL2Error(f"{table} has the columns {', '.join(columns)}; expected path and group.")
+            if not {"path", column} <= set(columns):
+                raise RL2Error(f"{table} has the columns {', '.join(columns)}; expected path and {column}.")
             for row in reader:
-                path, group = same_name((base / (row["path"] or "")).resolve()), row["group"]
-                if not row["path"] or not group or groups.setdefault(path, group) != group:
-                    raise RL2Error(f"{table}, line {reader.line_num}: expected one path and its one group, got {row}.")
+                path, text = same_name((base / (row["path"] or "")).resolve()), row[column]
+                if not row["path"] or not text or found.setdefault(path, text) != text:
+                    raise RL2Error(
+                        f"{table}, line {reader.line_num}: expected one path and its one {column}, got {row}."
+                    )
     except RL2Error:
         raise
     except (OSError, UnicodeError, ValueError, csv.Error) as error:
         raise RL2Error(f"{table} cannot be read as a CSV in UTF-8: {error}.") from error
     names = {path: same_name(path.resolve()) for path in paths}
-    missing = [path for path, name in names.items() if name not in groups]
+    missing = [path for path, name in names.items() if name not in found]
     if missing:
         raise RL2Error(
-            f"{table} has no group for {len(missing)} of {len(paths)} images, {missing[0]} for one. "
+            f"{table} has no {column} for {len(missing)} of {len(paths)} images, {missing[0]} for one. "
             f"Its relative paths start at {base.resolve()}."
         )
-    return {path: groups[name] for path, name in names.items()}
+    return {path: found[name] for path, name in names.items()}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.kinds import PARTS, Kinds, Part, sums_of
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import latents_of
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.functional import LatentSums, debias, distance, latent_sums, mean_variance
+from torchmetrics_rl2.functional import LatentSums, debias, distance, mean_variance
 from torchmetrics_rl2.metrics.network_metric import NetworkMetric
 
 __all__ = ["ResNetL2"]
@@ -64,10 +66,13 @@ class ResNetL2(NetworkMetric):
         reset_real_features: If ``False``, ``reset`` forgets only the generated images; give real ones once.
         debiased: Return the signed root of the unbiased squared distance, which needs two images a side.
         uncertainty: Keep second moments too, 2.1 MB a side, from which :meth:`result` has interval, test and power.
+        part: What to return: ``None``, the whole; ``"content"``, how far the mean latents differ in which tissue is
+            shown; or ``"look"``, the rest. Needs weights with kinds of tissue; :meth:`result` has both parts anyway.
         kwargs: See :class:`torchmetrics.Metric`.
 
     Raises:
-        RL2Error: If there are no such weights or statistics, or they do not fit together.
+        RL2Error: If there are no such weights or statistics, they do not fit together, or weights have no kinds for a
+            ``part``.
         ValueError: If a module has no ``num_features``, or images or ``real`` have another type, shape or length.
 
     Example:
@@ -104,14 +109,26 @@ class ResNetL2(NetworkMetric):
         reset_real_features: bool = True,
         debiased: bool = False,
         uncertainty: bool = False,
+        part: Part | None = None,
         **kwargs: Any,
     ) -> None:
+        if part is not None and part not in PARTS:
+            raise ValueError(f"ResNetL2 expects part to be None, 'content' or 'look', but got {part!r}.")
         super().__init__(encoder, **kwargs)
         self.normalize = normalize
         self.reset_real_features = reset_real_features
         self.debiased = debiased
         self.uncertainty = uncertainty
+        self.part = part
+        self._kinds = getattr(network_of(self.encoder), "kinds", None)
+        self._kinds = self._kinds if isinstance(self._kinds, Kinds) else None
+        if part is not None and self._kinds is None:
+            raise RL2Error(
+                f"ResNetL2(part={part!r}) needs weights with kinds of tissue, and {self._encoder_name()} has none. "
+                "Leave part out, or make weights with kinds by 'rl2 fit'."
+            )
         self._reference = None if reference is None else self._find_reference(reference)
+        self._reference_of_part = self._reference.part(part) if self._reference and part else self._reference
         self._in_forward = False
         self._has_warned = False
         self._reals_kept = False
@@ -121,10 +138,7 @@ class ResNetL2(NetworkMetric):
 
         # Metrics that differ, now or after a reset, must differ in their states, else a MetricCollection merges them.
         self._real_prefix = "real" if reset_real_features else "kept_real"
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        empty = latent_sums(
-            torch.empty(0, self.num_features, device=self.device, dtype=dtype), second_moment=uncertainty
-        )
+        empty = sums_of(torch.empty(0, self.num_features, device=self.device), self._kinds, uncertainty)
         for side in ([self._real_prefix] if self._reference is None else []) + ["fake"]:
             for name, value in vars(empty).items():
                 if value is not None:
@@ -154,19 +168,20 @@ class ResNetL2(NetworkMetric):
         latents = latents_of(self.encoder, network_of(self.encoder), imgs)
         for side, chosen in sides.items():
             if chosen is not False:
-                self._add(side, latent_sums(latents if chosen is True else latents[chosen], self.uncertainty))
+                chosen_latents = latents if chosen is True else latents[chosen]
+                self._add(side, sums_of(chosen_latents, self._kinds, self.uncertainty))
 
     def compute(self) -> Tensor:
-        """RL2 of all images so far."""
-        fake = self._sums("fake")
-        if self._reference is None:
-            real = self._sums(self._real_prefix)
-            noise: Tensor | float = mean_variance(real)
+        """RL2 of all images so far, or its part."""
+        fake, reference = self._sums("fake"), self._reference_of_part
+        if reference is None:
+            real = self._of_part(self._sums(self._real_prefix))
         else:
-            real = self._reference.sums.to(fake.sum.device, fake.sum.dtype)
-            noise = self._reference.mean_variance
+            real = reference.sums.to(fake.sum.device, fake.sum.dtype)
+        fake = self._of_part(fake)
         value = distance(real, fake)
         if self.debiased:
+            noise = mean_variance(real) if reference is None else reference.mean_variance
             value = debias(value, noise + mean_variance(fake))
         # Before the first update the base class warns.
         if self._update_count:
@@ -291,8 +306,11 @@ class ResNetL2(NetworkMetric):
         return {self._real_prefix: real, "fake": ~real}
 
     def _sums(self, side: str) -> LatentSums:
-        names = ("sum", "square_sum", "count") + (("second_moment",) if self.uncertainty else ())
-        return LatentSums(*(getattr(self, f"{side}_{name}") for name in names))
+        kept: dict[str, Any] = {field.name: getattr(self, f"{side}_{field.name}", None) for field in fields(LatentSums)}
+        return LatentSums(**kept)
+
+    def _of_part(self, sums: LatentSums) -> LatentSums:
+        return sums if self.part is None or self._kinds is None else self._kinds.part(sums, self.part)
 
     def _add(self, side: str, more: LatentSums) -> None:
         # Out of place: a state made under inference mode could not be changed in place outside of it.
@@ -308,6 +326,7 @@ class ResNetL2(NetworkMetric):
             weights=self._encoder_name(),
             weights_id=self._weights_id(),
             source=f"update(real={real})",
+            kinds=self._kinds,
         )
 
     def _find_reference(self, reference: str | Path | Statistics) -> Statistics:
@@ -324,10 +343,11 @@ class ResNetL2(NetworkMetric):
                 "leave reference out and give real images to update, or give statistics."
             )
         ours = Statistics(
-            latent_sums(torch.empty(0, self.num_features)),
+            sums_of(torch.empty(0, self.num_features), self._kinds),
             weights=self._encoder_name(),
             weights_id=self._weights_id(),
             source="this metric",
+            kinds=self._kinds,
         )
         check_same_weights(found, ours)
         if not len(found):

@@ -1,8 +1,9 @@
 """The networks: ResNet-18 and the RealNVP flow."""
 
 from torchmetrics_rl2.networks.extractor import FeatureExtractor, Preprocessing
-from torchmetrics_rl2.networks.flow import RealNVP, log_likelihood
+from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.networks.gaussian import Gaussian
+from torchmetrics_rl2.networks.mixture import Mixture
 from torchmetrics_rl2.networks.readout import Readout
 
-__all__ = ["FeatureExtractor", "Gaussian", "Preprocessing", "Readout", "RealNVP", "log_likelihood"]
+__all__ = ["FeatureExtractor", "Gaussian", "Mixture", "Preprocessing", "Readout", "RealNVP"]

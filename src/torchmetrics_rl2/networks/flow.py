@@ -1,10 +1,12 @@
-"""RealNVP, the normalizing flow between features and a standard normal latent space."""
+"""RealNVP, the normalizing flow between features and latents whose density is known."""
 
 import math
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+
+from torchmetrics_rl2.networks.mixture import Mixture
 
 __all__ = ["CouplingLayer", "LinearLayer", "RealNVP"]
 
@@ -14,7 +16,7 @@ class LinearLayer(nn.Module):
 
     Args:
         features: Number of features :math:`d`.
-        kind: ``"diagonal"`` divides every feature by its standard deviation; ``"whitening"`` also removes
+        scaling: ``"diagonal"`` divides every feature by its standard deviation; ``"whitening"`` also removes
             correlations, with the symmetric inverse root of the Ledoit-Wolf covariance.
 
     """
@@ -23,21 +25,29 @@ class LinearLayer(nn.Module):
     matrix: Tensor
     log_det: Tensor
 
-    def __init__(self, features: int, kind: Literal["diagonal", "whitening"]) -> None:
+    def __init__(self, features: int, scaling: Literal["diagonal", "whitening"]) -> None:
         super().__init__()
-        self.kind = kind
-        full = kind == "whitening"
+        self.scaling = scaling
+        full = scaling == "whitening"
         self.register_buffer("mean", torch.zeros(features, device="cpu", dtype=torch.float32))
         identity = torch.ones(features, device="cpu", dtype=torch.float32)
         self.register_buffer("matrix", identity.diag() if full else identity)
         self.register_buffer("log_det", torch.zeros((), device="cpu", dtype=torch.float32))
 
     @torch.no_grad()
-    def adapt(self, x: Tensor) -> None:
-        """Take mean and scale from data, ``(N, d)``, in float64."""
+    def adapt(self, x: Tensor, kinds: Tensor | None = None) -> None:
+        """Take mean and scale from data, in float64.
+
+        Args:
+            x: ``(N, d)``.
+            kinds: Kind of each, ``(N,)`` int64; scale and correlations are then those within kinds, so that kinds stay
+                apart.
+
+        """
         data = x.to("cpu", torch.float64)
         mean = data.mean(0)
-        if self.kind == "diagonal":
+        data = data - _means_of_kinds(data, kinds) if kinds is not None else data
+        if self.scaling == "diagonal":
             sd = data.std(0)
             # A feature that (almost) never moves on the data must not blow up the first image that moves it.
             matrix = sd.clamp(min=1e-2 * float(sd.square().mean().sqrt())).reciprocal()
@@ -53,12 +63,12 @@ class LinearLayer(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(N, d)`` to ``(N, d)`` and the log-determinant, ``(N,)``."""
         x = x - self.mean
-        x = x * self.matrix if self.kind == "diagonal" else x @ self.matrix
+        x = x * self.matrix if self.scaling == "diagonal" else x @ self.matrix
         return x, self.log_det.expand(x.shape[0])
 
     def inverse(self, z: Tensor) -> Tensor:
         """Undo :meth:`forward`."""
-        x = z / self.matrix if self.kind == "diagonal" else torch.linalg.solve(self.matrix, z, left=False)
+        x = z / self.matrix if self.scaling == "diagonal" else torch.linalg.solve(self.matrix, z, left=False)
         return x + self.mean
 
 
@@ -123,11 +133,13 @@ class CouplingLayer(nn.Module):
 class RealNVP(nn.Module):
     r"""Real-valued non-volume preserving flow (Dinh et al., arXiv 1605.08803), Eq. 2 of the RL2 paper.
 
-    .. math:: \log p(x) = \log \mathcal{N}(z; 0, I) + \log \left| \det \frac{\partial z}{\partial x} \right|
+    .. math:: \log p(x) = \log \sum_{k=1}^K \pi_k\, \mathcal{N}(z; \mu_k, I)
+        + \log \left| \det \frac{\partial z}{\partial x} \right|
 
-    A linear layer taken from data comes first, then affine couplings of alternating halves, each behind a fixed
-    permutation. A new flow is the identity, up to the order of the features. It is built on the CPU in float32, and
-    building it leaves the global random state alone.
+    The base is a :class:`~torchmetrics_rl2.networks.Mixture` of :math:`K` kinds of tissue; :math:`K = 1` is the paper's
+    :math:`\mathcal{N}(z; 0, I)`. A linear layer taken from data comes first, then affine couplings of alternating
+    halves, each behind a fixed permutation. A new flow is the identity, up to the order of the features. It is built on
+    the CPU in float32, and building it leaves the global random state alone.
 
     As input to ``forward`` and ``log_prob`` the flow accepts
 
@@ -145,16 +157,17 @@ class RealNVP(nn.Module):
         scale_bound: Bound :math:`c` of the log-scale of a coupling, :math:`s = c \tanh(\hat s / c)`.
         linear: Full ``"whitening"`` or ``"diagonal"`` standardization in front.
         seed: Seed of the permutations and of the initial weights.
+        kinds: Number of kinds :math:`K` of the base.
 
     Raises:
-        ValueError: If there are fewer than 2 features, or sizes or the bound are not positive.
+        ValueError: If there are fewer than 2 features, or sizes, the bound or the number of kinds are not positive.
 
     Example:
         >>> import torch
         >>> from torchmetrics_rl2.networks import RealNVP
         >>> flow = RealNVP(features=2, layers=4)
         >>> flow.log_prob(torch.zeros(1, 2))
-        tensor([-1.8379], grad_fn=<SubBackward0>)
+        tensor([-1.8379], grad_fn=<AddBackward0>)
 
     """
 
@@ -166,12 +179,13 @@ class RealNVP(nn.Module):
         scale_bound: float = 0.2,
         linear: Literal["diagonal", "whitening"] = "whitening",
         seed: int = 0,
+        kinds: int = 1,
     ) -> None:
         super().__init__()
-        if features < 2 or layers < 0 or hidden < 1 or not 0 < scale_bound < math.inf:
+        if features < 2 or layers < 0 or hidden < 1 or not 0 < scale_bound < math.inf or kinds < 1:
             raise ValueError(
-                "RealNVP needs features >= 2, layers >= 0, hidden >= 1 and scale_bound > 0, but got "
-                f"features={features}, layers={layers}, hidden={hidden}, scale_bound={scale_bound}."
+                "RealNVP needs features >= 2, layers >= 0, hidden >= 1, scale_bound > 0 and kinds >= 1, but got "
+                f"features={features}, layers={layers}, hidden={hidden}, scale_bound={scale_bound}, kinds={kinds}."
             )
         if linear not in ("diagonal", "whitening"):
             raise ValueError(f"RealNVP expects linear to be 'diagonal' or 'whitening', but got {linear!r}.")
@@ -181,12 +195,27 @@ class RealNVP(nn.Module):
             "hidden": hidden,
             "scale_bound": scale_bound,
             "linear": linear,
+            "kinds": kinds,
         }
         generator = Generator("cpu").manual_seed(seed)
         self.linear = LinearLayer(features, linear)
         self.couplings = nn.ModuleList(
             CouplingLayer(features, hidden, scale_bound, bool(i % 2), generator) for i in range(layers)
         )
+        self.base = Mixture(features, kinds)
+
+    @torch.no_grad()
+    def adapt(self, x: Tensor, kinds: Tensor | None = None) -> None:
+        """Take the linear layer, and the means and shares of kinds, from features.
+
+        Args:
+            x: ``(N, d)``.
+            kinds: Kind of each, ``(N,)`` int64 from 0 to K - 1, none of them empty; needed if there are several.
+
+        """
+        self.linear.adapt(x, kinds)
+        if kinds is not None:
+            self.base.adapt(self(x)[0], kinds)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Latents ``(N, d)`` and log-determinants ``(N,)`` of features ``(N, d)``."""
@@ -204,16 +233,26 @@ class RealNVP(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-likelihoods ``(N,)`` of features ``(N, d)``, in nats."""
-        return log_likelihood(*self(x))
+        return self.log_likelihood(*self(x))
+
+    def log_likelihood(self, z: Tensor, log_det: Tensor) -> Tensor:
+        """Log-likelihoods ``(N,)`` in nats from latents ``(N, d)`` and log-determinants ``(N,)``."""
+        return self.base.log_prob(z) + log_det
+
+    def kinds(self, z: Tensor) -> Tensor:
+        """Responsibilities ``(N, K)`` of the kinds for latents ``(N, d)``: rows of sum 1."""
+        return self.base.responsibilities(z)
 
     def extra_repr(self) -> str:
         """Show the configuration when printed."""
         return ", ".join(f"{key}={value}" for key, value in self.config.items())
 
 
-def log_likelihood(z: Tensor, log_det: Tensor) -> Tensor:
-    """Log-likelihoods ``(N,)`` in nats from latents ``(N, d)`` and log-determinants ``(N,)``, Eq. 2 of the paper."""
-    return log_det - z.square().sum(1) / 2 - z.shape[1] / 2 * math.log(2 * math.pi)
+def _means_of_kinds(data: Tensor, kinds: Tensor) -> Tensor:
+    """The mean of the kind of each row, ``(N, d)``."""
+    count = int(kinds.max()) + 1
+    sums = data.new_zeros(count, data.shape[1]).index_add(0, kinds, data)
+    return (sums / kinds.bincount(minlength=count)[:, None])[kinds]
 
 
 def shrunk_covariance(x: Tensor) -> Tensor:

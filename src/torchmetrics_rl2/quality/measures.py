@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
-from torchmetrics_rl2.networks.flow import log_likelihood
 from torchmetrics_rl2.pixels.batch import check_images, to_8_bit
 from torchmetrics_rl2.pixels.patch_statistics import patch_statistics
 from torchmetrics_rl2.pixels.tissue import black_share, ink_share, tissue_share
@@ -45,7 +44,7 @@ def measure(encoder: LatentEncoder, images: Tensor) -> tuple[Tensor, Tensor, Ten
     z, log_det = encoder.encode(images)
     with exact_arithmetic(encoder.device):
         statistics = patch_statistics(images.float() / 255)
-    return z.cpu().float(), log_det.cpu().float(), statistics.cpu(), log_likelihood(z, log_det).cpu()
+    return z.cpu().float(), log_det.cpu().float(), statistics.cpu(), encoder.flow.log_likelihood(z, log_det).cpu()
 
 
 def to_uint8(images: Tensor) -> Tensor:

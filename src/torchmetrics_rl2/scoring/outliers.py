@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torchmetrics_rl2.distance.result import RL2Result, if_finite
+from torchmetrics_rl2.distance.result import RL2Result
+from torchmetrics_rl2.distance.text import if_finite
 from torchmetrics_rl2.functional import LatentSums, distance
 from torchmetrics_rl2.images.reader import ImageBatch
 

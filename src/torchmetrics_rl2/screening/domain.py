@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from torchmetrics_rl2.distance.comparing import compare, domain_shift
-from torchmetrics_rl2.distance.result import MAX_DOMAIN_SHIFT, if_finite
+from torchmetrics_rl2.distance.details import MAX_DOMAIN_SHIFT
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.text import if_finite
 from torchmetrics_rl2.pixels.stain import Stain
 from torchmetrics_rl2.pixels.tissue import foreign
 from torchmetrics_rl2.quality.measures import NO_WHITE, shares

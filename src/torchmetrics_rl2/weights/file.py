@@ -198,7 +198,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
                 f"{path} has {key} of shape {tuple(got.shape)} and {got.dtype}; "
                 f"expected {tuple(value.shape)} and {allowed[-1]}."
             )
-    reference = _read_reference(path, tensors)
+    reference = _read_reference(path, tensors, header["flow"]["kinds"])
     broken = [key for key, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise RL2Error(f"{path} has values that are not finite in {broken[0]}: the fit it came from failed.")
@@ -256,20 +256,23 @@ def _check_flow_size(path: Path, config: dict[str, Any], tensors: dict[str, Tens
         for i in range(layers)
         for key, shape in ((f"flow.couplings.{i}.{part}", shape) for part, shape in shapes.items())
     )
-    if not whole or (config["features"], config["layers"], config["hidden"]) != (512, layers, hidden):
-        described = [ascii(config[key])[:20] for key in ("features", "layers", "hidden")]
+    kinds = len(tensors.get("flow.base.means", ()))
+    names = ("features", "layers", "hidden", "kinds")
+    if not whole or tuple(config[name] for name in names) != (512, layers, hidden, kinds):
+        described = [ascii(config[name])[:20] for name in names]
         raise RL2Error(
-            f"{path} describes a flow of {described[0]} features, {described[1]} layers and width {described[2]}, but "
-            f"its tensors are of 512, {layers} and {hidden}, or incomplete. Copy or download it again."
+            f"{path} describes a flow of {described[0]} features, {described[1]} layers, width {described[2]} and "
+            f"{described[3]} kinds, but its tensors are of 512, {layers}, {hidden} and {kinds}, or incomplete. Copy or "
+            "download it again."
         )
 
 
-def _read_reference(path: Path, tensors: dict[str, Tensor]) -> Reference | None:
+def _read_reference(path: Path, tensors: dict[str, Tensor], kinds: int) -> Reference | None:
     found = {key.removeprefix("reference."): value for key, value in tensors.items() if key.startswith("reference.")}
     if not found:
         return None
     scores = found.pop("scores")
-    sums, groups, _ = tensors_to_sums(path, found)
+    sums, groups, _ = tensors_to_sums(path, found, kinds if kinds > 1 else 0)
     count = int(sums.count)
     scores_shape = (min(count, REFERENCE_SCORES), 3)
     if count < 2 or sums.sum.shape != (512,) or scores.shape != scores_shape or scores.dtype != torch.float32:

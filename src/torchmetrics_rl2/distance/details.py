@@ -1,0 +1,134 @@
+"""What is behind the verdict of a result, in sentences."""
+
+import math
+from typing import TYPE_CHECKING
+
+from torchmetrics_rl2.distance.parts import KindShare, PartResult
+from torchmetrics_rl2.distance.statistics import REFERENCE
+from torchmetrics_rl2.distance.text import p_text, percent, three_digits, times
+from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
+
+if TYPE_CHECKING:
+    from torchmetrics_rl2.distance.result import RL2Result
+
+__all__ = ["MAX_DOMAIN_SHIFT", "details_of", "kind_sentences", "part_text", "why_no_interval"]
+
+PRINTED = 3
+MAX_DOMAIN_SHIFT = 0.5
+# An outlier share nearer to 0 than this says nothing: 1 % of the images hold about 1 % of the distance.
+MIN_OUTLIER_SHARE = 0.02
+
+
+def details_of(result: "RL2Result") -> str:
+    """What is behind the verdict, a sentence a line."""
+    identity = f" ({result.weights_id[:12]})" if result.weights_id else ""
+    real = f"reference images of {result.data}" if result.real == REFERENCE else f"real images ({result.real})"
+    lines = [
+        f"{result.n_fake} generated images ({result.fake}) against {result.n_real} {real}; weights {result.weights}"
+        f"{identity}",
+        f"RL2 {three_digits(result.value)}, debiased {three_digits(result.debiased)}; real-against-real baseline at "
+        f"these sample sizes: {'unknown' if result.baseline is None else three_digits(result.baseline)}",
+    ]
+    if result.interval is None:
+        lines += [why_no_interval(result)]
+    else:
+        low, high = result.interval
+        lines += [f"95 % interval of the debiased value: {three_digits(low)} to {three_digits(high)}, {_units(result)}"]
+        if not low <= result.value <= high:
+            lines[-1] += "; RL2 itself lies outside, because small samples add to it"
+    if result.p_value is not None and not result.assumes_independence:
+        lines += [f"p-value of no difference: {p_text(result.p_value)}"]
+    if result.detectable is not None:
+        lines += [
+            "Smallest distance detectable with 80 % power at these sample sizes: " + three_digits(result.detectable),
+        ]
+    for name, part in (("Look", result.look), ("Content", result.content)):
+        lines += [] if part is None else [_part(name, part, result.assumes_independence)]
+    if result.kinds:
+        lines += [f"Images most like a kind of tissue, generated and real: {', '.join(map(_share, result.kinds))}"]
+    if result.variance_ratio is not None:
+        ends = result.variance_ratio_interval
+        interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
+        lines += [f"Variance ratio, generated over real: {three_digits(result.variance_ratio)}{interval}"]
+    return "\n".join([*lines, *_outliers(result), *_domain(result)])
+
+
+def part_text(name: str, part: PartResult) -> str:
+    """A part and its multiple of the baseline."""
+    multiple = "" if part.baseline_multiple is None else f", {times(part.baseline_multiple)}x"
+    return f"{name} {three_digits(part.value)}{multiple}"
+
+
+def kind_sentences(kinds: list[KindShare]) -> list[str]:
+    """A sentence on each of the kinds whose shares differ most."""
+    differing = sorted((kind for kind in kinds if kind.differs), key=lambda kind: -abs(kind.fake - kind.real))
+    return [
+        f"Generated: {percent(kind.fake)} most like {kind.name} ({percent(*kind.fake_interval)}), where real has "
+        f"{percent(kind.real)} ({percent(*kind.real_interval)})"
+        for kind in differing[:PRINTED]
+    ]
+
+
+def why_no_interval(result: "RL2Result") -> str:
+    """What an interval would need."""
+    for side, name, count, groups in (
+        ("fake", "generated", result.n_fake, result.groups_fake),
+        ("real", "real", result.n_real, result.groups_real),
+    ):
+        distinct = count - len(result.duplicates.get(side, []))
+        if (distinct if groups is None else groups) < MIN_UNITS:
+            kind = f"{count} images" if groups is None else f"{count} images in {groups} group(s)"
+            kind = kind if distinct == count else f"{kind}, {distinct} of them distinct"
+            least = f"{MIN_UNITS} {'images' if groups is None else 'groups'}"
+            return f"no interval, which needs at least {least} a side; the {name} side has {kind}"
+    if math.isnan(result.value):
+        return "no interval: there are NaN latents"
+    return "no interval: a side has no second moments, which ResNetL2(uncertainty=True) and 'rl2 stats' keep"
+
+
+def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
+    line = f"{part_text(name, part)}, debiased {three_digits(part.debiased)}"
+    if part.interval is not None:
+        line += " ({} to {})".format(*map(three_digits, part.interval))
+    if part.p_value is not None and not assumes_independence:
+        line += f", p {p_text(part.p_value)}"
+    if part.detectable is not None:
+        line += f"; detectable from {three_digits(part.detectable)}"
+    if part.limit:
+        line += f"; counts beyond {three_digits(part.limit)}, which the other part may leak"
+    return line
+
+
+def _share(kind: KindShare) -> str:
+    return f"{kind.name} {percent(kind.fake)} and {percent(kind.real)}"
+
+
+def _outliers(result: "RL2Result") -> list[str]:
+    if result.outlier_share is None or not result.outliers or abs(result.outlier_share) < MIN_OUTLIER_SHARE:
+        return []
+    named = ", ".join(result.outliers[:PRINTED])
+    more = f" and {len(result.outliers) - PRINTED} more" if len(result.outliers) > PRINTED else ""
+    change = f"{abs(100 * result.outlier_share):.1f} % {'lower' if result.outlier_share > 0 else 'higher'}"
+    return [
+        f"Without the 1 % of generated images furthest from the real mean ({len(result.outliers)} of {result.n_fake}), "
+        f"RL2 would be {change}: {named}{more}"
+    ]
+
+
+def _domain(result: "RL2Result") -> list[str]:
+    if result.domain_shift is None or result.domain_shift <= MAX_DOMAIN_SHIFT:
+        return []
+    return [
+        f"Domain shift: your real images lie {result.domain_shift:.1f} standard deviations from the weights' "
+        f"reference data, {result.data}. Scores against your own images stay valid; 'rl2 fit' adapts weights to "
+        "your data"
+    ]
+
+
+def _units(result: "RL2Result") -> str:
+    if result.groups_real is None and result.groups_fake is None:
+        return "assuming independent patches"
+    for side, groups in (("real", result.groups_real), ("generated", result.groups_fake)):
+        if groups is None:
+            return f"assuming independent patches on the {side} side, which has no groups"
+    return f"with {result.groups_fake} generated and {result.groups_real} real groups as units"

@@ -1,0 +1,103 @@
+r"""Kinds of tissue, and the two parts that they split a distance into.
+
+The means :math:`\mu_k` of the kinds span a space of at most :math:`K - 1` dimensions. The projection of a difference of
+means on it is content, which tissue is shown; the rest is look, how it is shown:
+:math:`\mathrm{RL2}^2 = \mathrm{content}^2 + \mathrm{look}^2`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from torchmetrics_rl2.functional import LatentSums, latent_sums
+
+__all__ = ["PARTS", "Kinds", "Part", "rows_of_images", "sums_of"]
+
+Part = Literal["content", "look"]
+PARTS: tuple[Part, ...] = ("content", "look")
+FLAT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Kinds:
+    """The kinds of tissue of a set of weights, at least two.
+
+    Args:
+        means: Their means in latent space, ``(K, d)``.
+        log_shares: Logarithm of the share of each among the images that fitted the weights, ``(K,)``.
+        names: Their names.
+
+    """
+
+    means: Tensor
+    log_shares: Tensor
+    names: Sequence[str]
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Kinds":
+        return self  # nothing in it changes, and clones of a metric can share it
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @cached_property
+    def basis(self) -> Tensor:
+        """Orthonormal basis of the space that the means span, ``(d, k)``, float64."""
+        means = self.means.to("cpu", torch.float64)
+        vectors, values, _ = torch.linalg.svd((means - means.mean(0)).T, full_matrices=False)
+        basis: Tensor = vectors[:, values > FLAT * values.max()]
+        return basis
+
+    def of(self, latents: Tensor) -> Tensor:
+        """The most probable kind of each latent ``(N, d)``: ``(N,)``, int64."""
+        means, log_shares = (value.to(latents) for value in (self.means, self.log_shares))
+        nearest: Tensor = (latents @ means.T - means.square().sum(1) / 2 + log_shares).argmax(1)
+        return nearest
+
+    def part(self, sums: LatentSums, part: Part) -> LatentSums:
+        """Sums of the content or of the look of latents, from sums, or rows of them, of the latents.
+
+        Args:
+            sums: Of latents, with the square sum of their content.
+            part: ``"content"``, in coordinates of the basis, or ``"look"``.
+
+        """
+        basis, d = self.basis.to(sums.sum), len(self.basis)
+        assert sums.content_square_sum is not None
+
+        def of_part(values: Tensor) -> Tensor:
+            """From ``(z, ||z||^2, ||c||^2)`` in the last dimension to the part and its squared norm."""
+            z, squares, content_squares = values[..., :d], values[..., d : d + 1], values[..., d + 1 :]
+            if part == "content":
+                return torch.cat([z @ basis, content_squares], -1)
+            return torch.cat([z - z @ basis @ basis.T, squares - content_squares], -1)
+
+        squares = torch.stack([sums.square_sum, sums.content_square_sum], -1)
+        found = of_part(torch.cat([sums.sum, squares], -1))
+        moment = sums.second_moment
+        return LatentSums(
+            found[..., :-1], found[..., -1], sums.count, None if moment is None else of_part(of_part(moment).T)
+        )
+
+
+def sums_of(latents: Tensor, kinds: Kinds | None, second_moment: bool = False) -> LatentSums:
+    """Sums of latents ``(N, d)``, with what the parts need where there are kinds."""
+    if kinds is None:
+        return latent_sums(latents, second_moment)
+    latents = latents.to(torch.float32 if latents.device.type == "mps" else torch.float64)
+    sums = latent_sums(latents, second_moment, latents @ kinds.basis.to(latents))
+    return replace(sums, kind_counts=one_hot(kinds.of(latents), len(kinds)).sum(0))
+
+
+def rows_of_images(latents: Tensor, kinds: Kinds | None) -> LatentSums:
+    """Sums of each latent ``(N, d)`` by itself, a row an image, on the CPU."""
+    latents = latents.to("cpu", torch.float64)
+    rows = LatentSums(latents, latents.square().sum(1), torch.ones(len(latents), dtype=torch.int64))
+    if kinds is None:
+        return rows
+    content = (latents @ kinds.basis).square().sum(1)
+    return replace(rows, content_square_sum=content, kind_counts=one_hot(kinds.of(latents), len(kinds)))

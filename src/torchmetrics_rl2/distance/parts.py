@@ -1,0 +1,119 @@
+"""Content and look of a result, and the shares of kinds of tissue, in numbers."""
+
+import math
+from dataclasses import dataclass
+
+from scipy.stats import norm
+from torch import Tensor
+
+from torchmetrics_rl2.distance.statistics import Statistics
+
+__all__ = ["LEAK_OF_CONTENT", "LEAK_OF_LOOK", "KindShare", "PartResult", "kind_shares"]
+
+LEAK_OF_LOOK = 0.15
+"""Damage moves content too, by up to this share of what it moves look, see the documentation."""
+
+LEAK_OF_CONTENT = 0.1
+"""Another composition moves look too, by up to this share of what it moves content."""
+
+
+@dataclass(frozen=True)
+class PartResult:
+    r"""Content or look, as :class:`RL2Result` has it of the whole.
+
+    Args:
+        value: Distance of the mean latents in this part alone; the squares of both add up to that of RL2.
+        debiased: Signed root of its unbiased square.
+        limit: What a difference in the other part alone may move this one by: 15 % of the debiased look for content,
+            because damage moves content too; 10 % of the debiased content for look.
+        standard_error: Of the debiased value. This and the next three are ``None`` where a side has fewer than four
+            units, or only sums and no second moments.
+        interval: 95 % interval of the debiased value.
+        p_value: Of the test that the part is not larger than its limit.
+        detectable: The smallest distance that this test finds with 80 % power at these numbers of units.
+        baseline: Real against real: what two random samples of the real images, as large as the two sides, score.
+        baseline_multiple: ``value`` over ``baseline``.
+
+    """
+
+    value: float
+    debiased: float
+    limit: float = 0.0
+    standard_error: float | None = None
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    detectable: float | None = None
+    baseline: float | None = None
+    baseline_multiple: float | None = None
+
+
+@dataclass(frozen=True)
+class KindShare:
+    """Share of the images of each side that are of a kind of tissue.
+
+    Args:
+        name: Of the kind.
+        real: Share of the real images, 0 to 1.
+        real_interval: Its 95 % interval.
+        fake: Share of the generated images.
+        fake_interval: Its 95 % interval.
+        differs: Whether the two differ by more than chance, at 5 % over all kinds together.
+
+    """
+
+    name: str
+    real: float
+    real_interval: tuple[float, float]
+    fake: float
+    fake_interval: tuple[float, float]
+    differs: bool
+
+
+def kind_shares(real: Statistics, fake: Statistics) -> list[KindShare]:
+    """Shares of the kinds on both sides, with Wilson's intervals.
+
+    Shares differ if Newcombe's interval of their difference (1998, method 10), with Bonferroni's correction for the
+    number of kinds, excludes 0, and the larger of them is at least one image of the smaller side. Groups count for as
+    many independent images as their shares vary like.
+
+    Args:
+        real: With kinds.
+        fake: Of the same weights.
+
+    """
+    assert real.kinds is not None
+    names, least = real.kinds.names, 1 / min(len(real), len(fake))
+    both = [_shares(side) for side in (real, fake)]
+    found, level = [], float(norm.isf(0.025 / len(names)))
+    for k, name in enumerate(names):
+        (p, n), (q, m) = ((shares[k], counts[k]) for shares, counts in both)
+        ends = [_wilson(p, n, level), _wilson(q, m, level)]
+        below = math.hypot(q - ends[1][0], ends[0][1] - p)
+        above = math.hypot(ends[1][1] - q, p - ends[0][0])
+        differs = max(p, q) >= least and not q - p - below <= 0 <= q - p + above
+        found.append(KindShare(name, p, _wilson(p, n), q, _wilson(q, m), differs))
+    return found
+
+
+def _shares(side: Statistics) -> tuple[list[float], list[float]]:
+    """Share of each kind, and the number of independent images that it is known as well from."""
+    assert side.sums.kind_counts is not None
+    shares = side.sums.kind_counts.double() / side.sums.count
+    counts = [_effective(side, k, float(share)) for k, share in enumerate(shares)]
+    return shares.tolist(), counts
+
+
+def _effective(side: Statistics, kind: int, share: float) -> float:
+    if side.groups is None or side.groups.kind_counts is None:
+        return float(side.unit_count)
+    groups, images = len(side.groups.count), len(side)
+    residuals: Tensor = side.groups.kind_counts[:, kind].double() - share * side.groups.count
+    variance = float(residuals.square().sum()) / images**2 * groups / max(groups - 1, 1)
+    # All groups alike say nothing of how groups vary.
+    return min(share * (1 - share) / variance, float(images)) if variance else float(groups)
+
+
+def _wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,206 @@
+"""Kinds of tissue among the patches that fit a flow: by labels, or as clusters of their features."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.cluster.vq import ClusterError, kmeans2
+from torch import Tensor
+
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.networks.flow import RealNVP
+
+__all__ = ["MAX_KINDS", "FoundKinds", "find_kinds", "kinds_in_card", "label_kinds", "prediction_strength"]
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+MAX_KINDS = 16
+MIN_PATCHES = 8
+PATCHES_A_KIND = 16  # on average, for K to be tried
+COMPONENTS = 16
+SAMPLE = 1000
+SPLITS = 10
+RESTARTS = 5
+STABLE, ABOVE_ONE_GAUSSIAN = 0.75, 0.05
+TYPICAL = 5
+
+
+@dataclass(frozen=True)
+class FoundKinds:
+    """Kinds of tissue of patches.
+
+    Args:
+        labels: The kind of each patch, ``(N,)`` int64, none of them empty.
+        names: Of the kinds.
+        strengths: Where they were looked for, for each number of kinds that was tried the prediction strength of the
+            patches, and that of one Gaussian.
+
+    """
+
+    labels: Tensor
+    names: tuple[str, ...]
+    strengths: Mapping[int, tuple[float, float]]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def label_kinds(files: Sequence[str], named: Mapping[Path, str]) -> FoundKinds:
+    """Kinds by the labels of files.
+
+    Args:
+        files: The file of each patch, resolved.
+        named: The kind of each file.
+
+    Raises:
+        RL2Error: If there is one kind, there are too many, or one has too few patches.
+
+    """
+    kind_of = {str(path.resolve()): name for path, name in named.items()}
+    names = tuple(sorted({kind_of[file] for file in files}))
+    labels = torch.tensor([names.index(kind_of[file]) for file in files])
+    if not 2 <= len(names) <= MAX_KINDS:
+        raise RL2Error(
+            f"The patches that fit the flow are of {len(names)} kind(s), {', '.join(names[:3])}; expected 2 to "
+            f"{MAX_KINDS}. Leave --kinds out to have kinds found, or give --kinds 1 for none."
+        )
+    counts = labels.bincount(minlength=len(names)).tolist()
+    fewest, name = min(zip(counts, names, strict=True))
+    if fewest < MIN_PATCHES:
+        raise RL2Error(
+            f"The kind {name} has {fewest} patches that fit the flow; expected at least {MIN_PATCHES}. Join it with "
+            "another kind, or leave it out."
+        )
+    return FoundKinds(labels, names, {})
+
+
+def find_kinds(features: Tensor, groups: Sequence[str], seed: int = 0, count: int | None = None) -> FoundKinds:
+    """Kinds as clusters of features: k-means on their 16 leading principal components.
+
+    The number of kinds is the largest up to 16 whose prediction strength is at least 0.75, and at least 0.05 above that
+    of as many draws from one Gaussian of the same covariance, which splits in two quite stably, too; else 1.
+
+    Args:
+        features: ``(N, d)``.
+        groups: Slide, patient or source image of each.
+        seed: Of all draws.
+        count: Number of kinds; ``None`` to find it.
+
+    Raises:
+        RL2Error: If there are too few patches for so many kinds.
+
+    """
+    x = _components(features)
+    strengths = {} if count else _strengths(x, np.array(groups), seed)
+    if count is None:
+        stable = [k for k, (own, null) in strengths.items() if own >= STABLE and own >= null + ABOVE_ONE_GAUSSIAN]
+        count = max(stable, default=1)
+    clusters = _k_means(x, count, seed) if count <= len(x) // MIN_PATCHES else None
+    sizes = [0] if clusters is None else np.bincount(clusters[0], minlength=count)
+    if clusters is None or min(sizes) < (MIN_PATCHES if count > 1 else 1):
+        if strengths:
+            return FoundKinds(torch.zeros(len(x), dtype=torch.int64), ("kind 1",), strengths)
+        raise RL2Error(f"{len(x)} patches that fit the flow are too few for {count} kinds of {MIN_PATCHES} or more.")
+    order = np.argsort(-np.asarray(sizes), kind="stable")
+    labels = np.argsort(order)[clusters[0]]
+    return FoundKinds(torch.from_numpy(labels), tuple(f"kind {k + 1}" for k in range(count)), strengths)
+
+
+def prediction_strength(x: Array, groups: NDArray[Any], count: int, seed: int = 0) -> float:
+    """Prediction strength of a number of clusters (Tibshirani and Walther 2005), of random halves of groups.
+
+    The clusters of one half are compared with those that the centers of the other half make of it: the share of the
+    pairs of a cluster that stay together, of the cluster where that is lowest; the mean over ten pairs of halves.
+
+    Args:
+        x: ``(N, d)``.
+        groups: Of each, ``(N,)``; those of one group are in one half.
+        count: Number of clusters.
+        seed: Of the halves.
+
+    """
+    draws, names, found = np.random.default_rng(seed), np.unique(groups), []
+    for split in range(SPLITS):
+        first = np.isin(groups, draws.permutation(names)[: len(names) // 2])
+        own, other = _k_means(x[~first], count, split), _k_means(x[first], count, split)
+        if own is None or other is None:
+            found.append(0.0)
+            continue
+        predicted = np.square(x[~first][:, None] - other[1]).sum(2).argmin(1)
+        shares = []
+        for k in range(count):
+            sizes = np.bincount(predicted[own[0] == k], minlength=count)
+            n = int(sizes.sum())
+            shares.append(float((sizes * (sizes - 1)).sum()) / (n * (n - 1)) if n > 1 else 1.0)
+        found.append(min(shares))
+    return float(np.mean(found))
+
+
+def kinds_in_card(flow: RealNVP, features: Tensor, kinds: FoundKinds, patches: Sequence[str]) -> list[dict[str, Any]]:
+    """What a card says of each kind: name, share, spread, and the patches nearest to its mean.
+
+    Args:
+        flow: The fitted flow.
+        features: Of the patches that fit it, ``(N, d)``.
+        kinds: Theirs.
+        patches: Their names.
+
+    """
+    with torch.no_grad():
+        latents = torch.cat([flow(part)[0] for part in torch.split(features, 1024)])
+    described = []
+    for k, name in enumerate(kinds.names):
+        rows = (kinds.labels == k).nonzero().flatten()
+        apart = (latents[rows] - flow.base.means[k]).norm(dim=1)
+        typical = list(dict.fromkeys(patches[row] for row in rows[apart.argsort()].tolist()))[:TYPICAL]
+        described.append(
+            {
+                "name": name,
+                "share": round(len(rows) / len(latents), 4),
+                "spread": round(math.sqrt(float(apart.square().mean())), 2),
+                "typical": typical,
+            }
+        )
+    return described
+
+
+def _components(features: Tensor) -> Array:
+    centered = features.double() - features.double().mean(0)
+    _, _, vectors = torch.linalg.svd(centered, full_matrices=False)
+    return cast(Array, (centered @ vectors[:COMPONENTS].T).numpy())
+
+
+def _strengths(x: Array, groups: NDArray[Any], seed: int) -> dict[int, tuple[float, float]]:
+    draws = np.random.default_rng(seed)
+    if len(x) > SAMPLE:
+        rows = draws.choice(len(x), SAMPLE, replace=False)
+        x, groups = x[rows], groups[rows]
+    most = min(MAX_KINDS, len(x) // PATCHES_A_KIND, len(np.unique(groups)) // 4)
+    if most < 2:
+        return {1: (1.0, 1.0)}
+    null = draws.multivariate_normal(np.zeros(x.shape[1]), np.cov(x.T), len(x), method="eigh")
+    each = np.arange(len(x))
+    return {
+        k: (prediction_strength(x, groups, k, seed), prediction_strength(null, each, k, seed))
+        for k in range(2, most + 1)
+    }
+
+
+def _k_means(x: Array, count: int, seed: int) -> tuple[Labels, Array] | None:
+    """Labels and centers of the tightest of several tries; ``None`` if all left a cluster empty."""
+    best, least = None, math.inf
+    for restart in range(RESTARTS):
+        try:
+            centers, labels = kmeans2(x, count, minit="++", seed=1000 * seed + restart, iter=50, missing="raise")
+        except ClusterError:
+            continue
+        apart = float(np.square(x - centers[labels]).sum())
+        if apart < least:
+            best, least = (labels.astype(np.int64), centers), apart
+    return best
