@@ -1,13 +1,13 @@
 """Does the interval cover, and does the test keep its level? Draws with replacement from latents, the population then.
 
     python benchmarks/calibration.py CLEAN [--other SOURCE ...] [--slides SOURCE] [--tile PX] [--n 50 100 300 1000]
-        [--sets NAME ...]
+        [--sets NAME ...] [--part content|look]
 
 CLEAN is a source of ``rl2 score``; with the ladders of ``ladders.py`` it makes a dozen more sets. ``--other`` adds sets
 of other images. Of every set two draws are compared (a true null), and of every set and CLEAN one draw each (a true
 shift). Sets with a few far outliers, made of CLEAN with one patch in twenty occluded, are reported apart. ``--slides``
 holds files that are cut by ``--tile``: draws of files, whose tiles resemble each other, with tiles and with files as
-units.
+units. ``--part`` does the same with a part of RL2 alone.
 """
 
 import argparse
@@ -18,12 +18,19 @@ from torch import Generator, Tensor
 
 from ladders import LADDERS, damage
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare
+from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.images import ImageReader, find_images
 
 
-def encode(encoder: LatentEncoder, images: Tensor) -> Tensor:
-    """Latents in float64."""
-    return torch.cat([encoder(batch) for batch in images.split(64)]).double()
+def encode(encoder: LatentEncoder, images: Tensor, part: str | None) -> Tensor:
+    """Latents, or their content or look, in float64."""
+    z = torch.cat([encoder(batch) for batch in images.split(64)]).double()
+    if part is None:
+        return z
+    if encoder.kinds is None:
+        raise SystemExit(f"{encoder.name} has no kinds of tissue, so RL2 has no {part}.")
+    content = z @ encoder.kinds.basis
+    return content if part == "content" else z - content @ encoder.kinds.basis.T
 
 
 def load(source: str, tile: int | None) -> tuple[Tensor, list[str]]:
@@ -32,12 +39,12 @@ def load(source: str, tile: int | None) -> tuple[Tensor, list[str]]:
     return torch.cat([batch.images for batch in batches]), [str(path) for batch in batches for path in batch.paths]
 
 
-def damaged(encoder: LatentEncoder, clean: Tensor) -> dict[str, Tensor]:
+def damaged(encoder: LatentEncoder, clean: Tensor, part: str | None) -> dict[str, Tensor]:
     """Latents of all ladders."""
     sets = {}
     for name, (ladder, severities) in LADDERS.items():
         for severity in severities:
-            sets[f"{name} {severity}"] = encode(encoder, damage(clean, ladder, severity))
+            sets[f"{name} {severity}"] = encode(encoder, damage(clean, ladder, severity), part)
     return sets
 
 
@@ -150,19 +157,20 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="*", default=[50, 100, 300, 1000])
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--sets", nargs="*", help="only these, such as 'noise, sd 0.02', beside the clean one")
+    parser.add_argument("--part", choices=PARTS, help="of RL2; by default the whole")
     parser.add_argument("--weights", default="lung-colon")
     arguments = parser.parse_args()
-    encoder = LatentEncoder.load(arguments.weights)
+    encoder, part = LatentEncoder.load(arguments.weights), arguments.part
     images, _ = load(arguments.clean, None)
-    sets = {"clean": encode(encoder, images)} | damaged(encoder, images)
-    sets |= {source: encode(encoder, load(source, arguments.tile)[0]) for source in arguments.other}
+    sets = {"clean": encode(encoder, images, part)} | damaged(encoder, images, part)
+    sets |= {source: encode(encoder, load(source, arguments.tile)[0], part) for source in arguments.other}
     generator, repeats = Generator().manual_seed(0), arguments.repeats
     outliers = sets["clean"].clone()
     outliers[::20] = sets["occlusion, fraction 0.05"][::20]
     apart = {"clean, 1 in 20 occluded": outliers}
     if arguments.sets is not None:
         sets = {name: z for name, z in sets.items() if name in ("clean", *arguments.sets)}
-    print(f"{encoder.name} ({encoder.weights_id[:12]}), {repeats} repeats, seed 0; images a set:")
+    print(f"{encoder.name} ({encoder.weights_id[:12]}), {part or 'whole'}, {repeats} repeats, seed 0; images a set:")
     print(", ".join(f"{name} {len(z)}" for name, z in sets.items()))
     for n in arguments.n:
         detectable, value = sizes(sets["clean"], n)
@@ -191,7 +199,7 @@ def main() -> None:
         )
     if arguments.slides:
         images, files = load(arguments.slides, arguments.tile)
-        z = encode(encoder, images)
+        z = encode(encoder, images, part)
         print(f"\n{arguments.slides}: {len(z)} tiles of {len(set(files))} files; a true null is rejected")
         for n in (10, 20, 40):
             tiles, grouped = clustered(z, files, n, repeats, generator)

@@ -52,6 +52,32 @@ def severity_of(ladder: str, amount: float) -> float:
     return min(severities, key=lambda severity: abs(LADDERS[ladder].amount(severity) - amount))
 
 
+def read_kinds(tiles: Path, how: str) -> tuple[Tensor, NDArray[np.str_]]:
+    """Images ``(N, 3, H, W)`` of one size, and the kind of each."""
+    paths = find_images(tiles)
+    labels = labels_of(how, paths, tiles if tiles.is_dir() else Path(), "kind")
+    batches = list(ImageReader(batch_size=BATCH).read(paths))
+    kinds = np.array([labels[path] for batch in batches for path in batch.paths])
+    return torch.cat([batch.images for batch in batches]), kinds
+
+
+def damaged(clean: Tensor, name: str) -> Tensor:
+    """Images under one of the kinds of damage; without a name as they are."""
+    if not name:
+        return clean
+    ladder, amount = DAMAGE[name]
+    return degrade(clean, ladder, severity_of(ladder, amount))
+
+
+def encode_all(encoder: LatentEncoder, clean: Tensor) -> dict[str, Tensor]:
+    """Latents of clean images, under the empty name, and of damaged ones."""
+    found = {}
+    for name in ("", *DAMAGE):
+        parts = progress(damaged(clean, name).split(BATCH), f"{name or 'clean'}, batches encoded")
+        found[name] = torch.cat([encoder(part) for part in parts])
+    return found
+
+
 def compositions(names: Sequence[str], organ: str) -> dict[str, Shares]:
     """Shares of the kinds in the generated set, by what is wrong with them."""
     equal = np.full(len(names), 1 / len(names))
@@ -121,23 +147,14 @@ def main() -> None:
     parser.add_argument("--inception", metavar="DEFAULT_1.PT")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    encoder, paths = LatentEncoder.load(arguments.weights), find_images(arguments.tiles)
-    base = Path(arguments.tiles) if Path(arguments.tiles).is_dir() else Path()
-    labels = labels_of(arguments.kinds, paths, base, "kind")
-    batches = list(ImageReader(batch_size=BATCH).read(paths))
-    clean = torch.cat([batch.images for batch in batches])
-    kinds = np.array([labels[path] for batch in batches for path in batch.paths])
-    names = sorted(set(labels.values()))
+    encoder = LatentEncoder.load(arguments.weights)
+    clean, kinds = read_kinds(Path(arguments.tiles), arguments.kinds)
+    names = sorted(set(kinds.tolist()))
     rows = [np.flatnonzero(kinds == name) for name in names]
     network = load_inception(arguments.inception, encoder.device) if arguments.fid else None
-    latents, features = {}, {}
-    for name in ("", *DAMAGE):
-        ladder, amount = DAMAGE.get(name, ("", 0.0))
-        images = degrade(clean, ladder, severity_of(ladder, amount)) if name else clean
-        parts = progress(images.split(BATCH), f"{name or 'clean'}, batches encoded")
-        latents[name] = torch.cat([encoder(part) for part in parts])
-        if network:
-            features[name] = inception_features(network, images, encoder.device, name or "clean")
+    latents, features = encode_all(encoder, clean), {}
+    for name in ("", *DAMAGE) if network else ():
+        features[name] = inception_features(network, damaged(clean, name), encoder.device, name or "clean")
     mixtures = compositions(names, arguments.organ)
     cells = {name: ("", shares) for name, shares in mixtures.items()}
     cells |= {name: (name, mixtures["nothing"]) for name in DAMAGE}

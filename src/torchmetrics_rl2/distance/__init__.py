@@ -1,8 +1,10 @@
 """The distance between two sets of latents, and how far to trust it."""
 
 from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.kinds import Kinds
+from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.uncertainty import Uncertainty
 
-__all__ = ["RL2Result", "Statistics", "Uncertainty", "compare"]
+__all__ = ["KindShare", "Kinds", "PartResult", "RL2Result", "Statistics", "Uncertainty", "compare"]

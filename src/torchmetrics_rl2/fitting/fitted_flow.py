@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.fitting.features import Features
-from torchmetrics_rl2.fitting.kinds import FoundKinds, kinds_in_card
+from torchmetrics_rl2.fitting.kinds import FoundKinds, describe_kinds
+from torchmetrics_rl2.fitting.kinds_picture import Patch, patch_name
 from torchmetrics_rl2.fitting.settings import FitSettings, Machine
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.runtime import Progress
@@ -25,6 +26,7 @@ class FittedFlow:
     Args:
         flow: The flow.
         kinds: What the card says of its kinds, if it has several.
+        typical: The most typical patches of each kind.
         epochs: Epochs trained.
         gaussian: Held-out log-likelihood without couplings, in nats a patch.
         held_out: The same with them.
@@ -33,6 +35,7 @@ class FittedFlow:
 
     flow: RealNVP
     kinds: list[dict[str, Any]]
+    typical: list[list[Patch]]
     epochs: int
     gaussian: float
     held_out: float
@@ -69,8 +72,16 @@ def fit_flow(
         module = FlowTraining(flow, features.fit, features.stop, settings)
         held_out, epochs = train_flow(module, gaussian, run, machine, progress)
     flow.requires_grad_(False)
-    described = kinds_in_card(flow, features.fit, kinds, _names(features.fit_files)) if len(kinds) > 1 else []
-    return FittedFlow(flow, described, epochs, gaussian, held_out)
+    described, typical = _described(flow, features, kinds) if len(kinds) > 1 else ([], [])
+    return FittedFlow(flow, described, typical, epochs, gaussian, held_out)
+
+
+def _described(flow: RealNVP, features: Features, kinds: FoundKinds) -> tuple[list[dict[str, Any]], list[list[Patch]]]:
+    patches = _patches(features.fit_files)
+    described, rows = describe_kinds(flow, features.fit, kinds)
+    typical = [[patches[row] for row in of_kind] for of_kind in rows]
+    named = zip(described, typical, strict=True)
+    return [kind | {"typical": [patch_name(patch) for patch in own]} for kind, own in named], typical
 
 
 @torch.no_grad()
@@ -78,10 +89,9 @@ def _mean_log_likelihood(flow: RealNVP, features: Tensor) -> float:
     return flow.log_prob(features).mean().item()
 
 
-def _names(files: Sequence[str]) -> list[str]:
-    """The name of the file of each patch, and the number of the tile where there are several of a file."""
-    counts, seen, names = Counter(files), Counter[str](), []
+def _patches(files: Sequence[str]) -> list[Patch]:
+    counts, seen, patches = Counter(files), Counter[str](), list[Patch]()
     for file in files:
-        names.append(f"{Path(file).name}, tile {seen[file]}" if counts[file] > 1 else Path(file).name)
+        patches.append((file, seen[file] if counts[file] > 1 else None))
         seen[file] += 1
-    return names
+    return patches

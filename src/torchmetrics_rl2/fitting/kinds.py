@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.networks.flow import RealNVP
 
-__all__ = ["MAX_KINDS", "FoundKinds", "find_kinds", "kinds_in_card", "label_kinds", "prediction_strength"]
+__all__ = ["MAX_KINDS", "FoundKinds", "describe_kinds", "find_kinds", "label_kinds", "prediction_strength"]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -142,32 +142,25 @@ def prediction_strength(x: Array, groups: NDArray[Any], count: int, seed: int = 
     return float(np.mean(found))
 
 
-def kinds_in_card(flow: RealNVP, features: Tensor, kinds: FoundKinds, patches: Sequence[str]) -> list[dict[str, Any]]:
-    """What a card says of each kind: name, share, spread, and the patches nearest to its mean.
+@torch.no_grad()
+def describe_kinds(flow: RealNVP, features: Tensor, kinds: FoundKinds) -> tuple[list[dict[str, Any]], list[list[int]]]:
+    """Name, share and spread of each kind, and the rows of the patches nearest to its mean.
 
     Args:
         flow: The fitted flow.
         features: Of the patches that fit it, ``(N, d)``.
         kinds: Theirs.
-        patches: Their names.
 
     """
-    with torch.no_grad():
-        latents = torch.cat([flow(part)[0] for part in torch.split(features, 1024)])
-    described = []
+    latents = torch.cat([flow(part)[0] for part in torch.split(features, 1024)])
+    described, typical = [], []
     for k, name in enumerate(kinds.names):
         rows = (kinds.labels == k).nonzero().flatten()
         apart = (latents[rows] - flow.base.means[k]).norm(dim=1)
-        typical = list(dict.fromkeys(patches[row] for row in rows[apart.argsort()].tolist()))[:TYPICAL]
-        described.append(
-            {
-                "name": name,
-                "share": round(len(rows) / len(latents), 4),
-                "spread": round(math.sqrt(float(apart.square().mean())), 2),
-                "typical": typical,
-            }
-        )
-    return described
+        share, spread = len(rows) / len(latents), math.sqrt(float(apart.square().mean()))
+        described.append({"name": name, "share": round(share, 4), "spread": round(spread, 2)})
+        typical.append(rows[apart.argsort()[:TYPICAL]].tolist())
+    return described, typical
 
 
 def _components(features: Tensor) -> Array:

@@ -18,6 +18,7 @@ from torchmetrics_rl2.fitting.card import read_card
 from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split
 from torchmetrics_rl2.fitting.fitted_flow import fit_flow
 from torchmetrics_rl2.fitting.kinds import FoundKinds, find_kinds, label_kinds
+from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, kinds_picture
 from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine, require_lightning
@@ -67,8 +68,8 @@ def fit(
     70 % of the patches fit the flow, 10 % stop its training, and 20 % become the reference data inside the file. The
     backbone stays as it is, unless ``joint`` has it trained first. Features are computed once and kept, with
     checkpoints, in a folder beside the output, so that an interrupted run goes on with ``resume=True``; it is removed
-    when the weights are written. The patches of the reference are also written as a calibration of screens, beside the
-    weights.
+    when the weights are written. The patches of the reference are also written as a calibration of screens, and the
+    most typical patches of each kind of tissue as a picture, both beside the weights.
 
     Args:
         images: Real patches: a folder, a glob or a text file of paths.
@@ -228,6 +229,9 @@ def fit_split(
     if getattr(rank_zero_only, "rank", 0) == 0:
         write_weights(weights, out)
         remove_run(run)
+        if fitted.kinds:
+            with suppress(RL2Error, OSError):  # of images that are gone by now; the weights are written
+                draw_kinds(fitted.kinds, fitted.typical, reader, kinds_picture(out))
         _calibrate_beside(split, out, groups, reader, mpp, extractor.device, progress)
     return FitResult(
         out=str(out),
