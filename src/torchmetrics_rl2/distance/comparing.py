@@ -108,11 +108,12 @@ def _warn_of_a_dominant_group(source: str, counts: Tensor) -> None:
 
 
 def domain_shift(reference: Statistics, real: Statistics) -> float | None:
-    r"""How far real images are from the reference data of the weights, whatever their number.
+    r"""How far real images are from the reference data of the weights, whatever their number and composition.
 
     .. math:: \mathrm{debiased} / \sqrt{\mathrm{tr}\,S_{ref}}
 
-    At 1 they are, on average, as far from the mean of the reference as its own images are.
+    At 1 they are, on average, as far from the mean of the reference as its own images are. Where the weights have kinds
+    of tissue, it is that of the look: images that show some of the kinds alone are of no other domain.
 
     Args:
         reference: Of the weights.
@@ -123,6 +124,7 @@ def domain_shift(reference: Statistics, real: Statistics) -> float | None:
         negative; ``None`` where it cannot be told.
 
     """
-    noise = reference.mean_variance + real.mean_variance
-    apart = float(debias(distance(reference.sums, real.sums), noise)) / math.sqrt(reference.total_variance or math.nan)
+    if reference.kinds is not None:
+        reference, real = reference.part("look"), real.part("look")
+    apart = _debiased(reference, real) / math.sqrt(reference.total_variance or math.nan)
     return max(0.0, apart) if math.isfinite(apart) else None
