@@ -18,7 +18,6 @@ from torch import Tensor
 from content import DAMAGE, compositions, draw, encode_all, read_kinds
 from generated_lung import as_lc25000
 from torchmetrics_rl2 import LatentEncoder, RL2Result, compare
-from torchmetrics_rl2.distance.parts import LEAK_OF_CONTENT, LEAK_OF_LOOK
 from torchmetrics_rl2.images import find_images
 
 N, REPEATS = 100, 20
@@ -60,14 +59,14 @@ def generated(encoder: LatentEncoder, tiles: Tensor, kinds: NDArray[np.str_], na
     return {f"{name} of a diffusion model": multiples(results)}
 
 
-def plot(points: Points, ratio: float, out: str) -> None:
-    """Draw them; ``ratio`` is that of the baselines of look and content."""
+def plot(points: Points, ratio: float, leaks: tuple[float, float], out: str) -> None:
+    """Draw them; ``ratio`` is that of the baselines of look and content, and leaks are those of the kinds."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(8.5, 6), layout="constrained")
     ends = np.array([0.5, 200.0])
-    axis.fill_betweenx(ends, 0.01, LEAK_OF_LOOK * ratio * ends, color="tab:orange", alpha=0.08, lw=0)
-    axis.fill_between(ends, 0.01, LEAK_OF_CONTENT / ratio * ends, color="tab:blue", alpha=0.08, lw=0)
+    axis.fill_betweenx(ends, 0.01, leaks[0] * ratio * ends, color="tab:orange", alpha=0.08, lw=0)
+    axis.fill_between(ends, 0.01, leaks[1] / ratio * ends, color="tab:blue", alpha=0.08, lw=0)
     axis.axhline(1, color="gray", lw=0.8, ls=":")
     axis.axvline(1, color="gray", lw=0.8, ls=":")
     for name, values in points.items():
@@ -102,7 +101,8 @@ def main() -> None:
         points |= generated(encoder, latents[""], kinds, name, source)
     half = latents[""][torch.randperm(len(clean), generator=torch.Generator().manual_seed(0))[:N]]
     alike = compare(*[encoder.statistics(half)] * 2).to_dict()
-    plot(points, alike["look"]["baseline"] / alike["content"]["baseline"], arguments.out)
+    assert encoder.kinds is not None
+    plot(points, alike["look"]["baseline"] / alike["content"]["baseline"], encoder.kinds.leaks, arguments.out)
     for name, values in points.items():
         print(f"{name:34}content {values.mean(0)[0]:6.2f}x   look {values.mean(0)[1]:6.2f}x")
 

@@ -10,7 +10,7 @@ from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.distance.baseline import baseline_fields
 from torchmetrics_rl2.distance.kinds import PARTS
-from torchmetrics_rl2.distance.parts import LEAK_OF_CONTENT, LEAK_OF_LOOK, PartResult, kind_shares
+from torchmetrics_rl2.distance.parts import PartResult, kind_shares
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
 from torchmetrics_rl2.distance.text import if_finite
@@ -83,7 +83,9 @@ def _parts(real: Statistics, fake: Statistics) -> dict[str, PartResult]:
     """Content and look, each against what a difference in the other alone moves it by."""
     sides = {name: (real.part(name), fake.part(name)) for name in PARTS}
     apart = {name: max(0.0, _debiased(*both)) for name, both in sides.items()}
-    limits = {"content": LEAK_OF_LOOK * apart["look"], "look": LEAK_OF_CONTENT * apart["content"]}
+    assert real.kinds is not None
+    of_look, of_content = real.kinds.leaks
+    limits = {"content": of_look * apart["look"], "look": of_content * apart["content"]}
     found: dict[str, PartResult] = {}
     for name, both in sides.items():
         compared = _compare(*both, limits[name])

@@ -16,10 +16,13 @@ from torch.nn.functional import one_hot
 
 from torchmetrics_rl2.functional import LatentSums, latent_sums
 
-__all__ = ["PARTS", "Kinds", "Part", "rows_of_images", "sums_of"]
+__all__ = ["LEAKS", "PARTS", "Kinds", "Part", "rows_of_images", "sums_of"]
 
 Part = Literal["content", "look"]
 PARTS: tuple[Part, ...] = ("content", "look")
+LEAKS = (0.15, 0.1)
+"""The least leaks that are assumed: measured for LC25000, see the documentation."""
+
 FLAT = 1e-6
 
 
@@ -31,18 +34,25 @@ class Kinds:
         means: Their means in latent space, ``(K, d)``.
         log_shares: Logarithm of the share of each among the images that fitted the weights, ``(K,)``.
         names: Their names.
+        leaks: How far a difference in one part alone moves the other: content in shares of look, as by damage, and look
+            in shares of content, as by another composition.
 
     """
 
     means: Tensor
     log_shares: Tensor
     names: Sequence[str]
+    leaks: tuple[float, float] = LEAKS
 
     def __deepcopy__(self, _: dict[int, Any]) -> "Kinds":
         return self  # nothing in it changes, and clones of a metric can share it
 
     def __len__(self) -> int:
         return len(self.means)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """As a file of statistics has them, beside the names."""
+        return {"kind_means": self.means, "kind_log_shares": self.log_shares, "kind_leaks": torch.tensor(self.leaks)}
 
     @cached_property
     def basis(self) -> Tensor:

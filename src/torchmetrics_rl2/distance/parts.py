@@ -8,13 +8,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.distance.statistics import Statistics
 
-__all__ = ["LEAK_OF_CONTENT", "LEAK_OF_LOOK", "KindShare", "PartResult", "kind_shares"]
-
-LEAK_OF_LOOK = 0.15
-"""Damage moves content too, by up to this share of what it moves look, see the documentation."""
-
-LEAK_OF_CONTENT = 0.1
-"""Another composition moves look too, by up to this share of what it moves content."""
+__all__ = ["KindShare", "PartResult", "kind_shares"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +18,8 @@ class PartResult:
     Args:
         value: Distance of the mean latents in this part alone; the squares of both add up to that of RL2.
         debiased: Signed root of its unbiased square.
-        limit: What a difference in the other part alone may move this one by: 15 % of the debiased look for content,
-            because damage moves content too; 10 % of the debiased content for look.
+        limit: What a difference in the other part alone may move this one by: a share of its debiased value, 15 % for
+            content and 10 % for look, or more where that was measured when the weights were fitted.
         standard_error: Of the debiased value. This and the next three are ``None`` where a side has fewer than four
             units, or only sums and no second moments.
         interval: 95 % interval of the debiased value.

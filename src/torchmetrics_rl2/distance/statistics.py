@@ -257,7 +257,7 @@ class Statistics:
             )
         tensors = sums_to_tensors(self.sums, self.groups, self.repeated)
         if self.kinds is not None:
-            tensors |= {"kind_means": self.kinds.means, "kind_log_shares": self.kinds.log_shares}
+            tensors |= self.kinds.to_tensors()
         if not len(self) or not all(value.isfinite().all() for value in tensors.values()):
             raise RL2Error(f"The statistics of {self.source} cannot be saved: they have no images, or NaN among them.")
         described = self.described() | {"groups": list(self.group_names)}

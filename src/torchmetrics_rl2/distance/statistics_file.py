@@ -70,7 +70,8 @@ def _kinds(path: Path, names: tuple[str, ...], tensors: dict[str, Tensor]) -> Ki
     """The kinds of a file, whose tensors are taken out."""
     if not names:
         return None
-    means, log_shares = tensors.pop("kind_means"), tensors.pop("kind_log_shares")
-    if means.shape != (len(names), len(tensors["sum"])) or log_shares.shape != (len(names),) or len(names) < 2:
-        raise RL2Error(f"{path} has malformed kinds: {len(names)} names, means of shape {tuple(means.shape)}.")
-    return Kinds(means, log_shares, names)
+    means, log_shares, leaks = (tensors.pop(f"kind_{name}") for name in ("means", "log_shares", "leaks"))
+    shapes = [tuple(value.shape) for value in (means, log_shares, leaks)]
+    if shapes != [(len(names), len(tensors["sum"])), (len(names),), (2,)] or len(names) < 2:
+        raise RL2Error(f"{path} has malformed kinds: {len(names)} names, tensors of shapes {shapes}.")
+    return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1])))

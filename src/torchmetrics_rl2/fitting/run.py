@@ -19,6 +19,7 @@ from torchmetrics_rl2.fitting.features import Features, feature_device, features
 from torchmetrics_rl2.fitting.fitted_flow import fit_flow
 from torchmetrics_rl2.fitting.kinds import FoundKinds, find_kinds, label_kinds
 from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, kinds_picture
+from torchmetrics_rl2.fitting.leaks import measure_leaks
 from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine, require_lightning
@@ -198,6 +199,9 @@ def fit_split(
     features = features_of_split(extractor, split, reader, run, progress)
     found = _find_kinds(features, groups, kinds, settings.seed, run)
     fitted = fit_flow(features, found, settings, run, machine, progress)
+    if len(found) > 1:
+        leaks = measure_leaks(fitted.flow, extractor, features, found, groups, reader, progress)
+        fitted.flow.base.leaks.copy_(torch.tensor(leaks))
     history = {
         "backbone": start.name,
         "n_fit": len(features.fit),

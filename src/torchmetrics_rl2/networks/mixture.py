@@ -16,6 +16,9 @@ class Mixture(nn.Module):
     A flow with such a base is FlowGMM (Izmailov et al. 2020, arXiv 1912.13025). With one kind, of mean 0, the base is
     the standard normal one of the RL2 paper, which a new mixture is.
 
+    Beside means and shares it holds two numbers that say how far content and look of a difference of means move each
+    other, see :class:`~torchmetrics_rl2.distance.Kinds`.
+
     Args:
         features: Number of features :math:`d`.
         kinds: Number of kinds :math:`K`.
@@ -24,11 +27,13 @@ class Mixture(nn.Module):
 
     means: Tensor
     log_shares: Tensor
+    leaks: Tensor
 
     def __init__(self, features: int, kinds: int = 1) -> None:
         super().__init__()
         self.register_buffer("means", torch.zeros(kinds, features, device="cpu", dtype=torch.float32))
         self.register_buffer("log_shares", torch.full((kinds,), -math.log(kinds), device="cpu", dtype=torch.float32))
+        self.register_buffer("leaks", torch.zeros(2, device="cpu", dtype=torch.float32))
 
     @torch.no_grad()
     def adapt(self, z: Tensor, kinds: Tensor) -> None:

@@ -26,8 +26,8 @@ class Domain:
         verdict: ``same`` if the interval of the distance includes 0; ``outside`` if the slide is further than half a
             standard deviation of the good patches; ``shifted`` in between; ``unknown`` if there are too few patches or
             groups to tell.
-        rl2: Debiased RL2 between up to 200 patches of the slide and the good patches, or its look where the weights have
-            kinds of tissue: a slide that shows one kind is no other domain.
+        rl2: Debiased RL2 between up to 200 patches of the slide and the good patches, or its look where the weights
+            have kinds of tissue: a slide that shows one kind is no other domain.
         low: Lower end of its 95 % interval, which takes patches of the slide as independent of each other.
         high: Upper end.
         shift: The distance in standard deviations of the good patches (root total variance).
