@@ -30,7 +30,6 @@ DAMAGE = (
 """Blur of 1 px, noise of 5 %, JPEG at quality 50, rectangles over 5 %, and half an octave of hematoxylin."""
 
 FILES = 48
-MARGIN = 1.5
 
 
 @torch.no_grad()
@@ -57,7 +56,7 @@ def measure_leaks(
     """
     basis = Kinds(flow.base.means, flow.base.log_shares, kinds.names).basis
     files = [Path(file) for file in evenly(sorted(set(features.fit_files)), FILES)]
-    of_look = MARGIN * leak_of_look(flow, extractor, files, reader, basis, progress)
+    of_look = leak_of_look(flow, extractor, files, reader, basis, progress)
     named = {str(path.resolve()): group for path, group in (groups or {}).items()}
     units = [named.get(file, file) for file in features.fit_files]
     latents = torch.cat([flow(part)[0] for part in torch.split(features.fit, 1024)]).double()
