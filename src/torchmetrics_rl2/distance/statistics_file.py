@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
@@ -71,6 +72,11 @@ def _kinds(path: Path, names: tuple[str, ...], tensors: dict[str, Tensor]) -> Ki
     if not names:
         return None
     means, log_shares = tensors.pop("kind_means"), tensors.pop("kind_log_shares")
-    if means.shape != (len(names), len(tensors["sum"])) or log_shares.shape != (len(names),) or len(names) < 2:
-        raise RL2Error(f"{path} has malformed kinds: {len(names)} names, means of shape {tuple(means.shape)}.")
+    fits = means.shape == (len(names), len(tensors["sum"])) and log_shares.shape == (len(names),)
+    sound = all(value.dtype == torch.float32 and value.isfinite().all() for value in (means, log_shares))
+    if not fits or not sound or not len(set(names)) == len(names) >= 2 or not (means != means[0]).any():
+        raise RL2Error(
+            f"{path} has malformed kinds: {len(names)} names, means of shape {tuple(means.shape)}; expected at least 2 "
+            "kinds, and for each a name of its own and a finite mean and share in float32, not all means the same."
+        )
     return Kinds(means, log_shares, names)
