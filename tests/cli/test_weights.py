@@ -14,7 +14,7 @@ from torchmetrics_rl2.weights import fetch_weights, read_weights
 
 def remote(server):
     return CatalogEntry(
-        "acme/breast@1", f"{server.address}/ok", sha256_of(SMALL), 5036, "H&E, breast", "CC0-1.0", "breast", 64, 0.25
+        "acme/breast@1", f"{server.address}/ok", sha256_of(SMALL), 7256, "H&E, breast", "CC0-1.0", "breast", 64, 0.25
     )
 
 
@@ -44,13 +44,13 @@ def test_list_says_what_there_is_and_where(rl2, server):
 
 def test_fetch_path_and_verify_agree_on_the_file(rl2, server):
     register_weights(remote(server))
-    code, fetched, err = rl2("weights", "fetch", "acme/breast", "colon@1")
+    code, fetched, err = rl2("weights", "fetch", "acme/breast", "colon@2")
     first = fetched.splitlines()[0]
     assert (code, len(server.requests)) == (0, 1)
     assert "acme/breast" in err
     assert rl2("weights", "path", "acme/breast@1")[1].strip() == first
-    code, out, _ = rl2("weights", "verify", "acme/breast", "colon@1")
-    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 9b852872d1a0", "colon@1: ok, 6a191e7c3001"])
+    code, out, _ = rl2("weights", "verify", "acme/breast", "colon@2")
+    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 79f8b8f54edd", "colon@2: ok, f349e4698f7f"])
     assert len(server.requests) == 1
 
 
@@ -59,7 +59,7 @@ def test_verify_ends_with_1_if_a_file_is_wrong(rl2, tmp_path):
     raw = bytearray(SMALL.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
-    code, out, _ = rl2("weights", "verify", "lung@1", path, "--json")
+    code, out, _ = rl2("weights", "verify", "lung@2", path, "--json")
     found = json.loads(out)
     assert code == 1
     assert [row["ok"] for row in found] == [True, False]
@@ -86,9 +86,9 @@ def test_show_has_the_card_and_whose_backbone_it_is(rl2):
     code, out, _ = rl2("weights", "show", SMALL, "--json")
     shown = json.loads(out)
     assert code == 0
-    assert (shown["backbone_of"], shown["preprocessing"]["mpp"], shown["n_reference"]) == ("lung-colon@2", 0.25, 0)
+    assert (shown["backbone_of"], shown["preprocessing"]["mpp"], shown["n_reference"]) == ("lung-colon@3", 0.25, 0)
     assert shown["card"]["license"] == "CC0-1.0"
-    assert "weights_id: 9b852872d1a0" in rl2("weights", "show", SMALL)[1]
+    assert "weights_id: 79f8b8f54edd" in rl2("weights", "show", SMALL)[1]
 
 
 def test_import_and_export(rl2, tmp_path, monkeypatch):
@@ -132,4 +132,4 @@ def test_the_shell_completes_names():
     asked = {"_RL2_COMPLETE": "complete_bash", "COMP_WORDS": "rl2 weights show lung", "COMP_CWORD": "3"}
     shown = CliRunner().invoke(app, env=asked, prog_name="rl2")
     assert shown.output.split() == ["lung-colon", "lung"]
-    assert list(complete_weights("lung@")) == [("lung@1", "H&E, lung (LC25000), 224 px; backbone of lung-colon@2")]
+    assert list(complete_weights("lung@")) == [("lung@2", "H&E, lung (LC25000), 224 px; backbone of lung-colon@3")]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.fitting import split_images
 from torchmetrics_rl2.images import groups_of
-from torchmetrics_rl2.images.groups import read_groups
+from torchmetrics_rl2.images.groups import read_column
 
 
 @given(sizes=st.lists(st.integers(8, 60), min_size=3, max_size=12), seed=st.integers(0, 100))
@@ -61,12 +61,12 @@ def test_groups_from_a_table(tmp_path):
     paths = [tmp_path / "a" / "1.png", tmp_path / "b" / "2.png"]
     table = tmp_path / "groups.csv"
     table.write_text(f"path,group\na/1.png,slide1\n{paths[1]},slide2\n")
-    assert read_groups(table, paths, tmp_path) == {paths[0]: "slide1", paths[1]: "slide2"}
+    assert read_column(table, "group", paths, tmp_path) == {paths[0]: "slide1", paths[1]: "slide2"}
     with pytest.raises(RL2Error, match="no group for 1 of 3 images"):
-        read_groups(table, [*paths, tmp_path / "c.png"], tmp_path)
+        read_column(table, "group", [*paths, tmp_path / "c.png"], tmp_path)
     table.write_text("file,slide\n")
     with pytest.raises(RL2Error, match="columns file, slide; expected path and group"):
-        read_groups(table, paths, tmp_path)
+        read_column(table, "group", paths, tmp_path)
     for content, sentence in (
         ("path,group\na/1.png\n", "line 2"),
         ("path,group\na/1.png,x\na/1.png,y\n", "line 3"),
@@ -74,11 +74,11 @@ def test_groups_from_a_table(tmp_path):
     ):
         table.write_text(content)
         with pytest.raises(RL2Error, match=sentence):
-            read_groups(table, paths, tmp_path)
+            read_column(table, "group", paths, tmp_path)
     table.write_bytes("path,group\nä.png,x\n".encode("latin-1"))
     with pytest.raises(RL2Error, match="UTF-8"):
-        read_groups(table, paths, tmp_path)
+        read_column(table, "group", paths, tmp_path)
     table.write_text("path,group\na/1.png,slide1\nb/2.png,slide2\n", encoding="utf-8-sig")
-    assert len(read_groups(table, paths, tmp_path)) == 2
+    assert len(read_column(table, "group", paths, tmp_path)) == 2
     with pytest.raises(RL2Error, match="no table"):
-        read_groups(tmp_path / "gone.csv", paths, tmp_path)
+        read_column(tmp_path / "gone.csv", "group", paths, tmp_path)

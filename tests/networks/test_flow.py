@@ -21,16 +21,25 @@ def correlated(n, d, seed=0):
     return torch.randn(n, d, generator=generator) @ torch.randn(d, d, generator=generator) + 3
 
 
+def of_kinds(n, d, kinds=3, seed=0):
+    """Correlated features of kinds that lie apart, and the kind of each."""
+    labels = torch.arange(n) % kinds
+    means = 10 * torch.randn(kinds, d, generator=Generator().manual_seed(seed + 50))
+    return correlated(n, d, seed) + (means - means.mean(0))[labels], labels
+
+
 def adapted(d, linear, **config):
     flow = perturbed_flow(d, linear=linear, **config)
-    flow.linear.adapt(correlated(200, d))
+    x, kinds = of_kinds(200, d, flow.config["kinds"])
+    flow.adapt(x, kinds if kinds.any() else None)
     return flow
 
 
+@pytest.mark.parametrize("kinds", [1, 3])
 @pytest.mark.parametrize("linear", LINEAR)
 @pytest.mark.parametrize("d", [2, 5, 8])
-def test_log_determinant_is_that_of_the_jacobian(d, linear):
-    flow = adapted(d, linear, layers=5, hidden=16, scale_bound=0.7).double()
+def test_log_determinant_is_that_of_the_jacobian(d, linear, kinds):
+    flow = adapted(d, linear, layers=5, hidden=16, scale_bound=0.7, kinds=kinds).double()
     x = correlated(4, d, seed=1).double()
     _, log_det = flow(x)
     jacobians = torch.stack([torch.autograd.functional.jacobian(lambda row: flow(row[None])[0][0], row) for row in x])
@@ -39,10 +48,10 @@ def test_log_determinant_is_that_of_the_jacobian(d, linear):
 
 @pytest.mark.parametrize("linear", LINEAR)
 @settings(max_examples=25, deadline=None)
-@given(d=st.integers(2, 64), layers=st.integers(0, 8), seed=st.integers(0, 1000))
-def test_inverse_undoes_forward(linear, d, layers, seed):
-    flow = perturbed_flow(d, seed=seed, linear=linear, layers=layers, hidden=16)
-    flow.linear.adapt(correlated(500, d, seed))
+@given(d=st.integers(2, 64), layers=st.integers(0, 8), seed=st.integers(0, 1000), kinds=st.integers(1, 4))
+def test_inverse_undoes_forward(linear, d, layers, seed, kinds):
+    flow = perturbed_flow(d, seed=seed, linear=linear, layers=layers, hidden=16, kinds=kinds)
+    flow.adapt(*of_kinds(500, d, kinds, seed))
     x = correlated(8, d, seed + 1)
     with torch.no_grad():
         back = flow.inverse(flow(x)[0])
@@ -108,7 +117,9 @@ def test_scale_is_bounded_however_foreign_the_input():
 def test_construction_and_use_leave_the_global_random_state_alone():
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    RealNVP(16, layers=3)(torch.zeros(2, 16))
+    flow = RealNVP(16, layers=3, kinds=3)
+    flow.adapt(*of_kinds(60, 16))
+    flow.kinds(flow(torch.zeros(2, 16))[0])
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -127,9 +138,10 @@ def test_same_seed_same_flow_whatever_the_defaults():
 
 
 def test_compiles_without_a_graph_break():
-    flow, x = adapted(8, "diagonal", layers=3, hidden=8), correlated(4, 8)
-    compiled = torch.compile(flow, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x)[0], flow(x)[0])
+    flow, x = adapted(8, "diagonal", layers=3, hidden=8, kinds=3), correlated(4, 8)
+    for function in (lambda x: flow(x)[0], flow.log_prob, lambda x: flow.kinds(flow(x)[0])):
+        compiled = torch.compile(function, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(x), function(x))
     torch._dynamo.reset()
 
 
@@ -185,6 +197,73 @@ def test_whitening_makes_the_covariance_the_identity():
     np.testing.assert_allclose(np.cov(flow(data)[0].numpy().T), np.eye(6), atol=0.01)
 
 
+def test_whitening_within_kinds_leaves_them_apart():
+    data, kinds = of_kinds(20_000, 6)
+    flow = RealNVP(6, layers=0, kinds=3)
+    flow.adapt(data, kinds)
+    z = flow(data)[0].double()
+    within = torch.stack([torch.cov(z[kinds == k].T) for k in range(3)]).mean(0)
+    np.testing.assert_allclose(within, np.eye(6), atol=0.01)
+    assert torch.cov(z.T).trace() > 20  # whitened as a whole it would be 6
+    torch.testing.assert_close(flow.linear.mean, data.mean(0))
+
+
+@pytest.mark.parametrize("n", [42, 600])
+def test_whitening_within_kinds_shrinks_as_ledoit_and_wolf(n):
+    data, kinds = of_kinds(n, 10)
+    residuals = data.double().clone()
+    for k in range(3):
+        residuals[kinds == k] -= residuals[kinds == k].mean(0)
+    covariance = LedoitWolf(assume_centered=True).fit(residuals.numpy()).covariance_
+    flow = RealNVP(10, layers=0, kinds=3)
+    flow.adapt(data, kinds)
+    matrix = flow.linear.matrix.double().numpy()
+    np.testing.assert_allclose(matrix @ covariance @ matrix, np.eye(10), atol=1e-4)
+    assert flow.linear.log_det.item() == pytest.approx(-np.linalg.slogdet(covariance)[1] / 2, rel=1e-5)
+    narrow = RealNVP(10, layers=0, linear="diagonal", kinds=3)
+    narrow.adapt(data, kinds)
+    np.testing.assert_allclose(narrow.linear.matrix, 1 / residuals.std(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [RealNVP, perturbed_flow])
+def test_means_and_shares_of_kinds_are_those_of_the_latents(make):
+    """Behind permutations, and not in front of them."""
+    data, kinds = of_kinds(99, 7)
+    kinds = torch.where(torch.arange(99) < 30, kinds, 2)
+    flow = make(7, layers=3, kinds=3)
+    flow.adapt(data, kinds)
+    z = flow(data)[0]
+    for k in range(3):
+        torch.testing.assert_close(flow.base.means[k], z[kinds == k].mean(0), rtol=1e-4, atol=1e-4)
+        assert flow.base.log_shares[k].exp().item() == pytest.approx((kinds == k).float().mean().item(), rel=1e-5)
+
+
+def test_kinds_of_latents_are_those_that_fitted_the_flow():
+    data, kinds = of_kinds(300, 7)
+    flow = RealNVP(7, layers=3, kinds=3)
+    flow.adapt(data, kinds)
+    found = flow.kinds(flow(data)[0])
+    assert found.shape == (300, 3)
+    assert torch.equal(found.argmax(1), kinds)
+
+
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_the_density_of_features_integrates_to_one(kinds):
+    flow = adapted(2, "whitening", layers=3, hidden=8, kinds=kinds).double()
+    grid = torch.linspace(-40, 46, 401, dtype=torch.float64)
+    with torch.no_grad():
+        density = flow.log_prob(torch.cartesian_prod(grid, grid)).exp()
+    assert density.sum().item() * (grid[1] - grid[0]).item() ** 2 == pytest.approx(1, abs=1e-3)
+
+
+def test_data_of_several_kinds_are_likelier_with_kinds():
+    data, kinds = of_kinds(600, 6)
+    one, three = RealNVP(6, layers=0), RealNVP(6, layers=0, kinds=3)
+    one.adapt(data)
+    three.adapt(data, kinds)
+    assert three.log_prob(data).mean() > one.log_prob(data).mean() + 1
+
+
 def test_a_feature_that_never_moves_stays_finite():
     data = correlated(50, 4)
     data[:, 2] = 1
@@ -195,7 +274,7 @@ def test_a_feature_that_never_moves_stays_finite():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"features": 1}, {"layers": -1}, {"scale_bound": 0.0}, {"hidden": 0}, {"linear": "none"}]
+    "wrong", [{"features": 1}, {"layers": -1}, {"scale_bound": 0.0}, {"hidden": 0}, {"linear": "none"}, {"kinds": 0}]
 )
 def test_refuses_impossible_configurations(wrong):
     with pytest.raises(ValueError, match="RealNVP"):

@@ -101,7 +101,9 @@ def _effective(side: Statistics, kind: int, share: float) -> float:
     if side.groups is None or side.groups.kind_counts is None:
         return float(side.unit_count)
     groups, images = len(side.groups.count), len(side)
-    residuals: Tensor = side.groups.kind_counts[:, kind].double() - share * side.groups.count
+    counts = side.groups.kind_counts[:, kind]
+    # In whole numbers, so that groups all alike are seen to be.
+    residuals: Tensor = (counts * images - counts.sum() * side.groups.count).double() / images
     variance = float(residuals.square().sum()) / images**2 * groups / max(groups - 1, 1)
     # All groups alike say nothing of how groups vary.
     return min(share * (1 - share) / variance, float(images)) if variance else float(groups)

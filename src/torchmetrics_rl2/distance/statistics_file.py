@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
@@ -70,8 +71,13 @@ def _kinds(path: Path, names: tuple[str, ...], tensors: dict[str, Tensor]) -> Ki
     """The kinds of a file, whose tensors are taken out."""
     if not names:
         return None
-    means, log_shares, leaks = (tensors.pop(f"kind_{name}") for name in ("means", "log_shares", "leaks"))
-    shapes = [tuple(value.shape) for value in (means, log_shares, leaks)]
-    if shapes != [(len(names), len(tensors["sum"])), (len(names),), (2,)] or len(names) < 2:
-        raise RL2Error(f"{path} has malformed kinds: {len(names)} names, tensors of shapes {shapes}.")
+    found = means, log_shares, leaks = tuple(tensors.pop(f"kind_{name}") for name in ("means", "log_shares", "leaks"))
+    shapes = [tuple(value.shape) for value in found]
+    fits = shapes == [(len(names), len(tensors["sum"])), (len(names),), (2,)]
+    sound = all(value.dtype == torch.float32 and value.isfinite().all() for value in found)
+    if not fits or not sound or not len(set(names)) == len(names) >= 2 or not (means != means[0]).any():
+        raise RL2Error(
+            f"{path} has malformed kinds: {len(names)} names, tensors of shapes {shapes}; expected at least 2 kinds, and "
+            "for each a name of its own and a finite mean and share in float32, not all means the same."
+        )
     return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1])))

@@ -4,7 +4,6 @@ import copy
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ class LatentEncoder(Frozen):
         >>> from torchmetrics_rl2 import LatentEncoder
         >>> encoder = LatentEncoder.load("lung-colon")
         >>> encoder
-        LatentEncoder('lung-colon@2', 224 px, weights_id '347005c9c709', float32 on cpu)
+        LatentEncoder('lung-colon@3', 224 px, weights_id 'c0921d34470f', float32 on cpu)
         >>> encoder(torch.zeros(2, 3, 224, 224, dtype=torch.uint8)).shape
         torch.Size([2, 512])
         >>> encoder.log_prob(torch.zeros(2, 3, 224, 224)).shape
@@ -70,6 +69,7 @@ class LatentEncoder(Frozen):
         self.features = FeatureExtractor(weights.preprocessing, dict(weights.backbone), weights.readout)
         self.flow = RealNVP(**weights.flow_config)
         self.flow.load_state_dict(dict(weights.flow))
+        self.kinds = kinds_of(self.flow, self.card)
         self._sizes_warned_of: set[tuple[int, int]] = set()
         self._as_loaded = self._checksum() if self.path else None
         self.requires_grad_(False)
@@ -102,11 +102,6 @@ class LatentEncoder(Frozen):
     def log_prob(self, images: Tensor) -> Tensor:
         """Log-likelihoods ``(N,)`` of raw images ``(N, 3, H, W)``, in nats (Eq. 2 of the RL2 paper)."""
         return self.flow.log_likelihood(*self.encode(images))
-
-    @cached_property
-    def kinds(self) -> Kinds | None:
-        """The kinds of tissue that the base of the flow has, if it has several."""
-        return kinds_of(self.flow, self.card)
 
     @property
     def reference_statistics(self) -> Statistics:

@@ -68,7 +68,7 @@ def compute_statistics(
         >>> from torchmetrics_rl2 import compute_statistics
         >>> real = compute_statistics("examples/cmu/reference")
         >>> len(real), real.weights
-        (40, 'lung-colon@2')
+        (40, 'lung-colon@3')
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
@@ -130,7 +130,7 @@ def score(
         >>> from torchmetrics_rl2 import score
         >>> result = score("examples/cmu/clean", "examples/cmu/reference")
         >>> result.n_fake, result.weights, 1 < result.baseline_multiple < 3
-        (40, 'lung-colon@2', True)
+        (40, 'lung-colon@3', True)
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes

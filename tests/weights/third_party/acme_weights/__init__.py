@@ -10,8 +10,8 @@ def weights():
         CatalogEntry(
             name="acme/breast-40x@1",
             where=str(Path(__file__).with_name("breast-40x-1.safetensors")),
-            sha256="2dd79af34af5249a5efa89f037df4f9f7a4471c3658115e11cdd0a481e78d27a",
-            bytes=5036,
+            sha256="40babb7a03825c6280810e01167c12f464b88a5efe84b53af37da0962ceb597a",
+            bytes=7256,
             summary="H&E, breast, 40x",
             license="CC0-1.0",
             tissue="breast",
