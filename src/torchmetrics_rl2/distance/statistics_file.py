@@ -77,7 +77,7 @@ def _kinds(path: Path, names: tuple[str, ...], tensors: dict[str, Tensor]) -> Ki
     sound = all(value.dtype == torch.float32 and value.isfinite().all() for value in found)
     if not fits or not sound or not len(set(names)) == len(names) >= 2 or not (means != means[0]).any():
         raise RL2Error(
-            f"{path} has malformed kinds: {len(names)} names, tensors of shapes {shapes}; expected at least 2 kinds, and "
+            f"{path} has malformed kinds: {len(names)} names, tensors of shapes {shapes}; expected at least 2, and "
             "for each a name of its own and a finite mean and share in float32, not all means the same."
         )
     return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1])))

@@ -49,7 +49,7 @@ class LatentEncoder(Frozen):
         >>> from torchmetrics_rl2 import LatentEncoder
         >>> encoder = LatentEncoder.load("lung-colon")
         >>> encoder
-        LatentEncoder('lung-colon@3', 224 px, weights_id 'c0921d34470f', float32 on cpu)
+        LatentEncoder('lung-colon@3', 224 px, weights_id 'bdda2a1c2151', float32 on cpu)
         >>> encoder(torch.zeros(2, 3, 224, 224, dtype=torch.uint8)).shape
         torch.Size([2, 512])
         >>> encoder.log_prob(torch.zeros(2, 3, 224, 224)).shape
