@@ -50,7 +50,7 @@ def test_fetch_path_and_verify_agree_on_the_file(rl2, server):
     assert "acme/breast" in err
     assert rl2("weights", "path", "acme/breast@1")[1].strip() == first
     code, out, _ = rl2("weights", "verify", "acme/breast", "colon@2")
-    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 79f8b8f54edd", "colon@2: ok, f349e4698f7f"])
+    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 79f8b8f54edd", "colon@2: ok, c1737ddc1b94"])
     assert len(server.requests) == 1
 
 

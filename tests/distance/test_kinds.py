@@ -220,10 +220,10 @@ def test_without_kinds_a_result_has_no_parts():
 
 
 DAMAGED = {
-    "malformed kinds: 3 names, means of shape (3, 5)": resigned(
+    "malformed kinds: 3 names, tensors of shapes [(3, 5)": resigned(
         lambda _, tensors: tensors.update(kind_means=tensors["kind_means"][:, :5].contiguous())
     ),
-    "malformed kinds: 3 names, means of shape (2, 6)": resigned(
+    "malformed kinds: 3 names, tensors of shapes [(2, 6)": resigned(
         lambda _, tensors: tensors.update(kind_means=tensors["kind_means"][:2].contiguous())
     ),
     "malformed kinds: 3 names": resigned(
@@ -231,7 +231,7 @@ DAMAGED = {
     ),
     "malformed kinds: 3 names,": resigned(lambda _, tensors: tensors["kind_means"].fill_(torch.nan)),
     "malformed kinds: 3 names, ": resigned(lambda _, tensors: tensors["kind_log_shares"].fill_(-torch.inf)),
-    "malformed kinds: 3 names, means": resigned(
+    "malformed kinds: 3 names, tensors": resigned(
         lambda _, tensors: tensors.update(kind_means=tensors["kind_means"].long())
     ),
     "not all means the same": resigned(lambda _, tensors: tensors["kind_means"].fill_(1)),

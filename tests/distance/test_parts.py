@@ -11,8 +11,7 @@ from torch import Generator
 from tests.distance.test_statistics import ID
 from torchmetrics_rl2 import Statistics, compare
 from torchmetrics_rl2.distance import uncertainty as module
-from torchmetrics_rl2.distance.comparing import LEAK_OF_CONTENT, LEAK_OF_LOOK
-from torchmetrics_rl2.distance.kinds import PARTS, Kinds
+from torchmetrics_rl2.distance.kinds import LEAKS, PARTS, Kinds
 from torchmetrics_rl2.distance.parts import kind_shares
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.networks import RealNVP
@@ -131,8 +130,8 @@ def test_what_a_part_leaks_is_not_called_a_difference_of_the_other(without_power
 
 def test_limits_are_shares_of_the_other_part():
     result = compare(*both_sides(shares=TILTED, shift=3 * LOOK))
-    assert result.content.limit == LEAK_OF_LOOK * result.look.debiased
-    assert result.look.limit == LEAK_OF_CONTENT * result.content.debiased
+    assert result.content.limit == LEAKS[0] * result.look.debiased
+    assert result.look.limit == LEAKS[1] * result.content.debiased
     same = next(result for seed in range(9) if (result := compare(*both_sides(seed=seed))).look.debiased < 0)
     assert same.content.limit == 0
 

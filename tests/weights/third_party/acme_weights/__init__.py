@@ -10,8 +10,8 @@ def weights():
         CatalogEntry(
             name="acme/breast-40x@1",
             where=str(Path(__file__).with_name("breast-40x-1.safetensors")),
-            sha256="40babb7a03825c6280810e01167c12f464b88a5efe84b53af37da0962ceb597a",
-            bytes=7256,
+            sha256="d95d61b10d7c0bfb88f2b7ae742d88834065dd18602683719ce50d381063134c",
+            bytes=7336,
             summary="H&E, breast, 40x",
             license="CC0-1.0",
             tissue="breast",
