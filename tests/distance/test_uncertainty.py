@@ -127,6 +127,45 @@ def test_test_and_interval_are_those_of_the_formulas(shift):
     assert stats.ncf.sf(stats.f.ppf(0.95, f, f * nu), f, f * nu, found.detectable**2 * f / noise) == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("limit", [1e-3, 0.5, 3.0, 300.0])
+def test_a_limit_is_the_noncentrality_of_the_test(limit):
+    generator = Generator().manual_seed(0)
+    real, fake = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (8, 9))
+    fake = 2 * fake + limit * torch.eye(5, dtype=torch.float64)[0]
+    square, noise, _, _, f, nu = by_hand(real.numpy(), fake.numpy())
+    found, without = uncertainty(units_of(real), units_of(fake), limit), uncertainty(units_of(real), units_of(fake))
+    least = f * limit**2 / noise
+    assert found.p_value == pytest.approx(stats.ncf.sf(square / noise, f, f * nu, least), rel=1e-6)
+    assert found.p_value > without.p_value
+    critical = stats.ncf.ppf(0.95, f, f * nu, least)
+    assert stats.ncf.sf(critical, f, f * nu, found.detectable**2 * f / noise) == pytest.approx(0.8, abs=1e-6)
+    assert found.detectable > max(limit, without.detectable * (1 - 1e-6))
+    assert (found.interval, found.debiased) == (without.interval, without.debiased)
+
+
+def test_a_limit_of_nothing_changes_nothing():
+    sides = units_of(latents(20)), units_of(latents(25, seed=1, shift=1.0))
+    assert uncertainty(*sides, limit=0.0) == uncertainty(*sides)
+    almost = uncertainty(*sides, limit=1e-9)
+    assert almost.p_value == pytest.approx(uncertainty(*sides).p_value, rel=1e-6)
+    assert almost.detectable == pytest.approx(uncertainty(*sides).detectable, rel=1e-6)
+
+
+@pytest.mark.parametrize("limit", [0.3, 2.0])
+def test_at_a_shift_equal_to_the_limit_one_in_twenty_is_rejected(limit, monkeypatch):
+    monkeypatch.setattr(module, "_detectable", lambda *_: 0.0)  # slow, and of no use to the level
+    generator, p_values = Generator().manual_seed(7), []
+    shift = torch.zeros(16, dtype=torch.float64)
+    shift[3] = limit
+    for _ in range(400):
+        real, fake = (torch.randn(n, 16, generator=generator, dtype=torch.float64) for n in (40, 30))
+        p_values.append(uncertainty(units_of(real), units_of(fake + shift), limit).p_value)
+    # Of 400 draws 5, 20 and 50 % have standard errors of 1.1, 2 and 2.5 %.
+    shares = [float(np.mean(np.array(p_values) < level)) for level in (0.05, 0.2, 0.5)]
+    assert shares == pytest.approx([0.05, 0.2, 0.5], abs=0.05)
+    assert 0.02 <= shares[0] <= 0.08
+
+
 def test_variance_ratio_has_the_interval_of_its_logarithm():
     real, fake = latents(40, seed=1), latents(30, seed=2) * 0.7
     found = uncertainty(units_of(real), units_of(fake))
@@ -178,6 +217,9 @@ def test_images_that_are_all_the_same_are_certain():
     assert (found.p_value, found.detectable, found.standard_error) == (0, 0, 0)
     assert found.interval == (math.sqrt(3), math.sqrt(3))
     assert math.isnan(found.variance_ratio)
+    for limit, p_value in ((1.7, 0), (1.8, 1)):  # around their distance
+        within = uncertainty(units_of(same), units_of(other), limit)
+        assert (within.p_value, within.detectable) == (p_value, limit)
 
 
 def test_a_spread_beyond_what_rounding_allows_has_no_interval():
