@@ -14,7 +14,7 @@ from torchmetrics_rl2.weights import fetch_weights, read_weights
 
 def remote(server):
     return CatalogEntry(
-        "acme/breast@1", f"{server.address}/ok", sha256_of(SMALL), 7256, "H&E, breast", "CC0-1.0", "breast", 64, 0.25
+        "acme/breast@1", f"{server.address}/ok", sha256_of(SMALL), 7336, "H&E, breast", "CC0-1.0", "breast", 64, 0.25
     )
 
 
@@ -50,7 +50,7 @@ def test_fetch_path_and_verify_agree_on_the_file(rl2, server):
     assert "acme/breast" in err
     assert rl2("weights", "path", "acme/breast@1")[1].strip() == first
     code, out, _ = rl2("weights", "verify", "acme/breast", "colon@2")
-    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 79f8b8f54edd", "colon@2: ok, c1737ddc1b94"])
+    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 7fe10c279241", "colon@2: ok, c1737ddc1b94"])
     assert len(server.requests) == 1
 
 
@@ -88,7 +88,7 @@ def test_show_has_the_card_and_whose_backbone_it_is(rl2):
     assert code == 0
     assert (shown["backbone_of"], shown["preprocessing"]["mpp"], shown["n_reference"]) == ("lung-colon@3", 0.25, 0)
     assert shown["card"]["license"] == "CC0-1.0"
-    assert "weights_id: 79f8b8f54edd" in rl2("weights", "show", SMALL)[1]
+    assert "weights_id: 7fe10c279241" in rl2("weights", "show", SMALL)[1]
 
 
 def test_import_and_export(rl2, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def two_versions(weights_file, tmp_path, monkeypatch):
 
 
 def entry(name="acme/breast@1", **changed):
-    described = {"where": str(SMALL), "sha256": sha256_of(SMALL), "bytes": 7256, "summary": "S", "license": "CC0-1.0"}
+    described = {"where": str(SMALL), "sha256": sha256_of(SMALL), "bytes": 7336, "summary": "S", "license": "CC0-1.0"}
     return CatalogEntry(name, **(described | changed))
 
 
@@ -183,7 +183,7 @@ def test_another_package_brings_weights_by_name(site, tmp_path_factory):
     package(site, "leaving", "raise SystemExit('needs more')")
     imported = "from torchmetrics_rl2 import CatalogEntry, list_weights"
     package(site, "asking", f"{imported}\ndef weights():\n    return list_weights()[:0]")
-    hijacked = f"CatalogEntry('lung-colon@99', {str(SMALL)!r}, {sha256_of(SMALL)!r}, 7256, 'S', 'L')"
+    hijacked = f"CatalogEntry('lung-colon@99', {str(SMALL)!r}, {sha256_of(SMALL)!r}, 7336, 'S', 'L')"
     package(site, "hijacking", f"{imported}\ndef weights():\n    return [{hijacked}]")
     importlib.invalidate_caches()
     with warnings.catch_warnings(record=True) as seen:
@@ -191,7 +191,7 @@ def test_another_package_brings_weights_by_name(site, tmp_path_factory):
         assert load_weights("lung-colon@3").name == "lung-colon@3"
         assert not seen  # other packages are not loaded for names that ship
         ours = load_weights("acme/breast-40x")
-        assert (ours.name, ours.weights_id[:12]) == ("acme/breast-40x@1", "79f8b8f54edd")
+        assert (ours.name, ours.weights_id[:12]) == ("acme/breast-40x@1", "7fe10c279241")
         assert list_weights()[-1].name == "acme/breast-40x@1"
     said = sorted(str(one.message) for one in seen)
     assert [sentence.partition(" are left out: ")[0].rpartition(" ")[2] for sentence in said] == [

@@ -297,7 +297,7 @@ def test_a_flow_larger_than_its_file_is_not_built(tmp_path):
 
 
 def test_weights_that_share_and_are_shared_are_refused(tmp_path):
-    register_weights(CatalogEntry("acme/breast@1", str(SMALL), sha256_of(SMALL), 7256, "S", "CC0-1.0"))
+    register_weights(CatalogEntry("acme/breast@1", str(SMALL), sha256_of(SMALL), 7336, "S", "CC0-1.0"))
     path = rewritten(
         SMALL, tmp_path / "w.safetensors", lambda header: header["backbone"].update(weights="acme/breast@1")
     )
