@@ -44,7 +44,7 @@ def test_a_file_is_downloaded_once_and_used(server, capsys):
 
 FAULTS = {
     "cut": "the connection broke after 3,668 of 7,336 bytes",
-    "silent": "was silent for 0 s, after 3,628 bytes",
+    "silent": "was silent for 0 s, after 3,668 bytes",
     "reset": "the connection broke after 0 bytes",
     "loop": "answered 302",
     "other": "sent a file with the sha256 [0-9a-f]{64}; expected weights with the sha256",
