@@ -96,6 +96,9 @@ BAD_INPUT = {
     "Tiles need at least": "score {patches} --tile 8 --weights {weights}",
     "at least 3": "fit {patches}/a -o {bad}/x.safetensors --groups parent --backbone {weights}",
     "columns path and group": "fit {patches} -o {bad}/x.safetensors --groups {bad}/gone.csv",
+    "the columns path and kind": "fit {patches} -o {bad}/x.safetensors --kinds x --groups file",
+    "from 1, but got 0": "fit {patches} -o {bad}/x.safetensors --kinds 0 --groups file --backbone {weights}",
+    "too few for 5 kinds": "fit {patches} -o {bad}/x.safetensors --kinds 5 --groups file --backbone {weights}",
     "no JSON that can be read": "fit {patches} -o {bad}/x.safetensors --groups parent --card {bad}/gone.json",
     "There are no weights named": "weights show zebra",
     "There is no file": "score {patches} --real {bad}/gone.safetensors --weights {weights}",
@@ -173,9 +176,12 @@ def test_what_differs_before_the_network_is_a_warning_and_in_json(rl2, patches, 
 def test_without_real_images_a_value_is_no_verdict(rl2, patches, weights_file):
     (line,) = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()  # of one's own images
     assert "against the reference data inside the weights, noise: " in line
-    first, second = rl2("score", patches / "a")[1].splitlines()
-    assert "against the reference data inside the weights, LC25000" in first
-    assert "no verdict on a generator: give your own with --real" in second
+    conclusion, numbers, *kinds, last = rl2("score", patches / "a")[1].splitlines()
+    assert conclusion == "Look clearly differs, content differs"
+    assert "against the reference data inside the weights, LC25000: " not in numbers
+    assert "against the reference data inside the weights, LC25000; look " in numbers
+    assert kinds[0].startswith("Generated: ")
+    assert "no verdict on a generator: give your own with --real" in last
 
 
 def test_help_teaches():

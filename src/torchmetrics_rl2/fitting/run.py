@@ -182,6 +182,8 @@ def fit_split(
     out = Path(out)
     if mpp is not None and not 0 < mpp < math.inf:
         raise RL2Error(f"The mpp is a resolution above 0 um/px, but got {mpp}.")
+    if isinstance(kinds, int) and kinds < 1:
+        raise RL2Error(f"The number of kinds is a whole number from 1, but got {kinds}. Leave it out to find kinds.")
     require_lightning()
     described = read_card(card)
     start = load_backbone(backbone)
