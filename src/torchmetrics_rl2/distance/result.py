@@ -9,7 +9,7 @@ from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult, strata_sentence
-from torchmetrics_rl2.distance.text import LEVEL, identity_text, three_digits, times, without_nan
+from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, identity_text, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
 __all__ = ["RL2Result"]
@@ -21,7 +21,6 @@ SCALARS = (
 )
 OF_PARTS = ("debiased", "baseline_multiple")
 SAME = 1e-4
-NO_DIFFERENCE = "no difference beyond chance"
 NOT_JUDGED = "content is not judged, as so much damage moves it too"
 COPIES = "generated images are copies of real ones"
 CLOSER = "closer than chance allows, as copies of real images are"

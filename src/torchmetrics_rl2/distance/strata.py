@@ -70,8 +70,9 @@ def _withheld(real: Statistics | None, fake: Statistics | None) -> str:
         return f"only {'generated' if real is None else 'real'} images"
     for name, side in (("real", real), ("generated", fake)):
         if side.unit_count < MIN_UNITS:
-            what = "groups" if side.groups is not None else "distinct images" if side.duplicates else "images"
-            return f"{side.unit_count} {name} {what}, of at least {MIN_UNITS}"
+            what = "image" if side.groups is None else "group"
+            what = f"{'distinct ' if side.duplicates else ''}{name} {what}{'' if side.unit_count == 1 else 's'}"
+            return f"{side.unit_count} {what}, at least {MIN_UNITS} are needed"
     return ""
 
 

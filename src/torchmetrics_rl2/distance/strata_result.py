@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchmetrics_rl2.distance.text import p_text, three_digits, times
+from torchmetrics_rl2.distance.text import NO_DIFFERENCE, p_text, three_digits, times
 
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.result import RL2Result
@@ -105,11 +105,12 @@ def strata_sentence(result: "RL2Result") -> list[str]:
         return [f"W{within}: none has enough images on both sides"]
     if differing:
         # What differs in opposite directions within strata cancels in the whole.
-        start = f"But w{within}" if result.verdict == "no difference beyond chance" else f"W{within}"
+        start = f"But w{within}" if result.verdict == NO_DIFFERENCE else f"W{within}"
         differ = "differs" if len(differing) == 1 else "differ"
         found = f"{start}: {len(differing)} of {len(compared)} {differ}: {_named([*map(_multiple, differing)])}"
     else:
-        found = f"W{within}: none of {len(compared)} differs beyond chance"
+        several = len(compared) > 1
+        found = f"W{within}: {f'none of {len(compared)} differs beyond chance' if several else NO_DIFFERENCE}"
     return [f"{found}; not compared: {left}" if left else found]
 
 
@@ -121,9 +122,11 @@ def strata_details(result: "RL2Result") -> list[str]:
     compared = sum(not stratum.withheld for stratum in result.strata)
     tests = "no p-values without groups" if result.assumes_independence else "p-values are adjusted for their number"
     head = f"Within {name}"
-    if compared:
+    if compared > 1:
         head += f", with intervals that hold for all {compared} together with 95 %; {tests}"
-    return [f"{head}:", *_table(result), *_split(result, name, compared)]
+    elif compared:
+        head += ", with a 95 % interval"
+    return [f"{head}:", *_table(result), *(_split(result, name, compared) if compared > 1 else [])]
 
 
 def _multiple(stratum: StratumResult) -> str:
