@@ -7,6 +7,7 @@ from torchmetrics_rl2.auditing import checks
 from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_outliers
 from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.subject import Subject, second_half
+from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.pixels import degrade
 
@@ -44,6 +45,21 @@ def test_units_are_drawn_whole(monkeypatch):
     assert [one.n for one in grouped] == [25]
     assert grouped[0].level <= 0.1
     assert [one.n for one in ignored] == [25, 40, 50, 100]
+
+
+def test_with_kinds_power_is_that_of_look(monkeypatch):
+    """Damage of look, which chance in content drowns in the whole; of groups too."""
+    monkeypatch.setattr(checks, "REPEATS", 40)
+    kinds = Kinds(20 * torch.eye(2, 8), torch.zeros(2), ["a", "b"])
+    clean = normal(60) + kinds.means[torch.arange(60) % 2]
+    weakest = {"shift": clean + 1.2 * torch.eye(8)[2]}
+    whole, look = (power(subject_of(60), clean, weakest, 0, [], of)[0] for of in (None, kinds))
+    assert whole.power["shift"] < 0.5 < 0.8 < look.power["shift"]
+    slides = [f"slide {i // 2}" for i in range(120)]
+    clean = torch.cat([clean, clean])[torch.arange(120).view(2, 60).T.flatten()]
+    grouped = power(subject_of(120, slides), clean, {"shift": clean + 1.2 * torch.eye(8)[2]}, 0, [], kinds)
+    assert [one.n for one in grouped] == [25]
+    assert grouped[0].power["shift"] > 0.8
 
 
 def test_repeats_are_noticed_by_the_spread_and_only_by_a_spread_that_is_narrow():

@@ -194,3 +194,52 @@ def test_an_encoder_gives_what_its_name_gives(patches, weights_file):
     by_name = audit(weights_file, patches, ladders=["pen"], limit=12)
     by_encoder = audit(LatentEncoder.load(weights_file), patches, ladders=["pen"], limit=12)
     assert by_encoder.to_dict() == by_name.to_dict()
+
+
+@pytest.fixture(scope="module")
+def found_of_kinds(encoder_of_kinds, two_kinds):
+    return audit(encoder_of_kinds, two_kinds, ladders=["salt and pepper"])
+
+
+def test_damage_is_judged_by_look_where_there_are_kinds(found_of_kinds, encoder_of_kinds, two_kinds):
+    subject = Subject.read(two_kinds, None, ImageReader(), 120, 0)
+    severity = found_of_kinds.ladders[0].severities[1]
+    damaged = degrade(subject.images, "salt and pepper", severity.severity)
+    sides = (subject.images[~subject.second], damaged[subject.second], subject.images[subject.second])
+    first, second, clean = (encoder_of_kinds.statistics(encoder_of_kinds(images)) for images in sides)
+    look = compare(first, second).look
+    assert severity.value == pytest.approx(look.value, rel=1e-5)
+    assert severity.debiased == pytest.approx(look.debiased, rel=1e-4)
+    assert severity.p_value == pytest.approx(look.p_value, abs=1e-6)
+    assert severity.interval == pytest.approx(look.interval, rel=1e-4)
+    assert found_of_kinds.clean == pytest.approx(compare(first, clean).look.value, rel=1e-5)
+    assert found_of_kinds.part == found_of_kinds.ladders[0].part == "look"
+
+
+def test_content_and_cross_talk_of_kinds_by_the_weights_and_as_given(found_of_kinds, encoder_of_kinds, two_kinds):
+    assert found_of_kinds.kinds == {"bright": 14, "dark": 14}
+    assert found_of_kinds.content[0].verdict == "detects"
+    assert [row.wrong for row in found_of_kinds.cross_talk if row.cause == "damage"] == [
+        "salt and pepper 0.01 fraction",
+        "salt and pepper 0.02 fraction",
+    ]
+    assert [row.at for row in found_of_kinds.cross_talk][-2:] == ["weakest", "visible"]
+    given = audit(encoder_of_kinds, two_kinds, ladders=["salt and pepper"], kinds="parent")
+    assert given.kinds == {"b": 14, "d": 14}
+    assert [step.draws for step in given.content[0].steps] == [step.draws for step in found_of_kinds.content[0].steps]
+    assert given.settings["kinds"] == "parent"
+
+
+def test_weights_without_kinds_go_on_with_the_whole(found):
+    assert (found.part, found.kinds, found.content, found.cross_talk) == ("whole", {}, (), ())
+    assert "content: the weights have no kinds of tissue" in found.withheld
+
+
+def test_progress_ends_at_its_total_with_kinds_too(encoder_of_kinds, two_kinds):
+    told = []
+    audit(encoder_of_kinds, two_kinds, ladders=["magnification"], progress=lambda *report: told.append(report))
+    steps = [report[1] for report in told]
+    # Clean, three severities, four content ladders, two severities of damage, and what follows them.
+    assert told[-1][1:3] == (11, 11)
+    assert steps == sorted(steps)
+    assert steps.count(11) == 1

@@ -9,7 +9,6 @@ from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.subject import Subject, second_half
 from torchmetrics_rl2.images import ImageReader
-from torchmetrics_rl2.networks import log_likelihood
 from torchmetrics_rl2.pixels import handcrafted_statistics
 
 
@@ -76,7 +75,7 @@ def test_what_is_measured_is_what_the_encoder_says(encoder):
     measured = Meter(encoder, lambda *report: told.append(report), 1).measure(images)
     latents, log_det = encoder.encode(images)
     assert torch.equal(measured.latents, latents)
-    assert torch.equal(measured.likelihood, log_likelihood(latents, log_det))
+    assert torch.equal(measured.likelihood, encoder.flow.log_likelihood(latents, log_det))
     assert torch.equal(measured.features, encoder.features(images))
     assert torch.allclose(measured.handcrafted, handcrafted_statistics(images.float() / 255))
     assert told[-1] == ("audit", 1, 1, 0)
@@ -100,3 +99,14 @@ def test_a_copied_file_that_is_cut_has_its_fields_in_the_half_of_the_first(tmp_p
     with pytest.warns(UserWarning, match="4 of 80 images repeat others"):
         subject = Subject.read(tmp_path, None, ImageReader(tile=64), 120, 0)
     assert len(set(subject.units)) == len(set(subject.fields.units)) == 19
+
+
+def test_kinds_go_with_their_images(patches, tmp_path):
+    subject = Subject.read(patches, None, ImageReader(), 15, 0, "parent")
+    bright = subject.images.float().mean((1, 2, 3)) > 160
+    assert [kind == "bright" for kind in subject.kinds] == bright.tolist()
+    assert Subject.read(patches, None, ImageReader(), 15, 0).kinds is None
+    table = tmp_path / "kinds.csv"
+    table.write_text("path,kind\na/00.png,x\n")
+    with pytest.raises(RL2Error, match="has no kind for 23 of 24 images"):
+        Subject.read(patches, None, ImageReader(), 15, 0, table)

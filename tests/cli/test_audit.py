@@ -25,15 +25,15 @@ def test_a_table_a_page_and_a_summary_in_the_file(rl2, own, patches, tmp_path):
 
 
 def test_json_has_all_numbers(rl2, own, patches):
-    code, out, _ = rl2(
-        "audit", own, "--images", patches, "--ladder", "pen", "--ladder", "blank", "--limit", 12, "--json"
-    )
+    command = ["audit", own, "--images", patches, "--ladder", "pen", "--ladder", "blank", "--limit", 12]
+    code, out, _ = rl2(*command, "--kinds", "parent", "--json")
     found = json.loads(out)
     assert code == 0
     assert found["n"] == 12
     assert [ladder["name"] for ladder in found["ladders"]] == ["pen", "blank"]
     assert {"rho", "reach", "detected_from", "verdict"} <= set(found["ladders"][0])
-    assert found["settings"]["seed"] == 0
+    assert (found["settings"]["seed"], found["settings"]["kinds"]) == (0, "parent")
+    assert (found["part"], found["content"], found["cross_talk"]) == ("whole", [], [])
 
 
 def test_several_weights_stand_side_by_side(rl2, own, weights_file, patches, tmp_path):
@@ -61,6 +61,7 @@ def test_several_weights_stand_side_by_side(rl2, own, weights_file, patches, tmp
         (["{own}", "--ladder", "blur"], "no ladder 'blur'; known are gaussian blur"),
         (["{own}", "--limit", "3"], "at least 8 images, but got a limit of 3"),
         (["{own}", "--groups", "nowhere.csv"], "There is no table nowhere.csv"),
+        (["{own}", "--kinds", "nowhere.csv"], "There is no table nowhere.csv. Expected 'parent' or a CSV"),
         (["lung-kolon"], "no weights named 'lung-kolon'"),
     ],
 )

@@ -10,11 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from torchmetrics_rl2.auditing.draws import REPEATS, SIZES, Population
 from torchmetrics_rl2.auditing.meter import Measured, Meter
 from torchmetrics_rl2.auditing.result import Contamination, Diversity, Power
 from torchmetrics_rl2.auditing.subject import Subject, read_images
 from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.functional import resnet_l2
@@ -51,15 +54,18 @@ def squash(latents: Tensor, radius: float) -> Tensor:
     return pulled
 
 
-SIZES = (25, 40, 50, 100)
-REPEATS = 200
 REPEATED = 10
 MIN_FOR_SHARES = 40
 OUTLIERS = 10
 
 
 def power(
-    subject: Subject, clean: Tensor, weakest: Mapping[str, Tensor], seed: int, withheld: list[str]
+    subject: Subject,
+    clean: Tensor,
+    weakest: Mapping[str, Tensor],
+    seed: int,
+    withheld: list[str],
+    kinds: Kinds | None = None,
 ) -> list[Power]:
     """Level and power of the test, of units drawn without replacement, no unit on both sides.
 
@@ -69,6 +75,7 @@ def power(
         weakest: Latents of the same images at the weakest severity of some ladders, by name.
         seed: Of the draws.
         withheld: Where to say what these images are too few for.
+        kinds: The kinds of tissue of the weights, if they have several; the test is then that of look.
 
     """
     names = sorted(set(subject.units))
@@ -80,23 +87,32 @@ def power(
             f"power at {', '.join(too_many)} a side: a side needs half of the units, and there are {len(names)}"
         )
     for n in SIZES[: len(SIZES) - len(too_many)]:
-        rejected = dict.fromkeys(sets, 0)
-        generator = Generator().manual_seed(seed)
+        generator, pairs = Generator().manual_seed(seed), []
         for _ in range(REPEATS):
             drawn = [names[i] for i in torch.randperm(len(names), generator=generator)[: 2 * n].tolist()]
-            real, other = ([i for name in side for i in rows[name]] for side in (drawn[:n], drawn[n:]))
-            reference = _statistics(subject, clean, real)
-            for name, latents in sets.items():
-                p_value = compare(reference, _statistics(subject, latents, other)).p_value
-                rejected[name] += p_value is not None and p_value < 0.05
-        shares = {name: count / REPEATS for name, count in rejected.items()}
+            pairs.append([[i for name in side for i in rows[name]] for side in (drawn[:n], drawn[n:])])
+        shares = {name: _rejected(subject, clean, latents, pairs, kinds) for name, latents in sets.items()}
         found.append(Power(n, REPEATS, shares.pop("clean"), shares))
     return found
 
 
-def _statistics(subject: Subject, latents: Tensor, rows: list[int]) -> Statistics:
-    groups = [subject.units[i] for i in rows] if subject.groups else None
-    return Statistics.of_latents(latents[rows], groups)
+def _rejected(
+    subject: Subject, clean: Tensor, latents: Tensor, pairs: Sequence[Sequence[list[int]]], kinds: Kinds | None
+) -> float:
+    """Share of tests of some clean images against other ones that may be damaged, by their rows."""
+    if not subject.groups:
+        sides = [np.array([pair[side] for pair in pairs]) for side in (0, 1)]
+        tests = Population(torch.cat([clean, latents]), kinds).tests(sides[0], sides[1] + len(clean))
+        return float((tests.p_values["look" if kinds else "whole"] < LEVEL).mean())
+    rejected = 0
+    for pair in pairs:
+        drawn = zip((clean, latents), pair, strict=True)
+        result = compare(
+            *(Statistics.of_latents(of[rows], [subject.units[i] for i in rows], kinds) for of, rows in drawn)
+        )
+        p_value = result.look.p_value if result.look else result.p_value
+        rejected += p_value is not None and p_value < LEVEL
+    return rejected / len(pairs)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from torchmetrics_rl2.auditing.ladder_result import LadderResult, SeverityResult
 from torchmetrics_rl2.auditing.meter import Measured
 from torchmetrics_rl2.auditing.subject import Subject
 from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.kinds import Kinds
+from torchmetrics_rl2.distance.parts import PartResult
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.networks.gaussian import Gaussian
@@ -25,21 +27,33 @@ def auroc(clean: Tensor, damaged: Tensor) -> float:
 
 
 class Judge:
-    """Compares damaged with clean images."""
+    """Compares damaged with clean images: by look if there are kinds, else chance in content drowns weak damage.
 
-    def __init__(self, subject: Subject, clean: Measured) -> None:
-        self.subject, self.measured = subject, clean
+    Args:
+        subject: The images.
+        clean: What is known of them.
+        kinds: The kinds of tissue of the weights, if they have several.
+
+    """
+
+    def __init__(self, subject: Subject, clean: Measured, kinds: Kinds | None) -> None:
+        self.subject, self.measured, self.kinds = subject, clean, kinds
         self.first = self._statistics(clean, subject, ~subject.second)
-        self.clean: RL2Result = compare(self.first, self._statistics(clean, subject, subject.second))
+        self.clean = self._compare(self._statistics(clean, subject, subject.second))
         self.features, self.handcrafted = (self._baseline(numbers) for numbers in (clean.features, clean.handcrafted))
 
     def _statistics(self, measured: Measured, of: Subject, rows: Tensor) -> Statistics:
         groups = [unit for unit, row in zip(of.units, rows.tolist(), strict=True) if row]
-        return Statistics.of_latents(measured.latents[rows], groups if of.groups or self.subject.groups else None)
+        grouped = groups if of.groups or self.subject.groups else None
+        return Statistics.of_latents(measured.latents[rows], grouped, self.kinds)
+
+    def _compare(self, second: Statistics) -> RL2Result | PartResult:
+        result = compare(self.first, second)
+        return result.look or result
 
     def severity(self, ladder: Ladder, severity: float, damaged: Measured, source: Subject) -> SeverityResult:
         """Response to one severity; ``source`` says which unit and half each damaged image is of."""
-        result = compare(self.first, self._statistics(damaged, source, source.second))
+        result = self._compare(self._statistics(damaged, source, source.second))
         of_features = self._area(self.features, damaged.features, source)
         has_flow = bool(damaged.likelihood.isfinite().any())
         return SeverityResult(
@@ -81,6 +95,7 @@ class Judge:
             clean_debiased=self.clean.debiased,
             clean_interval=_finite_interval(self.clean.interval),
             severities=severities,
+            part="look" if self.kinds else "whole",
         )
 
 

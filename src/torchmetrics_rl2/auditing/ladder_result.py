@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from scipy.stats import spearmanr
 
@@ -13,15 +13,16 @@ RISE = 1.1
 
 @dataclass(frozen=True)
 class SeverityResult:
-    """Response to one severity of a ladder.
+    """Response to one severity of a ladder: of look, if the weights have kinds of tissue, else of the whole of RL2.
 
     Args:
         severity: As :func:`~torchmetrics_rl2.pixels.degrade` takes it.
         amount: The same in the unit of the ladder.
-        value: RL2 of the damaged half from the clean other half.
+        value: Distance of the damaged half from the clean other half.
         debiased: The same without what small sets add.
         interval: 95 % interval of the debiased value; ``None`` with fewer than four units a half.
-        p_value: Of the test that the damaged half is like the clean one; ``None`` likewise.
+        p_value: Of the test that the damaged half is like the clean one; of look, that it is no further off than its
+            composition may move it; ``None`` likewise.
         auc: Probability that a damaged patch is less likely than a clean one under the flow.
         auc_gaussian: The same for one Gaussian on the same features, fitted to the other half.
         auc_handcrafted: The same for one Gaussian on fifteen hand-crafted statistics.
@@ -49,10 +50,11 @@ class LadderResult:
         family: Its family.
         unit: Of its amounts.
         visible: The amount from which a person clearly sees the damage.
-        clean: RL2 of the two clean halves.
+        clean: Distance of the two clean halves.
         clean_debiased: The same without what small sets add.
         clean_interval: 95 % interval of its debiased value.
         severities: Weakest first.
+        part: What all distances are of: ``look``, or ``whole`` if the weights have no kinds of tissue.
 
     """
 
@@ -65,16 +67,17 @@ class LadderResult:
     clean_debiased: float
     clean_interval: tuple[float, float] | None
     severities: Sequence[SeverityResult]
+    part: Literal["look", "whole"] = "whole"
 
     @property
     def rho(self) -> float:
-        """Spearman's rank correlation of severity and RL2, the clean halves included."""
+        """Spearman's rank correlation of severity and distance, the clean halves included."""
         values = [self.clean, *(severity.value for severity in self.severities)]
         return float(spearmanr(range(len(values)), values).statistic)
 
     @property
     def reach(self) -> float:
-        """The largest RL2 in multiples of that of the clean halves."""
+        """The largest distance in multiples of that of the clean halves."""
         return max(severity.value for severity in self.severities) / self.clean
 
     @property

@@ -64,9 +64,9 @@ class Meter:
         self.step()
         return Measured(*map(torch.cat, zip(*parts, strict=True)))
 
-    def step(self) -> None:
-        """One of the steps is done."""
-        self.done += 1
+    def step(self, count: int = 1) -> None:
+        """One of the steps is done, or several."""
+        self.done += count
         self._tell(0)
 
     def _tell(self, images: int) -> None:

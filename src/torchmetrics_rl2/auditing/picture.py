@@ -1,9 +1,12 @@
 """Pictures of results."""
 
 import os
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from torchmetrics_rl2.auditing.content_result import CrossTalk
 from torchmetrics_rl2.auditing.ladder_result import LadderResult
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
@@ -48,6 +51,8 @@ def check_plot(path: Path) -> None:
 def plot_audit(result: AuditResult, path: str | Path) -> None:
     """Draw an audit on one page: a panel per ladder, its verdict and the AUC of the flow and both simpler models.
 
+    If the weights have kinds of tissue, a matrix says beside them how often look and content differ, by what is wrong.
+
     Args:
         result: What :func:`~torchmetrics_rl2.auditing.audit` found.
         path: The picture, in a format that matplotlib knows by its ending.
@@ -56,20 +61,40 @@ def plot_audit(result: AuditResult, path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     rows = -(-len(result.ladders) // COLUMNS)
-    figure = Figure(figsize=(2.6 * COLUMNS, 2.1 * rows + 1.1), layout="constrained")
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    shown = [row for row in result.cross_talk if row.at != "weakest"]
+    height = max(2.1 * rows, 0.2 * len(shown)) + 1.1
+    figure = Figure(figsize=(2.6 * COLUMNS + (5 if shown else 0), height), layout="constrained")
+    widths = (2.6 * COLUMNS, 5) if shown else (1,)
+    left, *right = figure.subfigures(1, len(widths), squeeze=False, width_ratios=widths)[0]
+    panels = left.subplots(rows, COLUMNS, squeeze=False).flatten()
     highest = max(severity.value for ladder in result.ladders for severity in ladder.severities) / result.clean
     for panel, ladder in zip(panels, result.ladders, strict=False):
         _panel(panel, ladder, highest)
     for panel in panels[len(result.ladders) :]:
         panel.set_axis_off()
+    for place in right:
+        _matrix(place.subplots(), shown)
+    part = "RL2" if result.part == "whole" else "look"
     figure.suptitle(
-        f"{result.name}, {result.n} images of {Path(result.images).name}: RL2 in "
-        "multiples of two clean halves\n"
+        f"{result.name}, {result.n} images of {Path(result.images).name}: {part} in multiples of two clean halves\n"
         "bar: 95 % interval; AUC of flow / Gaussian / hand-crafted at the severity marked by a line",
         fontsize=10,
     )
     figure.savefig(path, dpi=110)
+
+
+def _matrix(panel: Any, rows: Sequence[CrossTalk]) -> None:
+    columns = ("look", "content", "whole", "varies_less")
+    shares = [[100 * getattr(row, name) for name in columns] for row in rows]
+    panel.imshow(shares, vmin=0, vmax=100, cmap="Blues", aspect="auto")
+    for y, x in product(range(len(rows)), range(len(columns))):
+        share = shares[y][x]
+        panel.text(x, y, f"{share:.0f}", ha="center", va="center", fontsize=7, color="white" if share > 50 else "black")
+    panel.set_xticks(range(len(columns)), [name.replace("_", " ") for name in columns], fontsize=8)
+    panel.set_yticks(range(len(rows)), [row.wrong for row in rows], fontsize=7)
+    panel.xaxis.tick_top()
+    panel.tick_params(length=0)
+    panel.set_title(f"what differs, in % of draws\nof {rows[0].n} images a side", fontsize=8)
 
 
 def _panel(panel: Any, ladder: LadderResult, highest: float) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
+from torchmetrics_rl2.auditing.content_result import ContentLadder, CrossTalk, matrix_lines, mean_cross_talk
 from torchmetrics_rl2.auditing.ladder_result import LadderResult
 from torchmetrics_rl2.distance.text import identity_text, p_text, without_nan
 
@@ -80,7 +81,7 @@ class AuditResult:
         n: Images used.
         units: Independent units among them: groups, or files.
         px: Side of the images.
-        clean: RL2 between two clean halves that share no unit.
+        clean: Distance of two clean halves that share no unit, of look or of the whole, see ``part``.
         clean_debiased: The same without what small sets add.
         clean_p_value: Of the test that the halves are alike; ``None`` with fewer than four units a half.
         domain: RL2 of the images from the reference inside the weights, in multiples of what as many of its own images
@@ -94,6 +95,9 @@ class AuditResult:
         left_out: Files of the folder that are no images.
         settings: How images were read and drawn.
         versions: Of what the numbers depend on.
+        kinds: Number of images of each kind of tissue; empty if the weights have none.
+        content: Response to each way in which the composition of a set can be wrong; empty likewise.
+        cross_talk: How often look, content and the whole differ, by what is wrong; empty likewise.
 
     """
 
@@ -116,6 +120,14 @@ class AuditResult:
     left_out: Sequence[str] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, int] = field(default_factory=dict)
+    content: Sequence[ContentLadder] = ()
+    cross_talk: Sequence[CrossTalk] = ()
+
+    @property
+    def part(self) -> str:
+        """What damage is judged by: ``look``, or ``whole`` if the weights have no kinds of tissue."""
+        return self.ladders[0].part
 
     def __repr__(self) -> str:
         counted = ", ".join(f"{len(names)} {verdict}" for verdict, names in self.summary()["verdicts"].items())
@@ -141,7 +153,8 @@ class AuditResult:
 
     def to_dict(self) -> dict[str, Any]:
         """As ``rl2 audit --json`` prints it."""
-        shown = asdict(self) | {"ladders": [ladder.to_dict() for ladder in self.ladders]}
+        shown = asdict(self) | {"part": self.part, "ladders": [ladder.to_dict() for ladder in self.ladders]}
+        shown["content"] = [ladder.to_dict() for ladder in self.content]
         keys = ("flow", "gaussian", "handcrafted")
         shown["families"] = {name: dict(zip(keys, aucs, strict=True)) for name, aucs in self.families().items()}
         finite: dict[str, Any] = without_nan(shown)
@@ -156,7 +169,10 @@ class AuditResult:
             "images": self.images,
             "n": self.n,
             "units": self.units,
+            "part": self.part,
             "verdicts": verdicts,
+            "content": {ladder.name: ladder.verdict for ladder in self.content},
+            "cross_talk": mean_cross_talk(self.cross_talk),
             "withheld": list(self.withheld),
             "auc": {name: round(aucs[0], 3) for name, aucs in self.families().items()},
             "versions": self.versions,
@@ -166,15 +182,24 @@ class AuditResult:
         lines = [*self._heading(), "", *self._table(), ""]
         for name, (flow, gaussian, handcrafted) in self.families().items():
             lines.append(f"   mean AUC, {name:14}{flow:.3f}   Gaussian {gaussian:.3f}   hand-crafted {handcrafted:.3f}")
+        if self.cross_talk:
+            lines += ["", *self._kinds(), *matrix_lines(self.cross_talk)]
         return "\n".join([*lines, "", *self._checks(), *(f"Withheld: {claim}" for claim in self.withheld)])
 
+    def _kinds(self) -> list[str]:
+        how = "as given" if self.settings.get("kinds") else "by the weights"
+        return [f"Kinds of tissue, {how}: {', '.join(f'{name} {count}' for name, count in self.kinds.items())}"]
+
     def _heading(self) -> list[str]:
+        part = "RL2" if self.part == "whole" else "look"
         tested = "" if self.clean_p_value is None else f", p {_with_sign(p_text(self.clean_p_value))}"
+        judged = "Damage is judged by look, how tissue is shown; composition by content, which tissue is shown"
         return [
             f"Audit of {self.name}: {self.n} images, {self.units} units, of {self.images}",
-            f"Two clean halves: RL2 {self.clean:.3f} (debiased {self.clean_debiased:.3f}{tested})",
-            "rho: rank correlation of RL2 with severity. reach: largest RL2 in multiples of the clean halves. AUC: of "
-            "damage that a person clearly sees",
+            f"Two clean halves: {part} {self.clean:.3f} (debiased {self.clean_debiased:.3f}{tested})",
+            f"rho: rank correlation of {part} with severity. reach: largest {part} in multiples of the clean halves. "
+            "AUC: of damage that a person clearly sees",
+            *([] if self.part == "whole" else [judged]),
         ]
 
     def _table(self) -> list[str]:
@@ -199,6 +224,10 @@ class AuditResult:
                 f"Power at {power.n} against {power.n} units: of {power.repeats} tests reject clean {power.level:.1%}"
                 f"{shares}"
             )
+        sizes = list(self.content[0].power) if self.content else []
+        for n in sizes if len(sizes) > 1 else []:
+            shares = ", ".join(f"{ladder.name} {ladder.power[n]:.0%}" for ladder in self.content)
+            lines.append(f"Content at {n} against {n} images differs in draws of: {shares}")
         if self.contamination:
             found = self.contamination
             lines.append(

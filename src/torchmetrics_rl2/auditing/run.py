@@ -3,11 +3,14 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_outliers
+from torchmetrics_rl2.auditing.content import LADDERS as CONTENT_LADDERS
+from torchmetrics_rl2.auditing.content import Damaged, content_fields
 from torchmetrics_rl2.auditing.judge import Judge
 from torchmetrics_rl2.auditing.ladder_result import LadderResult
 from torchmetrics_rl2.auditing.meter import Meter
@@ -32,6 +35,7 @@ def audit(
     images: str | Path,
     *,
     groups: str | Path | None = None,
+    kinds: str | Path | None = None,
     outliers: str | Path | None = None,
     ladders: Sequence[str] | None = None,
     limit: int = 120,
@@ -49,12 +53,19 @@ def audit(
     clean first one, as a user compares generated with real images. The AUC compares the likelihoods of all damaged with
     all clean images; the two simpler models beside it are fitted to the half that they do not judge.
 
+    If the weights have kinds of tissue, damage is judged by look, since chance in content drowns weak damage in the
+    whole of RL2. Sets of another composition are then drawn from the images too, to see which content detects, and how
+    much damage moves content and composition look.
+
     Args:
         weights: Name or path of weights, an encoder that has them, or a module of your own, which has no flow: a
             Gaussian of its latents stands in for it.
         images: Clean real images that neither fitted nor stopped the weights: a folder, a glob or a text file of paths.
         groups: What is independent of what: ``"parent"``, ``"file"`` or a CSV with the columns ``path`` and ``group``;
             by default files are.
+        kinds: The kind of tissue of each image, for sets of another composition: ``"parent"``, the names of the folders
+            that images are in, or a CSV with the columns ``path`` and ``kind``; by default the most probable kind under
+            the weights.
         outliers: Images that do not belong, to mix in; without it, the images themselves under the widest pen stroke.
         ladders: Names of :data:`~torchmetrics_rl2.pixels.LADDERS`, all by default.
         limit: Images to use at most, drawn by ``seed``.
@@ -89,15 +100,23 @@ def audit(
     encoder = any_encoder_of(weights, device)
     workers = default_workers(workers, encoder.device)
     reader = ImageReader(tile, scale, workers=workers, skip_unreadable=skip_unreadable)
-    subject = Subject.read(images, groups, reader, limit, seed)
+    subject = Subject.read(images, groups, reader, limit, seed, kinds)
     mixed_in = None if outliers is None else read_outliers(outliers, reader, limit)
     encoder.warn_of_other_px(subject.images)
     withheld = list[str]()
     steps = _steps(names, subject, withheld)
     # One step for the clean images, and one for what follows the ladders.
-    meter = Meter(encoder, progress, sum(len(ladder.severities) for ladder, _ in steps) + 2)
-    judge = Judge(subject, meter.measure(subject.images))
-    found, weakest = _climb(steps, subject, meter, judge, seed)
+    total = sum(len(ladder.severities) for ladder, _ in steps) + 2
+    if encoder.kinds is None:
+        withheld.append("content: the weights have no kinds of tissue")
+    else:
+        total += len(CONTENT_LADDERS) + sum(2 * _on_same_images(*step) for step in steps)
+    meter = Meter(encoder, progress, total)
+    judge = Judge(subject, meter.measure(subject.images), encoder.kinds)
+    found, weakest, damaged = _climb(steps, subject, meter, judge, seed)
+    clean, content = judge.measured.latents, dict[str, Any]()
+    if encoder.kinds is not None:
+        content = content_fields(subject, clean, damaged, encoder.kinds, seed, meter, withheld)
     result = AuditResult(
         weights=encoder.name,
         weights_id=encoder.weights_id,
@@ -108,16 +127,20 @@ def audit(
         clean=judge.clean.value,
         clean_debiased=judge.clean.debiased,
         clean_p_value=judge.clean.p_value,
-        domain=domain(encoder, judge.measured.latents, subject.groups),
+        domain=domain(encoder, clean, subject.groups),
         ladders=found,
-        power=power(subject, judge.measured.latents, weakest, seed, withheld),
+        power=power(subject, clean, weakest, seed, withheld, encoder.kinds),
         contamination=contamination(encoder, subject, judge.measured, mixed_in, seed, withheld),
-        diversity=diversity(subject, judge.measured.latents, seed, withheld),
+        diversity=diversity(subject, clean, seed, withheld),
         withheld=withheld,
         unreadable=subject.unreadable,
         left_out=subject.left_out,
-        settings={"limit": limit, "tile": tile, "scale": scale, "seed": seed, "device": str(encoder.device)},
+        settings={
+            "kinds": None if kinds is None else os.fspath(kinds),
+            **{"limit": limit, "tile": tile, "scale": scale, "seed": seed, "device": str(encoder.device)},
+        },
         versions=versions(),
+        **content,
     )
     meter.step()
     return result
@@ -138,21 +161,37 @@ def _steps(names: Sequence[str], subject: Subject, withheld: list[str]) -> list[
     return steps
 
 
+def _on_same_images(ladder: Ladder, sign: int) -> bool:
+    """Coarser magnification has other fields, whose composition is another by chance."""
+    return ladder.name != "magnification" or sign > 0
+
+
 def _climb(
     steps: Sequence[tuple[Ladder, int]], subject: Subject, meter: Meter, judge: Judge, seed: int
-) -> tuple[list[LadderResult], dict[str, Tensor]]:
-    """Responses to all ladders, and the latents at the weakest severity of those whose power is measured."""
-    found, weakest = [], {}
+) -> tuple[list[LadderResult], dict[str, Tensor], list[Damaged]]:
+    """Responses to all ladders, and latents: at the weakest severity where power is measured, and for cross-talk."""
+    found, weakest, drawn = [], {}, []
     for ladder, sign in steps:
         severities = []
         for severity in ladder.severities:
             source, clean = subject, subject.images
-            if ladder.name == "magnification" and sign < 0 and subject.fields:
+            if not _on_same_images(ladder, sign) and subject.fields:
                 source = subject.fields
                 clean = source.middle(round(subject.px * 2**severity))
             damaged = meter.measure(degrade(clean, ladder.name, sign * severity, seed))
             severities.append(judge.severity(ladder, sign * severity, damaged, source))
             if severity == ladder.severities[0] and ladder.name in POWER_LADDERS:
                 weakest[f"{ladder.name} {ladder.amount(severity):.3g}"] = damaged.latents
+            if _on_same_images(ladder, sign):
+                drawn += _marked(ladder, sign, severity, damaged.latents)
         found.append(judge.ladder(ladder, sign, severities))
-    return found, weakest
+    return found, weakest, drawn
+
+
+def _marked(ladder: Ladder, sign: int, severity: float, latents: Tensor) -> list[Damaged]:
+    """Latents whose cross-talk is asked for."""
+    amount = ladder.amount(sign * severity)
+    name = f"{ladder.name} {amount:{'+' if ladder.signed else ''}.3g} {ladder.unit}"
+    visible = min(ladder.severities, key=lambda one: abs(one - ladder.visible))
+    found = [Damaged(name, "visible", latents)] if severity == visible else []
+    return [*found, Damaged(name, "weakest", latents)] if severity == ladder.severities[0] else found

@@ -35,4 +35,13 @@ def side_by_side(results: Sequence[AuditResult]) -> str:
     for family, (_, _, handcrafted) in first.families().items():
         cells = "".join(f"{one.families()[family][0]:{width}.3f}" for one in results)
         lines.append(f"   {'mean, ' + family:18}{cells}{handcrafted:14.3f}")
+    names = [ladder.name for ladder in first.content]
+    if names and all([ladder.name for ladder in one.content] == names for one in results):
+        lines.append(
+            f"   verdict of content, and share of draws of {first.cross_talk[0].n} images a side that it differs in"
+        )
+        for i, name in enumerate(names):
+            ladders = [one.content[i] for one in results]
+            cells = "".join(f"{f'{one.verdict} {one.power[max(one.power)]:.2f}':>{width}}" for one in ladders)
+            lines.append(f"   {name:18}{cells}")
     return "\n".join(lines)

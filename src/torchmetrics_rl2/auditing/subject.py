@@ -16,7 +16,7 @@ from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.find import find, left_out_sentence
-from torchmetrics_rl2.images.groups import groups_of
+from torchmetrics_rl2.images.groups import groups_of, labels_of
 from torchmetrics_rl2.images.reader import ImageReader
 
 __all__ = ["MIN_IMAGES", "Subject", "read_images"]
@@ -36,6 +36,7 @@ class Subject:
         fields: The middle of larger fields of the same files, twice the side, where there are any.
         unreadable: Files that were left out, with the reason.
         left_out: Files of the source that are no images.
+        kinds: The kind of tissue of each, if it was given.
 
     """
 
@@ -45,10 +46,17 @@ class Subject:
     fields: "Subject | None" = None
     unreadable: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    kinds: Sequence[str] | None = None
 
     @classmethod
     def read(
-        cls, source: str | Path, groups: str | Path | None, reader: ImageReader, limit: int, seed: int
+        cls,
+        source: str | Path,
+        groups: str | Path | None,
+        reader: ImageReader,
+        limit: int,
+        seed: int,
+        kinds: str | Path | None = None,
     ) -> "Subject":
         """Draw at most so many images of a source.
 
@@ -58,6 +66,7 @@ class Subject:
             reader: How images are read.
             limit: How many images at most.
             seed: Of the draw and of the halves.
+            kinds: ``"parent"`` or a CSV, the kind of tissue of each image.
 
         Raises:
             RL2Error: If there are too few images or units, or they differ in size.
@@ -68,6 +77,7 @@ class Subject:
             warnings.warn(left_out_sentence(source, found.left_out), stacklevel=4)
         base = Path(source) if os.path.isdir(source) else Path()
         named = groups_of(groups or "file", paths, base)
+        labels = None if kinds is None else labels_of(kinds, paths, base, "kind")
         drawn = sorted(random.Random(seed).sample(paths, min(limit, len(paths))))
         images, files, unreadable = read_images(reader, drawn)
         keep = sorted(random.Random(seed).sample(range(len(images)), min(limit, len(images))))
@@ -93,15 +103,16 @@ class Subject:
                 f"Two halves of {source} that share no unit leave {smaller} images in one of them; expected at least "
                 f"{MIN_IN_HALF}. Give more images, or units of similar size."
             )
+        shown = None if labels is None else [labels[files[i]] for i in keep]
         in_second = dict(zip(units, second.tolist(), strict=True))
         fields = _fields(reader, list(dict.fromkeys(files[i] for i in keep)), len(keep), images.shape[-1], seed)
         if fields is None:
-            return cls(images[keep], units, second, unreadable=unreadable, left_out=left_out)
+            return cls(images[keep], units, second, unreadable=unreadable, left_out=left_out, kinds=shown)
         unit_of = {files[i]: unit for i, unit in zip(keep, units, strict=True)}
         of_fields = [unit_of[path] for path in fields[1]]
         larger = cls(fields[0], of_fields, torch.tensor([in_second[unit] for unit in of_fields]))
         enough = larger.units_in_half >= MIN_UNITS
-        return cls(images[keep], units, second, larger if enough else None, unreadable, left_out)
+        return cls(images[keep], units, second, larger if enough else None, unreadable, left_out, shown)
 
     @property
     def px(self) -> int:

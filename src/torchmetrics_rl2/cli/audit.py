@@ -35,6 +35,15 @@ def audit(
             "(default); or a CSV with the columns path and group.",
         ),
     ] = None,
+    kinds: Annotated[
+        str | None,
+        Option(
+            metavar="parent|CSV",
+            help="Kind of tissue of each patch, to test whether content sees a kind that is missing or too frequent: "
+            "'parent', the name of the folder a patch is in, such as a class; or a CSV with the columns path and kind. "
+            "By default the kind that is most probable under the weights.",
+        ),
+    ] = None,
     outliers: Annotated[
         str | None, Option(help="Patches that do not belong, mixed in at 1 %; by default patches with ink.")
     ] = None,
@@ -80,6 +89,7 @@ def audit(
                 one,
                 images,
                 groups=groups,
+                kinds=kinds,
                 outliers=outliers,
                 ladders=ladder,
                 limit=limit,

@@ -8,18 +8,22 @@ there may be fewer images than dimensions.
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import optimize, stats
 from torch import Tensor
 
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.functional import LatentSums
 
-__all__ = ["Uncertainty", "Units", "distinct_units", "group_units", "image_units", "uncertainty"]
+__all__ = ["Uncertainty", "Units", "distinct_units", "group_units", "image_units", "squared_trace", "uncertainty"]
 
 MIN_UNITS = 4
 ROUNDING = 1e-12
+Numbers = TypeVar("Numbers", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -200,13 +204,24 @@ def uncertainty(real: Units, fake: Units, limit: float = 0.0, level: float = LEV
     )
 
 
-def _squared_trace(covariance: Tensor, n: int, fourth_sum: float) -> float:
-    """Unbiased for any distribution (Himeno and Yamada 2014); ``fourth_sum`` adds up ||x - mean||^4."""
-    if n < MIN_UNITS:
-        return math.nan
-    square, trace = float(covariance.square().sum()), float(covariance.trace())
+def squared_trace(square: Numbers, trace: Numbers, fourth_sum: Numbers, n: int) -> Numbers:
+    """Trace of the squared covariance, unbiased for any distribution (Himeno and Yamada 2014).
+
+    Args:
+        square: Squared Frobenius norm of the covariance of a sample, a number or one for each of several samples.
+        trace: Trace of it.
+        fourth_sum: Sum of ||x - mean||^4.
+        n: Size of the sample, at least four.
+
+    """
     unscaled = (n - 1) * (n - 2) * square + trace**2 - n * fourth_sum / (n - 1)
     return (n - 1) / (n * (n - 2) * (n - 3)) * unscaled
+
+
+def _squared_trace(covariance: Tensor, n: int, fourth_sum: float) -> float:
+    if n < MIN_UNITS:
+        return math.nan
+    return squared_trace(float(covariance.square().sum()), float(covariance.trace()), fourth_sum, n)
 
 
 def _bound(value: float, noise_square: float, along: float, t: float) -> float:
