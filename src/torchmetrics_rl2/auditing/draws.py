@@ -14,7 +14,6 @@ from scipy import stats
 from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import Kinds
-from torchmetrics_rl2.distance.parts import LEAK_OF_CONTENT, LEAK_OF_LOOK
 from torchmetrics_rl2.distance.uncertainty import ROUNDING, squared_trace
 
 __all__ = ["REPEATS", "SIZES", "Population", "Tests"]
@@ -53,6 +52,7 @@ class Population:
         centered = latents.double() - latents.double().mean(0)
         whole, width = (centered @ centered.T).numpy(), latents.shape[1]
         self.grams = {"whole": (whole, width)}
+        self.leaks = kinds.leaks if kinds else (0.0, 0.0)
         if kinds is not None:
             content = centered @ kinds.basis
             gram = (content @ content.T).numpy()
@@ -65,8 +65,8 @@ class Population:
             debiased = {name: pair.debiased for name, pair in pairs.items()}
             limits = {name: np.zeros(len(real)) for name in pairs}
             if "look" in pairs:
-                limits["content"] = LEAK_OF_LOOK * debiased["look"].clip(0)
-                limits["look"] = LEAK_OF_CONTENT * debiased["content"].clip(0)
+                limits["content"] = self.leaks[0] * debiased["look"].clip(0)
+                limits["look"] = self.leaks[1] * debiased["content"].clip(0)
             p_values = {name: pair.p_value(limits[name]) for name, pair in pairs.items()}
             return Tests(debiased, p_values, pairs["whole"].highest_ratio())
 
