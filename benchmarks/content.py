@@ -25,7 +25,10 @@ from experiment import BATCH, progress, run
 from inception import inception_features, load_inception
 from power import frechet, linear
 
-from torchmetrics_rl2 import LatentEncoder, RL2Error, compare
+from torchmetrics_rl2 import LatentEncoder, RL2Error
+from torchmetrics_rl2.auditing.draws import Population
+from torchmetrics_rl2.distance import Kinds
+from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.images import ImageReader, find_images, labels_of
 from torchmetrics_rl2.pixels import LADDERS, degrade
 
@@ -42,6 +45,7 @@ DAMAGE = {
 }
 PARTS = ("content", "look", "whole")
 PEERS = ("KID", "FID")
+NULLS = 3
 Shares = NDArray[np.float64]
 
 
@@ -102,7 +106,7 @@ def draw(rows: Sequence[NDArray[np.int64]], shares: Shares, n: int, draws: np.ra
 
 
 def rejected(
-    encoder: LatentEncoder,
+    kinds: Kinds,
     latents: Mapping[str, Tensor],
     features: Mapping[str, Tensor],
     rows: Sequence[NDArray[np.int64]],
@@ -112,26 +116,27 @@ def rejected(
 ) -> dict[str, dict[str, float]]:
     """Share of draws in which each distance is told from chance, by what is wrong with the generated set."""
     equal, limits, found = next(iter(cells.values()))[1], dict[str, float](), {}
-    for cell, (damage, shares) in cells.items():
+    for cell, (damage, shares) in progress(list(cells.items()), f"n = {n}, cells"):
         draws = np.random.default_rng([n, 0])
-        counts, peers = dict.fromkeys(PARTS, 0), {name: list[float]() for name in PEERS}
-        for i in progress(range(repeats * (3 if features and not found else 1)), f"n = {n}, {cell}"):
-            real, fake = draw(rows, equal, n, draws), draw(rows, shares, n, draws)
-            if i < repeats:
-                result = compare(encoder.statistics(latents[""][real]), encoder.statistics(latents[damage][fake]))
-                for name, part in zip(PARTS, (result.content, result.look, result), strict=True):
-                    counts[name] += part is not None and (part.p_value or 1.0) < 0.05
-            if damage in features:
-                both = torch.cat([features[""][real], features[damage][fake]])
-                gram, sides = both @ both.T, (torch.arange(n), torch.arange(n, 2 * n))
-                peers["KID"].append(float(linear((gram / both.shape[1] + 1) ** 3, *sides)))
-                peers["FID"].append(float(frechet(gram, *sides)))
-        found[cell] = {name: count / repeats for name, count in counts.items()}
-        for name, values in peers.items():
-            if values:
-                limit = limits.setdefault(name, float(np.quantile(values, 0.95)))
-                found[cell][name] = float(np.mean(np.array(values) > limit))
+        count = repeats * (1 if found or not features else NULLS)
+        pairs = [(draw(rows, equal, n, draws), draw(rows, shares, n, draws)) for _ in range(count)]
+        real, fake = (np.array(side) for side in zip(*pairs, strict=True))
+        fake += len(latents[""])
+        tests = Population(torch.cat([latents[""], latents[damage]]), kinds).tests(real[:repeats], fake[:repeats])
+        found[cell] = {name: float((tests.p_values[name] < LEVEL).mean()) for name in PARTS}
+        if damage in features:
+            both = torch.cat([features[""], features[damage]])
+            values = [peers(both[np.concatenate(sides)], n) for sides in zip(real, fake, strict=True)]
+            for name, column in zip(PEERS, np.array(values).T, strict=True):
+                limit = limits.setdefault(name, float(np.quantile(column, 1 - LEVEL)))
+                found[cell][name] = float((column > limit).mean())
     return found
+
+
+def peers(features: Tensor, n: int) -> tuple[float, float]:
+    """KID and FID of the first n features from the others."""
+    gram, sides = features @ features.T, (torch.arange(n), torch.arange(n, len(features)))
+    return float(linear((gram / features.shape[1] + 1) ** 3, *sides)), float(frechet(gram, *sides))
 
 
 def main() -> None:
@@ -143,7 +148,7 @@ def main() -> None:
     parser.add_argument("--weights", default="lung-colon")
     parser.add_argument("--n", type=int, nargs="+", default=[40, 100], help="tiles a side")
     parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--fid", action="store_true", help="KID and FID too")
+    parser.add_argument("--fid", nargs="*", metavar="DAMAGE", help="KID and FID too, of compositions and such damage")
     parser.add_argument("--inception", metavar="DEFAULT_1.PT")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -151,14 +156,16 @@ def main() -> None:
     clean, kinds = read_kinds(Path(arguments.tiles), arguments.kinds)
     names = sorted(set(kinds.tolist()))
     rows = [np.flatnonzero(kinds == name) for name in names]
-    network = load_inception(arguments.inception, encoder.device) if arguments.fid else None
+    network = load_inception(arguments.inception, encoder.device) if arguments.fid is not None else None
     latents, features = encode_all(encoder, clean), {}
-    for name in ("", *DAMAGE) if network else ():
+    for name in ("", *arguments.fid) if network else ():
         features[name] = inception_features(network, damaged(clean, name), encoder.device, name or "clean")
     mixtures = compositions(names, arguments.organ)
     cells = {name: ("", shares) for name, shares in mixtures.items()}
     cells |= {name: (name, mixtures["nothing"]) for name in DAMAGE}
-    found = {n: rejected(encoder, latents, features, rows, cells, n, arguments.repeats) for n in arguments.n}
+    if encoder.kinds is None:
+        raise RL2Error(f"{encoder.name} has no kinds of tissue.")
+    found = {n: rejected(encoder.kinds, latents, features, rows, cells, n, arguments.repeats) for n in arguments.n}
     if arguments.json:
         described = {"weights": encoder.name, "weights_id": encoder.weights_id, "tiles": len(clean)}
         print(json.dumps(described | {"repeats": arguments.repeats, "rejected": found}, indent=1))
