@@ -45,7 +45,7 @@ def describe(
         "settings": asdict(settings),
         "joint training": joint and [asdict(joint), reader.batch_size],
         "tile and scale": [reader.tile, reader.scale],
-        "kinds": sorted((str(path.resolve()), name) for path, name in kinds.items())
+        "kinds": sorted([str(path.resolve()), name] for path, name in kinds.items())
         if isinstance(kinds, Mapping)
         else kinds,
     }
