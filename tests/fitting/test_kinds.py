@@ -62,7 +62,7 @@ def test_prediction_strength_counts_the_pairs_that_stay_together(count, monkeypa
     for (half, (labels, _)), (other, (_, centers)) in zip(seen[::2], seen[1::2], strict=True):
         assert len(half) == len(other) == 30
         assert not {slide_of[tuple(row)] for row in half} & {slide_of[tuple(row)] for row in other}
-        nearest = [min(range(count), key=lambda k: float(((row - centers[k]) ** 2).sum())) for row in half]  # noqa: B023
+        nearest = [min(range(count), key=lambda k: float(((row - centers[k]) ** 2).sum())) for row in half]
         shares = []
         for k in range(count):
             pairs = list(combinations([i for i in range(30) if labels[i] == k], 2))

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from dataclasses import replace
 
 import pytest
 import torch
@@ -240,10 +239,6 @@ def test_weights_of_one_kind_have_no_parts_and_no_more_states(encoder, weights_o
     assert ResNetL2(encoder, uncertainty=True).fake_second_moment.shape == (513, 513)
     of_kinds = ResNetL2(LatentEncoder(weights_of_kinds), uncertainty=True)
     assert of_kinds.fake_second_moment.shape == (514, 514)
-    unnamed = LatentEncoder(replace(weights_of_kinds, card={"data": "noise"}))
-    assert list(unnamed.kinds.names) == ["kind 1", "kind 2", "kind 3"]
-    twice = LatentEncoder(replace(weights_of_kinds, card={"kinds": [{"name": "fat"}] * 3}))
-    assert list(twice.kinds.names) == ["kind 1", "kind 2", "kind 3"]
 
 
 @pytest.mark.filterwarnings("ignore:ResNetL2 is NaN")

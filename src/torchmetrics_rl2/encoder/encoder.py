@@ -186,13 +186,15 @@ class LatentEncoder(Frozen):
 
 def kinds_of(flow: RealNVP, card: Mapping[str, Any]) -> Kinds | None:
     """The kinds of a flow, if it has several, by the names in the card of its weights, or by numbers."""
-    count = len(flow.base.means)
-    named = card.get("kinds")
-    names = [str(kind.get("name", i + 1)) for i, kind in enumerate(named)] if isinstance(named, list) else []
-    if len(set(names)) != count:
+    count, listed = len(flow.base.means), card.get("kinds")
+    if count == 1:
+        return None
+    described = [kind for kind in listed if isinstance(kind, dict)] if isinstance(listed, list) else []
+    names = [str(kind.get("name", i + 1)) for i, kind in enumerate(described)]
+    if not len(names) == len(set(names)) == count:
         names = [f"kind {i + 1}" for i in range(count)]
     means, log_shares = (value.detach().cpu().float() for value in (flow.base.means, flow.base.log_shares))
-    return Kinds(means, log_shares, names) if count > 1 else None
+    return Kinds(means, log_shares, names)
 
 
 def reference_of(flow: RealNVP, features: Tensor, groups: Sequence[str] | None = None) -> Reference:
