@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from tests.conftest import random_images
+from tests.conftest import brightened, random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error
 from torchmetrics_rl2.encoder.encoder import reference_of
 from torchmetrics_rl2.encoder.sharing import encoder_of
@@ -206,3 +206,48 @@ def test_reference_holds_likelihood_norm_and_log_determinant(weights_file, encod
     torch.testing.assert_close(expected, log_likelihood, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(reference.sums.sum, encoder(images).double().sum(0))
     assert read_weights(weights_file).reference.sums.count == 48
+
+
+def test_kinds_are_those_of_the_flow_under_the_names_of_the_card(weights_of_kinds, encoder_of_kinds, encoder):
+    kinds = encoder_of_kinds.kinds
+    assert list(kinds.names) == ["plain", "bright", "dark"]
+    assert torch.equal(kinds.means, weights_of_kinds.flow["base.means"])
+    assert torch.equal(kinds.log_shares, weights_of_kinds.flow["base.log_shares"])
+    images = brightened(random_images(30, seed=1))
+    assert kinds.of(encoder_of_kinds(images)).tolist() == list(range(3)) * 10
+    assert encoder.kinds is None
+    twin = encoder_of_kinds.with_dtype(torch.float64)
+    assert torch.equal(twin.kinds.means, kinds.means)
+    assert list(pickle.loads(pickle.dumps(encoder_of_kinds)).kinds.names) == list(kinds.names)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [None, "fat", ["fat", "bone", "skin"], [{"name": "fat"}] * 3, [{"name": "fat"}, {"name": "fat"}, {}, {"name": 4}]],
+)
+def test_kinds_that_a_card_does_not_name_one_by_one_have_numbers(weights, weights_of_kinds, listed):
+    card = {} if listed is None else {"kinds": listed}
+    numbered = LatentEncoder(replace(weights_of_kinds, card=card))
+    assert list(numbered.kinds.names) == ["kind 1", "kind 2", "kind 3"]
+    assert LatentEncoder(replace(weights, card=card)).kinds is None
+
+
+def test_the_reference_of_kinds_has_what_their_parts_need(encoder_of_kinds):
+    statistics = encoder_of_kinds.reference_statistics
+    assert statistics.kinds is encoder_of_kinds.kinds
+    assert statistics.sums.kind_counts.tolist() == [16, 16, 16]
+    found = encoder_of_kinds.statistics(encoder_of_kinds(brightened(random_images(48, seed=1))))
+    for name in ("sum", "content_square_sum", "second_moment"):
+        torch.testing.assert_close(getattr(found.sums, name), getattr(statistics.sums, name), rtol=1e-4, atol=1e-3)
+
+
+def test_the_likelihood_of_kinds_is_that_of_their_mixture(encoder_of_kinds):
+    images = brightened(random_images(6, seed=2))
+    z, log_det = encoder_of_kinds.encode(images)
+    each = [share - (z - mean).square().sum(1) / 2 for mean, share in zip(*_base(encoder_of_kinds), strict=True)]
+    expected = torch.stack(each).logsumexp(0) - 256 * np.log(2 * np.pi) + log_det
+    torch.testing.assert_close(encoder_of_kinds.log_prob(images), expected, rtol=1e-5, atol=1e-2)
+
+
+def _base(encoder):
+    return encoder.flow.base.means, encoder.flow.base.log_shares

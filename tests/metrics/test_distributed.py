@@ -10,15 +10,19 @@ from torchmetrics.utilities import dim_zero_cat
 from tests.conftest import random_images, tissue
 from tests.fixtures.processes import two_ranks
 from torchmetrics_rl2 import PatchQuality, ResNetL2
+from torchmetrics_rl2.distance.kinds import PARTS, Kinds
 from torchmetrics_rl2.pixels import degrade
 
 IMAGES = 11
-NAMES = ("sum", "square_sum", "count", "second_moment")
+NAMES = ("sum", "square_sum", "count", "second_moment", "content_square_sum", "kind_counts")
 STATES = tuple(f"{side}_{name}" for side in ("real", "fake") for name in NAMES)
 
 
 class Moments(nn.Module):
+    """With kinds of images: more red than green, and the other way round."""
+
     num_features = 3
+    kinds = Kinds(torch.tensor([[130.0, 125, 127], [125, 130, 127]]), torch.tensor([0.5, 0.5]).log(), ("red", "green"))
 
     def forward(self, imgs):
         return imgs.float().mean((2, 3))
@@ -142,6 +146,11 @@ def rank_main(rank, init, folder, quality):
         found[uneven]["statistics"] = [len(metric.statistics(real=side)) for side in (True, False)]
         found[uneven]["local count"] = metric.real_count + metric.fake_count
 
+    found["parts"] = {}
+    for part in PARTS:
+        metric = ResNetL2(Moments(), part=part)
+        metric.update(*share(rank, *data(), "uneven"))
+        found["parts"][part] = metric.compute()
     found["on step"] = ResNetL2(Moments(), dist_sync_on_step=True)(*share(rank, *data(), "even"))
     kept = ResNetL2(Moments(), reset_real_features=False)
     imgs, mask = share(rank, *data(), "even")
@@ -180,9 +189,22 @@ def test_synced_sums_are_those_of_one_process(ranks, alone, uneven):
     # Raw sums, since a mean of sums over a mean of counts would give the same ratio.
     for rank in ranks:
         for name in STATES:
+            assert rank[uneven][name].dtype == alone[name].dtype
             torch.testing.assert_close(rank[uneven][name], alone[name], rtol=1e-12, atol=0)
         torch.testing.assert_close(rank[uneven]["value"], alone["value"], rtol=1e-6, atol=0)
     assert sum(rank[uneven]["local count"] for rank in ranks) == IMAGES
+
+
+def test_synced_counts_of_kinds_are_those_of_all_images(ranks, alone):
+    for side, count in (("real", 4), ("fake", 7)):
+        assert alone[f"{side}_kind_counts"].sum() == count
+        assert alone[f"{side}_kind_counts"].min() > 0  # or a rank could be missing unseen
+    for rank in ranks:
+        for part, value in rank["parts"].items():
+            assert value.item() == pytest.approx(getattr(alone["result"], part).value, rel=1e-6)
+        found = rank["even"]["result"]
+        assert found.kinds == alone["result"].kinds
+        assert found.content.interval == pytest.approx(alone["result"].content.interval, rel=1e-9)
 
 
 def test_a_step_can_be_synced(ranks, alone):

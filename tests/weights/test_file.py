@@ -222,6 +222,55 @@ def test_a_damaged_backbone_is_refused_with_a_sentence(weights_file, tmp_path, s
         read_weights(path)
 
 
+@pytest.fixture(scope="module")
+def borrowed_of_kinds(weights, weights_of_kinds, tmp_path_factory):
+    """Weights of three kinds without their backbone, and how to read them."""
+    path = tmp_path_factory.mktemp("kinds") / "kinds.safetensors"
+    write_weights(replace(weights_of_kinds, backbone_of=weights.name), path, lambda *_: weights)
+    return path, lambda *_: weights
+
+
+def test_weights_of_kinds_are_written_and_read(weights_of_kinds, borrowed_of_kinds):
+    read = read_weights(*borrowed_of_kinds)
+    assert read.weights_id == weights_of_kinds.weights_id
+    assert read.flow_config["kinds"] == 3
+    assert read.card == weights_of_kinds.card
+    for name in ("base.means", "base.log_shares"):
+        assert torch.equal(read.flow[name], weights_of_kinds.flow[name])
+    for name, value in vars(weights_of_kinds.reference.sums).items():
+        assert torch.equal(getattr(read.reference.sums, name), value)
+    means = dict(weights_of_kinds.flow) | {"base.means": weights_of_kinds.flow["base.means"] + 1e-3}
+    assert replace(weights_of_kinds, flow=means).weights_id != read.weights_id
+
+
+DAMAGED_KINDS = {
+    "and 2 kinds, but its tensors are of 512, 2, 16 and 3": reheaded(lambda header: header["flow"].update(kinds=2)),
+    "damaged header.*kinds": reheaded(lambda header: header["flow"].pop("kinds")),
+    "and 1000000000 kinds": reheaded(lambda header: header["flow"].update(kinds=10**9)),
+    "missing or unknown tensors, flow.base.log_shares": lambda source, target: rewritten(
+        source, target, None, lambda tensors: tensors.pop("flow.base.log_shares")
+    ),
+    "are of 512, 2, 16 and 0": lambda source, target: rewritten(
+        source, target, None, lambda tensors: tensors.pop("flow.base.means")
+    ),
+    "flow.base.means of shape": spoiled("flow.base.means", lambda tensor: tensor[:, :5]),
+    "flow.base.log_shares of shape": spoiled("flow.base.log_shares", lambda tensor: tensor[:2]),
+    "not finite in flow.base.means": spoiled("flow.base.means", lambda tensor: tensor * torch.nan),
+    "altered": spoiled("flow.base.means", lambda tensor: tensor + 1),
+    "malformed sums": spoiled("reference.kind_counts", lambda tensor: tensor[:2]),
+    "malformed sums of latents: of 48": spoiled("reference.kind_counts", lambda tensor: tensor + 1),
+    "malformed sums of": spoiled("reference.second_moment", lambda tensor: tensor[:-1, :-1]),
+    "altered.*checksums": spoiled("reference.kind_counts", lambda tensor: tensor.roll(1) + torch.tensor([1, -1, 0])),
+}
+
+
+@pytest.mark.parametrize("sentence", DAMAGED_KINDS)
+def test_damaged_weights_of_kinds_are_refused_with_a_sentence(borrowed_of_kinds, tmp_path, sentence):
+    path, borrow = borrowed_of_kinds
+    with pytest.raises(RL2Error, match=sentence):
+        read_weights(DAMAGED_KINDS[sentence](path, tmp_path / "damaged.safetensors"), borrow)
+
+
 def test_a_flipped_bit_anywhere_in_the_tensors_is_noticed(weights_file, borrowed, borrowed_file, tmp_path):
     for file, places in ((borrowed_file, 9), (weights_file, 2)):
         raw = bytearray(file.read_bytes())

@@ -186,14 +186,21 @@ class LatentEncoder(Frozen):
 
 def kinds_of(flow: RealNVP, card: Mapping[str, Any]) -> Kinds | None:
     """The kinds of a flow, if it has several, by the names in the card of its weights, or by numbers."""
-    count = len(flow.base.means)
-    named = card.get("kinds")
-    names = [str(kind.get("name", i + 1)) for i, kind in enumerate(named)] if isinstance(named, list) else []
-    if len(set(names)) != count:
+    count, listed = len(flow.base.means), card.get("kinds")
+    if count == 1:
+        return None
+    described = [kind for kind in listed if isinstance(kind, dict)] if isinstance(listed, list) else []
+    names = [str(kind.get("name", i + 1)) for i, kind in enumerate(described)]
+    if not len(names) == len(set(names)) == count:
         names = [f"kind {i + 1}" for i in range(count)]
+<<<<<<< HEAD
     base = flow.base
     means, log_shares, leaks = (value.detach().cpu().float() for value in (base.means, base.log_shares, base.leaks))
     return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1]))) if count > 1 else None
+=======
+    means, log_shares = (value.detach().cpu().float() for value in (flow.base.means, flow.base.log_shares))
+    return Kinds(means, log_shares, names)
+>>>>>>> b8ee1d3c47ee9ef0443a0d1e8c2f17831b1731b4
 
 
 def reference_of(flow: RealNVP, features: Tensor, groups: Sequence[str] | None = None) -> Reference:

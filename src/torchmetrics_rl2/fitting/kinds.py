@@ -40,7 +40,7 @@ class FoundKinds:
         labels: The kind of each patch, ``(N,)`` int64, none of them empty.
         names: Of the kinds.
         strengths: Where they were looked for, for each number of kinds that was tried the prediction strength of the
-            patches, and the highest of sets from one Gaussian; ``None`` where that of the patches is below 0.75.
+            patches, and the highest of sets from one Gaussian; ``None`` where that was not needed.
 
     """
 
@@ -182,11 +182,19 @@ def _strengths(x: Array, groups: NDArray[Any], seed: int) -> dict[int, tuple[flo
     gaussians = [
         draws.multivariate_normal(np.zeros(x.shape[1]), covariance, len(x), method="eigh") for _ in range(GAUSSIANS)
     ]
-    found: dict[int, tuple[float, float | None]] = {}
-    for k in range(2, most + 1):
-        own = prediction_strength(x, groups, k, seed)
-        of_gaussians = (prediction_strength(gaussian, each, k, seed) for gaussian in gaussians)
-        found[k] = own, max(of_gaussians) if own >= STABLE else None
+    found: dict[int, tuple[float, float | None]] = {
+        k: (prediction_strength(x, groups, k, seed), None) for k in range(2, most + 1)
+    }
+    for k, (own, _) in sorted(found.items(), reverse=True):
+        if own >= STABLE:
+            highest = 0.0
+            for gaussian in gaussians:
+                highest = max(highest, prediction_strength(gaussian, each, k, seed))
+                if highest >= own:
+                    break
+            found[k] = own, highest
+            if own > highest:
+                break
     return found
 
 
