@@ -170,14 +170,7 @@ def test_labels_are_kinds_by_name_and_tiles_of_a_file_are_of_one():
 def test_labels_that_are_no_kinds_are_refused():
     many = {f"kind {i:02}": 8 for i in range(17)}
     for counts, sentence in (
-<<<<<<< HEAD
         ({"fat": 30}, r"of 1 kind\(s\), fat; expected 2 to 16. Leave --kinds out to have kinds found"),
-=======
-        (
-            {"fat": 30},
-            r"of 1 kind\(s\), fat; expected 2 to 16. Leave --kinds out to have kinds found, or give --kinds 1",
-        ),
->>>>>>> b8ee1d3c47ee9ef0443a0d1e8c2f17831b1731b4
         (many, r"of 17 kind\(s\), kind 00, kind 01, kind 02; expected 2 to 16"),
         ({"fat": 30, "bone": 7}, "The kind bone has 7 patches that fit the flow; expected at least 8. Join it"),
     ):

@@ -193,14 +193,9 @@ def kinds_of(flow: RealNVP, card: Mapping[str, Any]) -> Kinds | None:
     names = [str(kind.get("name", i + 1)) for i, kind in enumerate(described)]
     if not len(names) == len(set(names)) == count:
         names = [f"kind {i + 1}" for i in range(count)]
-<<<<<<< HEAD
     base = flow.base
     means, log_shares, leaks = (value.detach().cpu().float() for value in (base.means, base.log_shares, base.leaks))
-    return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1]))) if count > 1 else None
-=======
-    means, log_shares = (value.detach().cpu().float() for value in (flow.base.means, flow.base.log_shares))
-    return Kinds(means, log_shares, names)
->>>>>>> b8ee1d3c47ee9ef0443a0d1e8c2f17831b1731b4
+    return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1])))
 
 
 def reference_of(flow: RealNVP, features: Tensor, groups: Sequence[str] | None = None) -> Reference:
