@@ -34,7 +34,8 @@ def labels_of(how: str | Path, paths: Sequence[Path], base: Path, column: str) -
     """Kind or class of each image.
 
     Args:
-        how: ``parent`` for the name of the folder an image is in, wherever that is; or a CSV, see :func:`read_column`.
+        how: ``parent`` for the name of the folder an image is in, wherever that is; a link is in the folder it
+            lies in; or a CSV, see :func:`read_column`.
         paths: Images that need a label.
         base: What relative paths in a CSV are relative to.
         column: The column of the CSV, ``"kind"`` or ``"class"``.
@@ -44,7 +45,7 @@ def labels_of(how: str | Path, paths: Sequence[Path], base: Path, column: str) -
 
     """
     if how == "parent":
-        return {path: path.resolve().parent.name for path in paths}
+        return {path: Path(os.path.abspath(path)).parent.name for path in paths}  # noqa: PTH100
     return read_column(Path(how), column, paths, base)
 
 
