@@ -5,6 +5,17 @@ from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult
 from torchmetrics_rl2.distance.uncertainty import Uncertainty
 
-__all__ = ["KindShare", "Kinds", "PartResult", "RL2Result", "Statistics", "Uncertainty", "compare"]
+__all__ = [
+    "KindShare",
+    "Kinds",
+    "PartResult",
+    "RL2Result",
+    "Statistics",
+    "StrataSplit",
+    "StratumResult",
+    "Uncertainty",
+    "compare",
+]

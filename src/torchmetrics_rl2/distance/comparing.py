@@ -13,11 +13,11 @@ from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.parts import PartResult, kind_shares
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
-from torchmetrics_rl2.distance.text import if_finite
+from torchmetrics_rl2.distance.text import LEVEL, if_finite
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, uncertainty
 from torchmetrics_rl2.functional import debias, distance
 
-__all__ = ["compare", "domain_shift"]
+__all__ = ["compare", "domain_shift", "numbers_of"]
 
 DOMINANT = 1 / 3
 
@@ -34,7 +34,7 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
 
     """
     check_same_weights(real, fake)
-    found = _compare(real, fake)
+    found = numbers_of(real, fake)
     for side in (real, fake):
         if side.groups is not None and len(side.groups.count) >= MIN_UNITS:
             _warn_of_a_dominant_group(side.source, side.groups.count)
@@ -56,14 +56,22 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
     )
 
 
-def _compare(real: Statistics, fake: Statistics, limit: float = 0.0) -> dict[str, Any]:
-    """Value, uncertainty and baseline."""
+def numbers_of(real: Statistics, fake: Statistics, limit: float = 0.0, level: float = LEVEL) -> dict[str, Any]:
+    """Value, uncertainty and baseline, by the names of the fields of a result.
+
+    Args:
+        real: Statistics of the real side.
+        fake: Statistics of the generated side, of the same weights.
+        limit: The largest shift that the test is not to reject.
+        level: What the interval of the debiased value leaves out.
+
+    """
     value = distance(real.sums, fake.sums)
     found: dict[str, Any] = {"debiased": _debiased(real, fake)}
     with suppress(ArithmeticError, ValueError):  # latents whose fourth powers are beyond float64
         units = real.units, fake.units
         if units[0] and units[1] and value.isfinite():
-            found = asdict(uncertainty(units[0], units[1], limit))
+            found = asdict(uncertainty(units[0], units[1], limit, level))
             found["variance_ratio"] = if_finite(found["variance_ratio"])
             if any(map(math.isnan, found["variance_ratio_interval"])):
                 found["variance_ratio_interval"] = None
@@ -88,7 +96,7 @@ def _parts(real: Statistics, fake: Statistics) -> dict[str, PartResult]:
     limits = {"content": of_look * apart["look"], "look": of_content * apart["content"]}
     found: dict[str, PartResult] = {}
     for name, both in sides.items():
-        compared = _compare(*both, limits[name])
+        compared = numbers_of(*both, limits[name])
         known = {field.name: compared[field.name] for field in fields(PartResult) if field.name in compared}
         found[name] = PartResult(**known, limit=limits[name])
     return found

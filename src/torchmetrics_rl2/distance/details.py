@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
+from torchmetrics_rl2.distance.strata_result import strata_details
 from torchmetrics_rl2.distance.text import p_text, percent, three_digits, times
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
@@ -50,7 +51,7 @@ def details_of(result: "RL2Result") -> str:
         ends = result.variance_ratio_interval
         interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
         lines += [f"Variance ratio, generated over real: {three_digits(result.variance_ratio)}{interval}"]
-    return "\n".join([*lines, *_outliers(result), *_domain(result)])
+    return "\n".join([*lines, *strata_details(result), *_outliers(result), *_domain(result)])
 
 
 def part_text(name: str, part: PartResult) -> str:

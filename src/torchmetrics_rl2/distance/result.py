@@ -8,7 +8,8 @@ from torchmetrics_rl2.distance.details import details_of, kind_sentences, part_t
 from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
-from torchmetrics_rl2.distance.text import LEVEL, identity_text, three_digits, times, without_nan
+from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult, strata_sentence
+from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, identity_text, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
 __all__ = ["RL2Result"]
@@ -20,7 +21,6 @@ SCALARS = (
 )
 OF_PARTS = ("debiased", "baseline_multiple")
 SAME = 1e-4
-NO_DIFFERENCE = "no difference beyond chance"
 NOT_JUDGED = "content is not judged, as so much damage moves it too"
 COPIES = "generated images are copies of real ones"
 CLOSER = "closer than chance allows, as copies of real images are"
@@ -62,6 +62,9 @@ class RL2Result:
             ``None`` if the weights have no kinds. ``value**2`` is ``content.value**2 + look.value**2``.
         look: How far they differ in how tissue is shown, as by damage and stain: the rest.
         kinds: Share of each kind of tissue on both sides; empty if the weights have no kinds.
+        strata: RL2 within each kind of tissue or class, see ``score(by=, real_classes=)``; empty if not asked for.
+        strata_by: ``"kinds"``, ``"classes"``, or empty.
+        strata_split: How the whole splits into shares of strata and images within them; ``None`` if none is compared.
         outlier_share: Share of RL2 that goes if the 1 % of the generated images that are furthest from the real mean,
             at most 10,000, are left out: 1 - RL2 of the others / RL2. ``None`` unless all of the generated side is
             images.
@@ -104,6 +107,9 @@ class RL2Result:
     content: PartResult | None = None
     look: PartResult | None = None
     kinds: list[KindShare] = field(default_factory=list)
+    strata: list[StratumResult] = field(default_factory=list)
+    strata_by: str = ""
+    strata_split: StrataSplit | None = None
     outlier_share: float | None = None
     outliers: list[str] | None = None
     reference_data: str | None = None
@@ -219,6 +225,7 @@ class RL2Result:
             "Times the real-against-real baseline": self.baseline_multiple and times(self.baseline_multiple),
             "Look, and times its baseline": self.look and part_text("", self.look).strip(),
             "Content, and times its baseline": self.content and part_text("", self.content).strip(),
+            "Strata": "".join(strata_sentence(self)),
             "95 % interval, debiased": self.interval and " to ".join(map(three_digits, self.interval)),
             "Generated": f"{self.n_fake} images, {self.fake}",
             "Real": f"{self.n_real} images, {self.real}",
@@ -243,6 +250,7 @@ class RL2Result:
             parts = f"{part_text('look', self.look)}; {part_text('content', self.content)}"
             lines = [self._conclusion(), f"{numbers}; {parts}"]
             lines += kind_sentences(self.kinds) if "content" in self.verdict else []
+        lines += strata_sentence(self)
         # Weights in a file are one's own, with one's own images inside.
         if self.real == REFERENCE and not self.weights.endswith(".safetensors"):
             lines.append(

@@ -3,9 +3,20 @@
 import math
 from typing import Any
 
-__all__ = ["LEVEL", "identity_text", "if_finite", "p_text", "percent", "three_digits", "times", "without_nan"]
+__all__ = [
+    "LEVEL",
+    "NO_DIFFERENCE",
+    "identity_text",
+    "if_finite",
+    "p_text",
+    "percent",
+    "three_digits",
+    "times",
+    "without_nan",
+]
 
 LEVEL = 0.05
+NO_DIFFERENCE = "no difference beyond chance"
 
 
 def identity_text(weights_id: str | None) -> str:

@@ -13,6 +13,7 @@ import torch
 from scipy import optimize, stats
 from torch import Tensor
 
+from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.functional import LatentSums
 
 __all__ = ["Uncertainty", "Units", "distinct_units", "group_units", "image_units", "uncertainty"]
@@ -55,7 +56,7 @@ class Uncertainty:
     Args:
         debiased: Signed root of the unbiased squared distance.
         standard_error: Half the interval over its t quantile.
-        interval: 95 % interval of the debiased distance.
+        interval: 95 % interval of the debiased distance, or what another level asks for.
         p_value: Of the test that both sets come from one distribution, or that their shift is within a limit.
         detectable: The smallest shift that the test finds with 80 % power at these numbers of images.
         variance_ratio: Total variance of the generated latents over that of the real ones.
@@ -154,7 +155,7 @@ def distinct_units(sums: LatentSums, repeated: LatentSums) -> Units:
     )
 
 
-def uncertainty(real: Units, fake: Units, limit: float = 0.0) -> Uncertainty:
+def uncertainty(real: Units, fake: Units, limit: float = 0.0, level: float = LEVEL) -> Uncertainty:
     r"""Interval, test and power of the debiased distance.
 
     The test is a one-sided Satterthwaite F, :math:`P(F(f, f \nu) > Q / \mathrm{tr}\,V)` with
@@ -167,6 +168,7 @@ def uncertainty(real: Units, fake: Units, limit: float = 0.0) -> Uncertainty:
         real: Units of the real side, at least four.
         fake: Units of the generated side, at least four.
         limit: The largest shift that the test is not to reject.
+        level: What the interval of the debiased distance leaves out; that of the variance ratio is of 95 %.
 
     """
     difference = real.mean - fake.mean
@@ -182,7 +184,7 @@ def uncertainty(real: Units, fake: Units, limit: float = 0.0) -> Uncertainty:
         least = freedom * limit**2 / noise
         p_value = _exceeds(square / noise, freedom, nu, least)
         detectable = math.sqrt(_detectable(freedom, nu, least) * noise / freedom)
-        t = float(stats.t.ppf(0.975, nu))
+        t = float(stats.t.ppf(1 - level / 2, nu))
     else:  # all images of a side are the same
         p_value, detectable, t = float(square <= limit**2), limit, 0.0
     low, high = (_root(_bound(square - noise, noise_square, along, sign * t)) for sign in (-1, 1))
