@@ -16,6 +16,7 @@ from torchmetrics_rl2 import score, weights
 from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.cli import app, main
 from torchmetrics_rl2.distance.text import three_digits
+from torchmetrics_rl2.images import find_images
 
 
 def test_score_prints_one_verdict_and_the_rest_when_asked(rl2, patches, weights_file, encoder):
@@ -100,6 +101,9 @@ BAD_INPUT = {
     "There are no weights named": "weights show zebra",
     "There is no file": "score {patches} --real {bad}/gone.safetensors --weights {weights}",
     "not RL2 statistics": "score {patches} --real {weights} --weights {weights}",
+    "no strata by 'slides'": "score {patches}/a --real {patches}/b --by slides --weights {weights}",
+    "no kinds of tissue. 'rl2 fit' finds": "score {patches}/a --real {patches}/b --by kinds --weights {weights}",
+    "Give --real-classes too": "score {patches}/a --real {patches}/b --fake-classes parent --weights {weights}",
     "a .safetensors file": "stats {patches} -o {bad}/real.pt",
     "exists. Choose": "stats {patches} -o {bad}/half.safetensors --weights {weights}",
     "cannot be written: No such file": "stats {patches} -o {bad}/gone/real.safetensors",
@@ -158,6 +162,26 @@ def test_stats_then_score(rl2, patches, weights_file, tmp_path):
     )
     assert result["p_value"] == pytest.approx(expected.p_value, rel=1e-3)
     assert result["interval"] == pytest.approx(expected.interval, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("default")
+def test_classes_are_in_json_and_in_the_text(rl2, patches, weights_file, tmp_path):
+    """Generated patches under the name of the other class."""
+    table = tmp_path / "classes.csv"
+    others = {"a": "bright", "bright": "a"}
+    paths = [*find_images(patches / "a"), *find_images(patches / "bright")]
+    table.write_text("\n".join(["path,class", *(f"{path.resolve()},{others[path.parent.name]}" for path in paths)]))
+    options = ("--real", patches / "a", "--real", patches / "bright", "--pool", "--weights", weights_file)
+    options += ("--real-classes", "parent", "--fake-classes", table)
+    code, out, _ = rl2("score", patches / "a", patches / "bright", *options, "--json")
+    result = json.loads(out)
+    assert (code, result["value"], result["strata_by"]) == (0, 0, "classes")
+    found = [tuple(one[key] for key in ("name", "n_fake", "p_value", "differs", "closest")) for one in result["strata"]]
+    assert found == [("a", 8, None, True, "bright"), ("bright", 8, None, True, "a")]
+    assert result["strata_split"]["conditional"] > 1
+    code, out, _ = rl2("score", patches / "a", patches / "bright", *options, "--verbose")
+    assert "ithin classes: 2 of 2 differ: " in out
+    assert "Conditional distance, the root mean square within classes" in out
 
 
 @pytest.mark.filterwarnings("default:Generated images", "default:The stain of generated images")

@@ -10,7 +10,7 @@ from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.sums import sums_to_tensors
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.find import find
-from torchmetrics_rl2.images.groups import groups_of
+from torchmetrics_rl2.images.groups import groups_of, labels_of
 from torchmetrics_rl2.storage import digest
 
 __all__ = ["ImageSource", "Source", "find_sources"]
@@ -28,6 +28,7 @@ class ImageSource:
         paths: Their files.
         groups: What each belongs to; ``None`` takes all images as independent.
         left_out: Other files of the folder.
+        classes: The class of each, if classes are given.
 
     """
 
@@ -35,9 +36,12 @@ class ImageSource:
     paths: Sequence[Path]
     groups: Mapping[Path, str] | None
     left_out: Sequence[Path] = field(default_factory=list)
+    classes: Mapping[Path, str] = field(default_factory=dict)
 
 
-def find_sources(source: Source | Sequence[Source], groups: str | Path | None) -> list[Statistics | ImageSource]:
+def find_sources(
+    source: Source | Sequence[Source], groups: str | Path | None, classes: str | Path | None = None
+) -> list[Statistics | ImageSource]:
     """Everything that can be wrong with sources before an image is read."""
     found: list[Statistics | ImageSource] = []
     several = [source] if isinstance(source, str | Path | Statistics) else list(source)
@@ -58,7 +62,8 @@ def find_sources(source: Source | Sequence[Source], groups: str | Path | None) -
         seen |= files.keys()
         base = Path(one) if len(several) == 1 and os.path.isdir(one) else Path()
         named = groups_of(groups, paths, base) if groups else None
-        found.append(ImageSource(os.fspath(one), paths, named, images.left_out))
+        labels = labels_of(classes, paths, base, "class") if classes is not None else {}
+        found.append(ImageSource(os.fspath(one), paths, named, images.left_out, labels))
     if not found:
         raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
     if groups is not None and all(isinstance(one, Statistics) for one in found):
