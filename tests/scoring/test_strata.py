@@ -170,6 +170,8 @@ def test_strata_that_cannot_be_are_refused_before_an_image_is_read(folders, enco
         ((fake, None), CLASSES, "need the real images.*leave out --real-classes and --fake-classes"),
         ((fake, tmp_path / "real.safetensors"), kinds, "real.safetensors are sums over all strata"),
         ((tmp_path / "real.safetensors", real), CLASSES, "real.safetensors are sums over all strata"),
+        ((tmp_path / "real.safetensors", tmp_path / "real.safetensors"), CLASSES, "are sums over all strata"),
+        ((fake, real), CLASSES | {"real_classes": ""}, "There is no table"),
         ((fake, real), kinds, "The weights random@1 have no kinds of tissue"),
         ((fake, real), CLASSES | {"fake_classes": tmp_path / "short.csv"}, "has no class for 1[12] of 12 images"),
         (

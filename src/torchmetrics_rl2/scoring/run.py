@@ -144,7 +144,7 @@ def score(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
-    check_strata(by, real, real_classes, fake_classes)
+    strata_by = check_strata(by, real, real_classes, fake_classes)
     found = {} if real is None else {"real": find_sources(real, real_groups, real_classes)}
     if real is None and real_groups is not None:
         raise RL2Error("The groups of the reference inside the weights are those it was made with; give real images.")
@@ -152,7 +152,7 @@ def score(
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
     encoder = encoder_for([one for parts in found.values() for one in parts], weights, device, always=real is None)
     sides = {"real": encoder.reference_statistics} if real is None and encoder else {}
-    strata = strata_of(found, by, encoder)
+    strata = strata_of(found, strata_by, encoder)
     appearances, outliers, seen = {"real": Appearance(), "fake": Appearance()}, None, None
     for side, parts in found.items():
         watch: list[Watch] = [appearances[side].see, *([strata[side].see] if strata else [])]
@@ -178,7 +178,7 @@ def score(
         warnings.warn(sentence, stacklevel=3)
     result = compare(sides["real"], sides["fake"])
     if strata:
-        result = add_strata(result, by, **strata)
+        result = add_strata(result, strata_by, **strata)
     if outliers:
         result = outliers.add_to(result, sides["real"].sums, sides["fake"].sums)
     if encoder and encoder.reference:

@@ -62,7 +62,7 @@ def find_sources(
         seen |= files.keys()
         base = Path(one) if len(several) == 1 and os.path.isdir(one) else Path()
         named = groups_of(groups, paths, base) if groups else None
-        labels = labels_of(classes, paths, base, "class") if classes else {}
+        labels = labels_of(classes, paths, base, "class") if classes is not None else {}
         found.append(ImageSource(os.fspath(one), paths, named, images.left_out, labels))
     if not found:
         raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")

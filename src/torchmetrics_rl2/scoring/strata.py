@@ -95,8 +95,8 @@ class Strata:
         self._waiting = {}
 
 
-def check_strata(by: str | None, real: Any, real_classes: Any, fake_classes: Any) -> None:
-    """Refuse what does not go together, before a file is looked for.
+def check_strata(by: str | None, real: Any, real_classes: Any, fake_classes: Any) -> str:
+    """What strata are by, ``"kinds"``, ``"classes"`` or empty, before a file is looked for.
 
     Raises:
         RL2Error: If strata are of no known name, of two sorts at once, or of one side only.
@@ -107,50 +107,52 @@ def check_strata(by: str | None, real: Any, real_classes: Any, fake_classes: Any
             f"There are no strata by {by!r}. Expected 'kinds', of tissue; labels of your own go into --real-classes "
             "and --fake-classes."
         )
-    if by is None and real_classes is None and fake_classes is None:
-        return
-    if by and (real_classes is not None or fake_classes is not None):
+    labeled = real_classes is not None, fake_classes is not None
+    if by is None and not any(labeled):
+        return ""
+    if by and any(labeled):
         raise RL2Error("Strata are kinds of tissue or classes, not both. Leave out --by, or the classes.")
-    if by is None and (real_classes is None or fake_classes is None):
-        given, missing = ("fake", "real") if real_classes is None else ("real", "fake")
+    if by is None and not all(labeled):
+        given, missing = ("real", "fake") if labeled[0] else ("fake", "real")
         raise RL2Error(f"Classes need both sides, but only --{given}-classes is given. Give --{missing}-classes too.")
     if real is None:
         raise RL2Error(
-            f"Strata need the real images; the reference inside the weights is a sum of all of them. Give them with "
+            "Strata need the real images; the reference inside the weights is a sum of all of them. Give them with "
             f"--real, or leave out {NEEDED[by or 'classes']}."
         )
+    return by or "classes"
 
 
 def strata_of(
     found: Mapping[str, Sequence[Statistics | ImageSource]],
-    by: str | None,
+    by: str,
     encoder: LatentEncoder | OwnEncoder | None,
 ) -> dict[str, Strata]:
     """The strata of each side, if they are asked for, before an image is read.
 
     Args:
         found: Sources of both sides.
-        by: ``"kinds"``, or ``None`` for classes, if the sources have any.
+        by: See :func:`check_strata`.
         encoder: Of the images.
 
     Raises:
         RL2Error: If there are statistics among the sources, the weights have no kinds, or classes do not match.
 
     """
-    sources = {side: [one for one in parts if isinstance(one, ImageSource)] for side, parts in found.items()}
-    classes = {side: {p: c for one in parts for p, c in one.classes.items()} for side, parts in sources.items()}
-    if by is None and not any(classes.values()):
+    if not by:
         return {}
+    sources = {side: [one for one in parts if isinstance(one, ImageSource)] for side, parts in found.items()}
     for one in (one for parts in found.values() for one in parts):
         if isinstance(one, Statistics):
             raise RL2Error(
                 f"The statistics of {one.source} are sums over all strata. Give the images themselves, or leave out "
-                f"{NEEDED[by or 'classes']}."
+                f"{NEEDED[by]}."
             )
     groups: dict[str, dict[Path, str] | None] = {
         side: {p: g for one in parts for p, g in (one.groups or {}).items()} or None for side, parts in sources.items()
     }
-    if by is None:
+    if by == "classes":
+        classes = {side: {p: c for one in parts for p, c in one.classes.items()} for side, parts in sources.items()}
         _check_classes(classes["real"], classes["fake"])
         return {side: Strata(classes[side], groups[side]) for side in sources}
     kinds = encoder.kinds if encoder else None
@@ -162,20 +164,20 @@ def strata_of(
     return {side: Strata(kinds, groups[side]) for side in sources}
 
 
-def add_strata(result: RL2Result, by: str | None, real: Strata, fake: Strata) -> RL2Result:
+def add_strata(result: RL2Result, by: str, real: Strata, fake: Strata) -> RL2Result:
     """A result with those of its strata.
 
     Args:
         result: That of the two sides.
-        by: ``"kinds"``, or ``None`` for classes.
+        by: ``"kinds"`` or ``"classes"``.
         real: Which has seen all images of the real side.
         fake: Which has seen all images of the generated side.
 
     """
     sides = real.statistics, fake.statistics
-    every = real.names if by else sorted({*real.names, *fake.names})
+    every = real.names if by == "kinds" else sorted({*real.names, *fake.names})
     strata, split = compare_strata(*sides, [name for name in every if name in sides[0] or name in sides[1]])
-    return replace(result, strata=strata, strata_by=by or "classes", strata_split=split)
+    return replace(result, strata=strata, strata_by=by, strata_split=split)
 
 
 def _check_classes(real: Mapping[Path, str], fake: Mapping[Path, str]) -> None:
