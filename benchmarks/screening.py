@@ -49,7 +49,7 @@ class Judge:
         verdicts = []
         for batch in images.split(64):
             verdicts.append(self.screener(batch, self.stain))
-            z, _, statistics, likelihood = measure(self.screener.encoder, batch)
+            z, _, statistics, _, likelihood = measure(self.screener.encoder, batch)
             found["screen"].append(verdicts[-1].score)
             found["fifteen statistics"].append(self.handcrafted.log_prob(statistics[:, : len(HANDCRAFTED)]))
             found["flow"].append(likelihood)

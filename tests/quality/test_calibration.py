@@ -21,7 +21,8 @@ def simulated(n=400, d=6, groups=None, shift=0.0, seed=0):
     log_det = 0.1 * torch.randn(n, generator=generator)
     flagged = torch.zeros(n, dtype=torch.bool)
     stain = Stain((0.0, 0.0, 0.0), (0.4, 0.6, 0.2))
-    return Calibration(latents, log_det, statistics, flagged, rows, stain, "random@1", "f" * 64, "good")
+    kinds = torch.zeros(n, dtype=torch.int64)
+    return Calibration(latents, log_det, statistics, kinds, flagged, rows, stain, "random@1", "f" * 64, "good")
 
 
 def log_density(fitted, judged):
@@ -41,10 +42,12 @@ def test_scores_are_standardized_log_densities_of_other_groups():
         rows, others = fold == k, fold != k
         parts[rows, 0] = log_density(z[others], z[rows]) + good.log_det.double().numpy()[rows]
         parts[rows, 1] = log_density(s[others], s[rows])
-    found = good._parts_of_good.numpy()
+    found = good._scores.parts.numpy()
     # Constants of the folds differ by what the oracle leaves out: the log-determinants.
     for k in range(5):
         np.testing.assert_allclose(np.ptp(found[fold == k] - parts[fold == k], axis=0), 0, atol=2e-3)
+    standard = (found - np.sort(found, 0)[49]) / np.sort(np.abs(found - np.sort(found, 0)[49]), 0)[49]
+    np.testing.assert_allclose(good.good, np.sort(standard.sum(1)))
 
 
 def test_a_group_is_never_judged_by_itself():
@@ -52,7 +55,7 @@ def test_a_group_is_never_judged_by_itself():
     moved = good.latents.clone()
     moved[good.groups == 3] += 50
     strange = replace(good, latents=moved)
-    worst = strange._standardize(strange._parts_of_good).argsort()[:5]
+    worst = strange._scores.of_good.argsort()[:5]
     assert set(good.groups[worst].tolist()) == {3}
 
 
@@ -62,7 +65,7 @@ def test_the_threshold_rejects_what_it_promises():
         good, further = simulated(200, seed=seed), simulated(1000, seed=seed + 100)
         threshold = good.threshold(0.05)
         assert threshold.false_rejection == 10 / 200
-        scores = good.score(further.latents, further.log_det, further.statistics)
+        scores = good.score(further.latents, further.log_det, further.statistics, further.kinds)
         rejected.append(float((scores <= threshold.score).double().mean()))
         low, high = beta.ppf([0.025, 0.975], 10, 191)
         assert threshold.interval == pytest.approx((low, high))
@@ -93,9 +96,9 @@ def test_flagged_patches_are_the_first_to_go():
 
 def test_ties_do_not_break_the_promise():
     good = simulated(200)
-    worst = int(good._standardize(good._parts_of_good).argmin())
+    worst = int(good._scores.of_good.argmin())
     rows = torch.arange(200)
-    rows[torch.arange(200)[good._standardize(good._parts_of_good).argsort()[:30]]] = worst
+    rows[torch.arange(200)[good._scores.of_good.argsort()[:30]]] = worst
     # Thirty copies of one patch score the same, each in its fold.
     tied = replace(good, latents=good.latents[rows], statistics=good.statistics[rows], log_det=good.log_det[rows])
     for asked in (0.01, 0.05, 0.1):
@@ -128,8 +131,8 @@ def test_percentiles_are_shares_of_good_patches():
 
 def test_two_sided_scores_fall_on_both_sides():
     good = replace(simulated(200), two_sided=True)
-    median = good._parts_of_good.median(0).values
-    scores = good._standardize(median + torch.tensor([[-5.0, 0], [0, 0], [5, 0]]))
+    median = good._scores.parts.median(0).values
+    scores = good._scores._sum(median + torch.tensor([[-5.0, 0], [0, 0], [5, 0]]), torch.zeros(3, dtype=torch.int64))
     assert scores[1] > scores[0]
     assert scores[1] > scores[2]
 
@@ -147,6 +150,19 @@ def test_files_round_trip_and_know_their_weights(tmp_path):
     assert replace(good, stain=Stain((0.1, 0, 0), (1, 1, 1))).id != good.id
 
 
+def test_kinds_are_kept_and_scores_and_identity_depend_on_them(tmp_path):
+    good, judged = simulated(60), simulated(20, seed=1)
+    several = replace(good, kinds=torch.arange(60) % 3)
+    several.save(tmp_path / "c.safetensors")
+    again = Calibration.load(tmp_path / "c.safetensors")
+    assert torch.equal(again.kinds, several.kinds)
+    assert again.id == several.id != good.id
+    columns = judged.latents, judged.log_det, judged.statistics
+    first, second = (again.score(*columns, torch.full((20,), kind)) for kind in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(good.score(*columns, torch.full((20,), 1)), good.score(*columns, judged.kinds))
+
+
 def test_other_files_and_patches_are_refused(tmp_path, weights_file):
     with pytest.raises(RL2Error, match="not a calibration of good patches"):
         Calibration.load(weights_file)
@@ -155,5 +171,6 @@ def test_other_files_and_patches_are_refused(tmp_path, weights_file):
     good = simulated(40)
     with pytest.raises(RL2Error, match="not finite"):
         replace(good, latents=good.latents * math.nan)
-    with pytest.raises(RL2Error, match="the shapes"):
-        replace(good, log_det=good.log_det[:3])
+    for name in ("log_det", "kinds"):
+        with pytest.raises(RL2Error, match="the shapes"):
+            replace(good, **{name: getattr(good, name)[:3]})

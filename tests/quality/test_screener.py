@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.fixtures.images import tissue
-from torchmetrics_rl2 import PatchScreener, RL2Error, calibrate, list_weights
+from torchmetrics_rl2 import LatentEncoder, PatchScreener, RL2Error, calibrate, list_weights
 from torchmetrics_rl2.auditing import auroc
 from torchmetrics_rl2.pixels.degradations import degrade
 from torchmetrics_rl2.pixels.stain import stain_of
@@ -85,13 +85,37 @@ def test_a_calibration_of_a_folder_is_that_of_its_patches(encoder, weights_file,
     to_pil_image(torch.full((3, 64, 64), 250, dtype=torch.uint8)).save(tmp_path / "s0" / "glass.png")
     found = calibrate(tmp_path, weights_file, groups="parent", mpp=0.25)
     assert (len(found), found.group_count, found.px, found.mpp, found.two_sided) == (40, 20, 64, 0.25, False)
-    z, _, statistics, _ = measure(encoder, tissue(40, seed=1))
+    z, _, statistics, _, _ = measure(encoder, tissue(40, seed=1))
     torch.testing.assert_close(found.statistics.sort(0).values, statistics.sort(0).values)
     torch.testing.assert_close(found.latents.sum(0), z.sum(0), rtol=1e-4, atol=1e-3)
     with pytest.raises(RL2Error, match="gave 1 good patches"):
         calibrate(next((tmp_path / "s3").iterdir()), weights_file)
     with pytest.raises(RL2Error, match="None of the patches"):
         calibrate(tmp_path / "s0" / "glass.png", weights_file)
+
+
+@pytest.fixture
+def of_two_kinds(weights):
+    """An encoder that knows tissue, and pale tissue."""
+    encoder = LatentEncoder(weights)
+    means = torch.stack([encoder(images).mean(0) for images in (GOOD, degrade(GOOD, "near blank", 0.5))])
+    base = {"base.means": means, "base.log_shares": torch.full((2,), 0.5).log()}
+    return LatentEncoder(
+        replace(weights, flow=weights.flow | base, flow_config=weights.flow_config | {"kinds": 2}, reference=None)
+    )
+
+
+def test_good_patches_and_judged_ones_have_the_kinds_of_the_weights(of_two_kinds, tmp_path):
+    pale = degrade(GOOD, "near blank", 0.5)
+    for i, image in enumerate(torch.cat([GOOD[:44], pale[44:50]])):
+        to_pil_image(image).save(tmp_path / f"{i:02}.png")
+    found = calibrate(tmp_path, of_two_kinds)
+    assert found.kinds.tolist() == [0] * 44 + [1] * 6
+    verdicts = PatchScreener(of_two_kinds, calibration=found, max_false_rejection=0.1)(pale[50:])
+    *measured, kinds, _ = measure(of_two_kinds, pale[50:])
+    assert kinds.tolist() == [1] * 10
+    assert torch.equal(verdicts.score, found.score(*measured, kinds))
+    assert not torch.equal(verdicts.score, found.score(*measured, torch.zeros_like(kinds)))
 
 
 def test_of_many_tiles_an_even_sample_is_taken(weights_file, tmp_path, monkeypatch):

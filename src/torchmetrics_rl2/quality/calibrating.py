@@ -111,12 +111,14 @@ def calibrate(
     if len(sizes) > 1:
         raise RL2Error(f"The good patches of {source} differ in size: {sorted(sizes)[:3]} px. Cut tiles, with --tile.")
     batches = [torch.stack(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    latents, log_det, statistics, _ = map(torch.cat, zip(*(measure(encoder, part) for part in batches), strict=True))
+    measured = map(torch.cat, zip(*(measure(encoder, part) for part in batches), strict=True))
+    latents, log_det, statistics, kinds, _ = measured
     px = max(sizes)[0]
     return Calibration(
         latents,
         log_det,
         statistics,
+        kinds,
         flagged=torch.tensor(flags),
         groups=rows_of(names)[1],
         stain=stain_of(batches),

@@ -1,7 +1,6 @@
 """What good patches score: the reference of every percentile and threshold of a screen."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +11,9 @@ from scipy.stats import beta
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.networks.gaussian import Gaussian
 from torchmetrics_rl2.pixels.patch_statistics import STATISTICS
 from torchmetrics_rl2.pixels.stain import Stain, three
+from torchmetrics_rl2.quality.good_density import GoodScores
 from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
 
 __all__ = ["Calibration", "Threshold"]
@@ -24,8 +23,7 @@ FORMAT_VERSION = 1
 HINT = "'rl2 screen --calibrate GOOD_PATCHES' makes one."
 MIN_PATCHES = 16
 MIN_GROUPS = 20
-FOLDS = 5
-COLUMNS = ("latents", "log_det", "statistics", "flagged", "groups")
+COLUMNS = ("latents", "log_det", "statistics", "kinds", "flagged", "groups")
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,23 @@ class Calibration:
     r"""Good patches, as the weights and simple statistics see them, and the scores that follow.
 
     The score of a patch is the sum of two log-likelihoods, each less its median and divided by its median absolute
-    deviation among good patches:
+    deviation among good patches of the same kind of tissue:
 
-    .. math:: \log \mathcal{N}(z; m, S) + \log \left| \det \frac{\partial z}{\partial x_f} \right|
-        \quad \text{and} \quad \log \mathcal{N}(s; m', S')
+    .. math:: \log \sum_k \pi_k\, \mathcal{N}(z; m_k, S) + \log \left| \det \frac{\partial z}{\partial x_f} \right|
+        \quad \text{and} \quad \log \sum_k \pi_k\, \mathcal{N}(s; m'_k, S')
 
-    The first is Eq. 2 of the RL2 paper with the base of the flow, N(0, I), replaced by a shrunk Gaussian of the latents
-    of good patches; the second has a shrunk Gaussian of 25 simple statistics. Good patches are scored by Gaussians of
-    other groups than their own, in five folds, and any other patch by the median of the five, so that both are scored
-    by Gaussians of as many patches. All are brought to one stain, that of the good patches.
+    The first is Eq. 2 of the RL2 paper with the base of the flow replaced by a mixture of the latents of good patches:
+    a Gaussian for each kind that the weights see among them, all of one shrunk covariance. The second is such a mixture
+    of 25 simple statistics. Median and deviation of a kind count those of all good patches as ten more patches. Good
+    patches are scored by mixtures of other groups than their own, in five folds, and any other patch by the median of
+    the five, so that both are scored by mixtures of as many patches. All are brought to one stain, that of the good
+    patches.
 
     Args:
         latents: ``(n, 512)``, of good patches.
         log_det: ``(n,)``.
         statistics: ``(n, 25)``, see ``torchmetrics_rl2.pixels.patch_statistics.STATISTICS``.
+        kinds: The kind of tissue of each, ``(n,)`` int64; zeros of weights without kinds.
         flagged: Which of them have ink, ``(n,)`` bool.
         groups: Row of the slide, patient or source image of each, ``(n,)`` int64.
         stain: Theirs.
@@ -81,6 +82,7 @@ class Calibration:
     latents: Tensor = field(repr=False)
     log_det: Tensor = field(repr=False)
     statistics: Tensor = field(repr=False)
+    kinds: Tensor = field(repr=False)
     flagged: Tensor = field(repr=False)
     groups: Tensor = field(repr=False)
     stain: Stain
@@ -96,7 +98,7 @@ class Calibration:
         n = len(self.latents)
         shapes = [tuple(getattr(self, name).shape) for name in COLUMNS]
         width = self.latents.shape[1:]
-        if shapes != [(n, *width), (n,), (n, len(STATISTICS)), (n,), (n,)] or len(width) != 1:
+        if shapes != [(n, *width), (n,), (n, len(STATISTICS)), (n,), (n,), (n,)] or len(width) != 1:
             raise RL2Error(f"A calibration has {', '.join(COLUMNS)} of the same patches, but got the shapes {shapes}.")
         if not all(bool(getattr(self, name).isfinite().all()) for name in COLUMNS[:3]):
             raise RL2Error("A good patch has latents or statistics that are not finite.")
@@ -138,14 +140,23 @@ class Calibration:
 
     @cached_property
     def good(self) -> Tensor:
-        """Scores of the good patches by Gaussians of other groups, those flagged at minus infinity, ascending."""
-        scores = self._standardize(self._parts_of_good)
-        return scores.masked_fill(self.flagged, -math.inf).sort().values
+        """Scores of the good patches by mixtures of other groups, those flagged at minus infinity, ascending."""
+        return self._scores.of_good.masked_fill(self.flagged, -math.inf).sort().values
 
-    def score(self, latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
-        """Scores ``(N,)`` of patches: latents ``(N, 512)``, log-determinants ``(N,)``, statistics ``(N, 25)``."""
-        parts = [_parts(gaussians, latents, log_det, statistics) for gaussians in self._gaussians]
-        return self._standardize(torch.stack(parts).median(0).values)
+    def score(self, latents: Tensor, log_det: Tensor, statistics: Tensor, kinds: Tensor) -> Tensor:
+        """Scores of patches.
+
+        Args:
+            latents: ``(N, 512)``.
+            log_det: Log-determinants, ``(N,)``.
+            statistics: ``(N, 25)``.
+            kinds: Kinds of tissue, ``(N,)`` int64.
+
+        Returns:
+            ``(N,)``, float64.
+
+        """
+        return self._scores(latents, log_det, statistics, kinds)
 
     def percentile(self, scores: Tensor) -> Tensor:
         """Share of the good patches that score lower, in %, ``(N,)``; 0 for minus infinity."""
@@ -196,7 +207,7 @@ class Calibration:
         groups, n = len(counts), len(self)
         if groups in (1, n):
             return 1.0
-        ranks = self._standardize(self._parts_of_good).argsort().argsort().double()
+        ranks = self._scores.of_good.argsort().argsort().double()
         means = torch.zeros(groups, dtype=torch.float64).index_add(0, rows, ranks) / counts
         between = float((counts * (means - ranks.mean()).square()).sum()) / (groups - 1)
         within = float((ranks - means[rows]).square().sum()) / (n - groups)
@@ -252,48 +263,9 @@ class Calibration:
         return self
 
     @cached_property
-    def _fold(self) -> Tensor:
-        return _folds(self.groups.tolist() if self.group_count >= FOLDS else list(range(len(self))))
-
-    @cached_property
-    def _gaussians(self) -> list[tuple[Gaussian, Gaussian]]:
-        """Of latents and of statistics, for each fold of the other folds."""
-        others = [self._fold != k for k in range(FOLDS)]
-        return [(Gaussian(self.latents[rows]), Gaussian(self.statistics[rows])) for rows in others]
-
-    @cached_property
-    def _parts_of_good(self) -> Tensor:
-        """Both log-likelihoods of the good patches, by Gaussians of other folds, ``(n, 2)``."""
-        parts = torch.empty(len(self), 2, dtype=torch.float64)
-        for k, gaussians in enumerate(self._gaussians):
-            rows = self._fold == k
-            parts[rows] = _parts(gaussians, self.latents[rows], self.log_det[rows], self.statistics[rows])
-        return parts
-
-    def _standardize(self, parts: Tensor) -> Tensor:
-        median = self._parts_of_good.median(0).values
-        spread = (self._parts_of_good - median).abs().median(0).values.clamp(min=1e-6)
-        standard = (parts - median) / spread
-        flow = -standard[:, 0].abs() if self.two_sided else standard[:, 0]
-        return flow + standard[:, 1]
+    def _scores(self) -> GoodScores:
+        columns = self.latents, self.log_det, self.statistics, self.kinds
+        return GoodScores(*columns, self.groups.tolist(), self.two_sided)
 
 
 DESCRIBED = ("weights", "weights_id", "source", "two_sided", "px", "mpp", "of_weights")
-
-
-def _parts(gaussians: tuple[Gaussian, Gaussian], latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
-    of_latents, of_statistics = gaussians
-    parts = of_latents.log_prob(latents) + log_det, of_statistics.log_prob(statistics)
-    return torch.stack([part.double() for part in parts], 1)
-
-
-def _folds(groups: Sequence[int]) -> Tensor:
-    """Five folds of about one size that share no group, ``(n,)``."""
-    sizes = dict.fromkeys(groups, 0)
-    for group in groups:
-        sizes[group] += 1
-    filled, fold = [0] * FOLDS, {}
-    for group in sorted(sizes, key=lambda group: (-sizes[group], group)):
-        fold[group] = filled.index(min(filled))
-        filled[fold[group]] += sizes[group]
-    return torch.tensor([fold[group] for group in groups])

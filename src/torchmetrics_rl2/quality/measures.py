@@ -38,13 +38,16 @@ def shares(images: Tensor, white: Sequence[float] = NO_WHITE) -> Shares:
     return Shares(tissue_share(pixels, white).cpu(), ink_share(pixels, white).cpu(), black_share(pixels).cpu())
 
 
-def measure(encoder: LatentEncoder, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Latents, log-determinants, simple statistics and log-likelihoods of uint8 images, on the CPU."""
+def measure(encoder: LatentEncoder, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Latents, log-determinants, simple statistics, kinds of tissue and log-likelihoods of uint8 images, on the CPU."""
     images = images.to(encoder.device)
     z, log_det = encoder.encode(images)
     with exact_arithmetic(encoder.device):
         statistics = patch_statistics(images.float() / 255)
-    return z.cpu().float(), log_det.cpu().float(), statistics.cpu(), encoder.flow.log_likelihood(z, log_det).cpu()
+    likelihood = encoder.flow.log_likelihood(z, log_det).cpu()
+    z = z.cpu().float()
+    kinds = encoder.kinds.of(z) if encoder.kinds else torch.zeros(len(z), dtype=torch.int64)
+    return z, log_det.cpu().float(), statistics.cpu(), kinds, likelihood
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -109,8 +109,8 @@ class Criteria:
             )
         found = shares(raw, stain.white if stain else NO_WHITE)
         judged = raw if stain is None else restain(raw, stain, self.calibration.stain)
-        z, log_det, statistics, likelihood = measure(encoder, judged)
-        score = self.calibration.score(z, log_det, statistics)
+        z, log_det, statistics, kinds, likelihood = measure(encoder, judged)
+        score = self.calibration.score(z, log_det, statistics, kinds)
         reasons = self._reasons(found)
         for i in torch.nonzero(broken).flatten().tolist():  # NaN pixels, which were made gray
             reasons[i] = reasons[i] or ("unusual",)
