@@ -102,7 +102,7 @@ def test_a_copied_file_that_is_cut_has_its_fields_in_the_half_of_the_first(tmp_p
 
 
 def test_kinds_go_with_their_images(patches, tmp_path):
-    subject = Subject.read(patches, None, ImageReader(), 15, 0, "parent")
+    subject = Subject.read(patches, None, ImageReader(tile=32), 30, 0, "parent")
     bright = subject.images.float().mean((1, 2, 3)) > 160
     assert [kind == "bright" for kind in subject.kinds] == bright.tolist()
     assert Subject.read(patches, None, ImageReader(), 15, 0).kinds is None
