@@ -75,8 +75,18 @@ def plot(points: Points, ratio: float, leaks: tuple[float, float], out: str) -> 
         x, y = values.mean(0)
         low, high = np.quantile(values, [0.1, 0.9], axis=0)
         axis.errorbar(x, y, [[y - low[1]], [high[1] - y]], [[x - low[0]], [high[0] - x]], fmt="o", color=color, lw=0.8)
-        axis.annotate(name, (x, y), (5, 4), textcoords="offset points", fontsize=8, color=color)
-    axis.set(xscale="log", yscale="log", xlim=(0.5, 20), ylim=(0.6, 100))
+        crowded = color == "tab:blue" and y < 1.1
+        axis.annotate(
+            name,
+            (x, y),
+            (0, -6) if crowded else (5, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=color,
+            rotation=-40 if crowded else 0,
+            rotation_mode="anchor",
+        )
+    axis.set(xscale="log", yscale="log", xlim=(0.5, 40), ylim=(0.3, 100))
     axis.set(xlabel="content: which tissue is shown (x baseline)", ylabel="look: how it is shown (x baseline)")
     axis.set_title("1x is what two random samples of real tiles score. Shaded: what the other part alone may leak")
     figure.savefig(out, dpi=110)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.networks.flow import RealNVP
+from torchmetrics_rl2.runtime import Progress
 
 __all__ = ["MAX_KINDS", "FoundKinds", "describe_kinds", "find_kinds", "label_kinds", "prediction_strength"]
 
@@ -81,7 +82,13 @@ def label_kinds(files: Sequence[str], named: Mapping[Path, str]) -> FoundKinds:
     return FoundKinds(labels, names, {})
 
 
-def find_kinds(features: Tensor, groups: Sequence[str], seed: int = 0, count: int | None = None) -> FoundKinds:
+def find_kinds(
+    features: Tensor,
+    groups: Sequence[str],
+    seed: int = 0,
+    count: int | None = None,
+    progress: Progress | None = None,
+) -> FoundKinds:
     """Kinds as clusters of features: k-means on their 16 leading principal components.
 
     The number of kinds is the largest up to 16 whose prediction strength is at least 0.75, and above that of each of 19
@@ -92,13 +99,14 @@ def find_kinds(features: Tensor, groups: Sequence[str], seed: int = 0, count: in
         groups: Slide, patient or source image of each.
         seed: Of all draws.
         count: Number of kinds; ``None`` to find it.
+        progress: Whom to tell.
 
     Raises:
         RL2Error: If there are too few patches for so many kinds.
 
     """
     x = _components(features)
-    strengths = {} if count else _strengths(x, np.array(groups), seed)
+    strengths = {} if count else _strengths(x, np.array(groups), seed, progress)
     if count is None:
         stable = [k for k, (own, gaussian) in strengths.items() if gaussian is not None and own > gaussian]
         count = max(stable, default=1)
@@ -170,7 +178,9 @@ def _components(features: Tensor) -> Array:
     return cast(Array, (centered @ vectors[:COMPONENTS].T).numpy())
 
 
-def _strengths(x: Array, groups: NDArray[Any], seed: int) -> dict[int, tuple[float, float | None]]:
+def _strengths(
+    x: Array, groups: NDArray[Any], seed: int, progress: Progress | None
+) -> dict[int, tuple[float, float | None]]:
     draws = np.random.default_rng(seed)
     if len(x) > SAMPLE:
         rows = draws.choice(len(x), SAMPLE, replace=False)
@@ -182,14 +192,18 @@ def _strengths(x: Array, groups: NDArray[Any], seed: int) -> dict[int, tuple[flo
     gaussians = [
         draws.multivariate_normal(np.zeros(x.shape[1]), covariance, len(x), method="eigh") for _ in range(GAUSSIANS)
     ]
-    found: dict[int, tuple[float, float | None]] = {
-        k: (prediction_strength(x, groups, k, seed), None) for k in range(2, most + 1)
-    }
+    found: dict[int, tuple[float, float | None]] = {}
+    for k in range(2, most + 1):
+        found[k] = prediction_strength(x, groups, k, seed), None
+        if progress:
+            progress("kinds of tissue, numbers tried", k, most, 0)
     for k, (own, _) in sorted(found.items(), reverse=True):
         if own >= STABLE:
             highest = 0.0
-            for gaussian in gaussians:
+            for number, gaussian in enumerate(gaussians, 1):
                 highest = max(highest, prediction_strength(gaussian, each, k, seed))
+                if progress:
+                    progress(f"whether {k} kinds are more than one Gaussian", number, GAUSSIANS, 0)
                 if highest >= own:
                     break
             found[k] = own, highest

@@ -199,7 +199,7 @@ def fit_split(
                 start, extractor, split, reader, settings, joint, run=run, machine=machine, progress=progress
             )
     features = features_of_split(extractor, split, reader, run, progress)
-    found = _find_kinds(features, groups, kinds, settings.seed, run)
+    found = _find_kinds(features, groups, kinds, settings.seed, run, progress)
     fitted = fit_flow(features, found, settings, run, machine, progress)
     if len(found) > 1:
         leaks = measure_leaks(fitted.flow, extractor, features, found, groups, reader, progress)
@@ -256,14 +256,19 @@ def fit_split(
 
 
 def _find_kinds(
-    features: Features, groups: Mapping[Path, str] | None, kinds: Mapping[Path, str] | int | None, seed: int, run: Path
+    features: Features,
+    groups: Mapping[Path, str] | None,
+    kinds: Mapping[Path, str] | int | None,
+    seed: int,
+    run: Path,
+    progress: Progress | None,
 ) -> FoundKinds:
     try:
         features.check_varies()
         if isinstance(kinds, Mapping):
             return label_kinds(features.fit_files, kinds)
         named = {str(path.resolve()): group for path, group in (groups or {}).items()}
-        return find_kinds(features.fit, [named.get(file, file) for file in features.fit_files], seed, kinds)
+        return find_kinds(features.fit, [named.get(file, file) for file in features.fit_files], seed, kinds, progress)
     except RL2Error:
         remove_run(run)
         raise
