@@ -99,7 +99,8 @@ class ContentLadder:
 
     def to_dict(self) -> dict[str, Any]:
         """With what follows from the numbers."""
-        return asdict(self) | {"verdict": self.verdict, "power": self.power, "worst": self.worst.name}
+        worst = None if self.rises else self.worst.name
+        return asdict(self) | {"verdict": self.verdict, "power": self.power, "worst": worst}
 
 
 @dataclass(frozen=True, kw_only=True)

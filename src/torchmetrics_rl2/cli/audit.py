@@ -66,9 +66,15 @@ def audit(
     Each way of damage, a ladder, gets a verdict: 'detects' if RL2 rises with severity; 'saturates' if it stops rising;
     'blind' if even the strongest damage is within chance; 'inverts' if worse damage scores better. Two simpler models
     stand beside the flow: one Gaussian on the same features, and one on fifteen hand-crafted image statistics. 100
-    patches take about four minutes on two CPU cores.
+    patches take about five minutes on two CPU cores.
+
+    With weights that have kinds of tissue, damage is judged by look, and sets of another composition are drawn from the
+    patches: a kind missing, another mixture, one kind only, few images repeated. A matrix says how often look and
+    content differ for each, and for each damage: what should move one part, and what it moves in the other.
 
     rl2 audit lung-colon --images held_out/
+
+    rl2 audit lung-colon --images classes/ --kinds parent
 
     rl2 audit ours.safetensors --images slides/ --groups parent --tile 224 --plot audit.png --save
 
