@@ -1,6 +1,6 @@
 """How often content, look and the whole of RL2 are told from chance, beside FID and KID, on the same draws.
 
-    python benchmarks/content.py TILES --kinds CSV|parent --organ colon [--n 40 100] [--fid] [--json] [--plot PNG]
+    python benchmarks/content.py TILES --kinds CSV|parent --organ colon [--n 40 100] [--fid] [--json]
 
 Both sides are drawn with replacement from the same tiles, which are then the population, and the composition of both is
 drawn at random: a multinomial of equal shares of the kinds. The generated side has another composition, or its tiles
@@ -94,7 +94,7 @@ def rejected(
             if i < repeats:
                 result = compare(encoder.statistics(latents[""][real]), encoder.statistics(latents[damage][fake]))
                 for name, part in zip(PARTS, (result.content, result.look, result), strict=True):
-                    counts[name] += part is not None and (part.p_value or 1.0) < 0.05
+                    counts[name] += part is not None and part.p_value is not None and part.p_value < 0.05
             if damage in features:
                 both = torch.cat([features[""][real], features[damage][fake]])
                 gram, sides = both @ both.T, (torch.arange(n), torch.arange(n, 2 * n))
