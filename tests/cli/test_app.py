@@ -1,4 +1,5 @@
 import json
+import re
 import os
 import shutil
 import signal
@@ -200,11 +201,10 @@ def test_what_differs_before_the_network_is_a_warning_and_in_json(rl2, patches, 
 def test_without_real_images_a_value_is_no_verdict(rl2, patches, weights_file):
     (line,) = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()  # of one's own images
     assert "against the reference data inside the weights, noise: " in line
-    conclusion, numbers, *kinds, last = rl2("score", patches / "a")[1].splitlines()
-    assert conclusion == "Look clearly differs, content differs"
-    assert "against the reference data inside the weights, LC25000: " not in numbers
-    assert "against the reference data inside the weights, LC25000; look " in numbers
-    assert kinds[0].startswith("Generated: ")
+    conclusion, numbers, last = rl2("score", patches / "a")[1].splitlines()
+    assert conclusion == "Look clearly differs, content is not judged, as so much damage moves it too"  # of noise
+    assert "against the reference data inside the weights, LC25000" in numbers
+    assert re.search(r"; look [\d.]+, [\d.]+x; content [\d.]+, [\d.]+x$", numbers)
     assert "no verdict on a generator: give your own with --real" in last
 
 

@@ -125,8 +125,8 @@ def test_the_kind_of_a_latent_is_the_most_probable_one():
 
 
 def test_the_share_of_a_kind_decides_between_two_means():
-    kinds = Kinds(torch.tensor([[0.0, 0], [2, 0]]), torch.tensor([0.9, 0.1]).log(), NAMES[:2])
-    assert kinds.of(torch.tensor([[1.0, 0], [2.2, 0]])).tolist() == [0, 1]
+    kinds = Kinds(torch.tensor([[0.0, 0], [2, 0]]), torch.tensor([0.1, 0.9]).log(), NAMES[:2])
+    assert kinds.of(torch.tensor([[0.9, 0], [-0.5, 0]])).tolist() == [1, 0]
 
 
 def test_kinds_with_one_mean_span_a_smaller_space():
