@@ -118,7 +118,6 @@ def rejected(
     equal, limits, found = next(iter(cells.values()))[1], dict[str, float](), {}
     for cell, (damage, shares) in progress(list(cells.items()), f"n = {n}, cells"):
         draws = np.random.default_rng([n, 0])
-<<<<<<< HEAD
         count = repeats * (1 if found or not features else NULLS)
         pairs = [(draw(rows, equal, n, draws), draw(rows, shares, n, draws)) for _ in range(count)]
         real, fake = (np.array(side) for side in zip(*pairs, strict=True))
@@ -131,25 +130,6 @@ def rejected(
             for name, column in zip(PEERS, np.array(values).T, strict=True):
                 limit = limits.setdefault(name, float(np.quantile(column, 1 - LEVEL)))
                 found[cell][name] = float((column > limit).mean())
-=======
-        counts, peers = dict.fromkeys(PARTS, 0), {name: list[float]() for name in PEERS}
-        for i in progress(range(repeats * (3 if features and not found else 1)), f"n = {n}, {cell}"):
-            real, fake = draw(rows, equal, n, draws), draw(rows, shares, n, draws)
-            if i < repeats:
-                result = compare(encoder.statistics(latents[""][real]), encoder.statistics(latents[damage][fake]))
-                for name, part in zip(PARTS, (result.content, result.look, result), strict=True):
-                    counts[name] += part is not None and part.p_value is not None and part.p_value < 0.05
-            if damage in features:
-                both = torch.cat([features[""][real], features[damage][fake]])
-                gram, sides = both @ both.T, (torch.arange(n), torch.arange(n, 2 * n))
-                peers["KID"].append(float(linear((gram / both.shape[1] + 1) ** 3, *sides)))
-                peers["FID"].append(float(frechet(gram, *sides)))
-        found[cell] = {name: count / repeats for name, count in counts.items()}
-        for name, values in peers.items():
-            if values:
-                limit = limits.setdefault(name, float(np.quantile(values, 0.95)))
-                found[cell][name] = float(np.mean(np.array(values) > limit))
->>>>>>> 971828daa1f36fe82401e4a9fd663e0843df9244
     return found
 
 
