@@ -5,7 +5,7 @@ from scipy.special import logsumexp
 from sklearn.covariance import ledoit_wolf
 
 from torchmetrics_rl2.networks import Gaussian
-from torchmetrics_rl2.quality.good_density import GoodDensity, GoodScores, Standard
+from torchmetrics_rl2.quality.good_density import GoodScores, Standard, good_density
 
 
 def patches(counts, apart=6.0, d=6, seed=0):
@@ -32,26 +32,29 @@ def mixture(fitted, kinds, judged):
 def test_the_density_is_a_mixture_of_kinds_with_one_shrunk_covariance(counts):
     numbers, kinds = patches(counts)
     judged = torch.cat([numbers, patches((9,), seed=1)[0]])
-    found = GoodDensity(numbers, kinds).log_prob(judged).double().numpy()
-    if len(counts) > 1:
-        expected = mixture(numbers.double().numpy(), kinds.numpy(), judged.double().numpy())
-        np.testing.assert_allclose(np.ptp(found - expected), 0, atol=2e-3)
-    else:
-        assert np.array_equal(found, Gaussian(numbers).log_prob(judged).double().numpy())
+    found = good_density(numbers, kinds).log_prob(judged).double().numpy()
+    expected = mixture(numbers.double().numpy(), kinds.numpy(), judged.double().numpy())
+    np.testing.assert_allclose(np.ptp(found - expected), 0, atol=2e-3)
+
+
+def test_of_one_kind_the_density_is_the_gaussian_of_before_to_the_last_digit():
+    numbers, judged = patches((50,))[0], patches((9,), seed=1)[0]
+    for kinds in (torch.zeros(50, dtype=torch.int64), torch.full((50,), 4)):
+        assert torch.equal(good_density(numbers, kinds).log_prob(judged), Gaussian(numbers).log_prob(judged))
 
 
 def test_only_which_patches_are_of_one_kind_matters():
     numbers, kinds = patches((40, 30, 20))
-    expected = GoodDensity(numbers, kinds).log_prob(numbers)
-    torch.testing.assert_close(GoodDensity(numbers, torch.tensor([7, 2, 5])[kinds]).log_prob(numbers), expected)
+    expected = good_density(numbers, kinds).log_prob(numbers)
+    torch.testing.assert_close(good_density(numbers, torch.tensor([7, 2, 5])[kinds]).log_prob(numbers), expected)
 
 
 def test_kinds_of_one_or_two_patches_are_one_together():
     numbers, kinds = patches((40, 2, 1))
-    together = GoodDensity(numbers, kinds.clamp(max=1))
-    assert torch.equal(GoodDensity(numbers, kinds).log_prob(numbers), together.log_prob(numbers))
-    of_one = GoodDensity(numbers, torch.zeros_like(kinds))
-    assert torch.equal(GoodDensity(numbers, torch.arange(43)).log_prob(numbers), of_one.log_prob(numbers))
+    together = good_density(numbers, kinds.clamp(max=1))
+    assert torch.equal(good_density(numbers, kinds).log_prob(numbers), together.log_prob(numbers))
+    of_one = good_density(numbers, torch.zeros_like(kinds))
+    assert torch.equal(good_density(numbers, torch.arange(43)).log_prob(numbers), of_one.log_prob(numbers))
 
 
 def test_scores_are_standardized_within_kinds():

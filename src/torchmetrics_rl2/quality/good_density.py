@@ -7,41 +7,28 @@ from torch import Tensor
 
 from torchmetrics_rl2.networks.gaussian import Gaussian
 
-__all__ = ["GoodDensity", "GoodScores", "Standard"]
+__all__ = ["GoodScores", "Standard", "good_density"]
 
 FOLDS = 5
 MIN_OF_KIND = 3
 TYPICAL_OF_ALL = 10
 
 
-class GoodDensity:
+def good_density(numbers: Tensor, kinds: Tensor) -> Gaussian:
     r"""Mixture of Gaussians, one for each kind of tissue among good patches, with one shrunk covariance.
 
     .. math:: \log \sum_k \pi_k\, \mathcal{N}(x; m_k, S)
 
-    Shares and means are those of the patches of each kind; kinds of fewer than three patches are one together. With
-    one kind this is one Gaussian.
+    Kinds of fewer than three patches are one together. With one kind this is one Gaussian.
 
     Args:
         numbers: Of good patches, ``(n, d)``.
         kinds: The kind of each, ``(n,)`` int64.
 
     """
-
-    def __init__(self, numbers: Tensor, kinds: Tensor) -> None:
-        few = (kinds[:, None] == kinds).sum(1) < MIN_OF_KIND
-        _, rows, counts = torch.unique(kinds.masked_fill(few, -1), return_inverse=True, return_counts=True)
-        self._offsets = numbers.new_zeros(len(counts), numbers.shape[1])
-        if len(counts) > 1:
-            self._offsets.index_add_(0, rows, numbers - numbers.mean(0)).div_(counts[:, None])
-        self._log_shares = (counts / len(kinds)).log()
-        self._gaussian = Gaussian(numbers - self._offsets[rows])
-
-    def log_prob(self, numbers: Tensor) -> Tensor:
-        """Log-likelihoods ``(N,)`` of numbers ``(N, d)``, up to a constant."""
-        of_kinds = [self._gaussian.log_prob(numbers - offset) for offset in self._offsets]
-        found: Tensor = (torch.stack(of_kinds, 1) + self._log_shares).logsumexp(1)
-        return found
+    few = (kinds[:, None] == kinds).sum(1) < MIN_OF_KIND
+    names, rows = torch.unique(kinds.masked_fill(few, -1), return_inverse=True)
+    return Gaussian(numbers, rows if len(names) > 1 else None)
 
 
 class Standard:
@@ -96,7 +83,7 @@ class GoodScores:
         fold = _folds(groups if len(set(groups)) >= FOLDS else range(len(groups)))
         self._two_sided = two_sided
         self._densities = [
-            (GoodDensity(latents[rows], kinds[rows]), GoodDensity(statistics[rows], kinds[rows]))
+            (good_density(latents[rows], kinds[rows]), good_density(statistics[rows], kinds[rows]))
             for rows in (fold != k for k in range(FOLDS))
         ]
         self.parts = torch.empty(len(latents), 2, dtype=torch.float64)
@@ -117,7 +104,7 @@ class GoodScores:
         return flow + standard[:, 1]
 
 
-def _parts(densities: tuple[GoodDensity, GoodDensity], latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
+def _parts(densities: tuple[Gaussian, Gaussian], latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
     of_latents, of_statistics = densities
     parts = of_latents.log_prob(latents) + log_det, of_statistics.log_prob(statistics)
     return torch.stack([part.double() for part in parts], 1)
