@@ -61,7 +61,7 @@ def test_a_difference_that_is_certain_counts_as_found(benchmark, encoder_of_kind
     z = torch.randn(24, 512, generator=Generator().manual_seed(0))
     rows, equal = [np.arange(12), np.arange(12, 24)], np.array([0.5, 0.5])
     cells = {"nothing": ("", equal), "moved": ("moved", equal)}
-    found = benchmark.rejected(encoder_of_kinds, {"": 0.01 * z, "moved": 0.01 * z + 3}, {}, rows, cells, 12, 3)
+    found = benchmark.rejected(encoder_of_kinds.kinds, {"": 0.01 * z, "moved": 0.01 * z + 3}, {}, rows, cells, 12, 3)
     assert found["moved"]["whole"] == found["moved"]["look"] == 1
     assert found["nothing"]["whole"] < 1
 
