@@ -5,7 +5,7 @@ from scipy.special import logsumexp
 from sklearn.covariance import ledoit_wolf
 
 from torchmetrics_rl2.networks import Gaussian
-from torchmetrics_rl2.quality.good_density import GoodScores, Standard, good_density
+from torchmetrics_rl2.quality.good_density import GoodDensity, GoodScores, Standard
 
 
 def patches(counts, apart=6.0, d=6, seed=0):
@@ -20,11 +20,21 @@ def patches(counts, apart=6.0, d=6, seed=0):
 def mixture(fitted, kinds, judged):
     """The density by NumPy, SciPy and scikit-learn, up to a constant."""
     names, counts = np.unique(kinds, return_counts=True)
-    means = np.stack([fitted[kinds == k].mean(0) for k in names])
-    within = fitted - means[np.searchsorted(names, kinds)]
-    sd = within.std(0, ddof=1)
-    precision = np.linalg.inv(ledoit_wolf(within / sd)[0])
-    z = (judged[:, None] - means) / sd
+    rows = np.searchsorted(names, kinds)
+    scaled = (fitted - fitted.mean(0)) / fitted.std(0)
+    means, centers = (np.stack([x[kinds == k].mean(0) for k in names]) for x in (fitted, scaled))
+    share = np.ones((1, 1))
+    if (k := len(names)) > 1:
+        n = counts.sum()
+        within = np.square(scaled - centers[rows]).sum() / (n - k)
+        between = (counts @ np.square(centers)).sum() / (k - 1) - within
+        between = max(between, 1e-12) * (k - 1) / (n - np.square(counts).sum() / n)
+        share = (counts / (counts + within / between))[:, None]
+    means = share * means + (1 - share) * fitted.mean(0)
+    residuals = fitted - means[rows]
+    center, sd = residuals.mean(0), residuals.std(0, ddof=1)
+    precision = np.linalg.inv(ledoit_wolf((residuals - center) / sd)[0])
+    z = (judged[:, None] - means - center) / sd
     return logsumexp(-0.5 * np.einsum("nki,ij,nkj->nk", z, precision, z) + np.log(counts / counts.sum()), axis=1)
 
 
@@ -32,7 +42,7 @@ def mixture(fitted, kinds, judged):
 def test_the_density_is_a_mixture_of_kinds_with_one_shrunk_covariance(counts):
     numbers, kinds = patches(counts)
     judged = torch.cat([numbers, patches((9,), seed=1)[0]])
-    found = good_density(numbers, kinds).log_prob(judged).double().numpy()
+    found = GoodDensity(numbers, kinds).log_prob(judged).double().numpy()
     expected = mixture(numbers.double().numpy(), kinds.numpy(), judged.double().numpy())
     np.testing.assert_allclose(np.ptp(found - expected), 0, atol=2e-3)
 
@@ -40,21 +50,33 @@ def test_the_density_is_a_mixture_of_kinds_with_one_shrunk_covariance(counts):
 def test_of_one_kind_the_density_is_the_gaussian_of_before_to_the_last_digit():
     numbers, judged = patches((50,))[0], patches((9,), seed=1)[0]
     for kinds in (torch.zeros(50, dtype=torch.int64), torch.full((50,), 4)):
-        assert torch.equal(good_density(numbers, kinds).log_prob(judged), Gaussian(numbers).log_prob(judged))
+        assert torch.equal(GoodDensity(numbers, kinds).log_prob(judged), Gaussian(numbers).log_prob(judged))
 
 
 def test_only_which_patches_are_of_one_kind_matters():
     numbers, kinds = patches((40, 30, 20))
-    expected = good_density(numbers, kinds).log_prob(numbers)
-    torch.testing.assert_close(good_density(numbers, torch.tensor([7, 2, 5])[kinds]).log_prob(numbers), expected)
+    expected = GoodDensity(numbers, kinds).log_prob(numbers)
+    torch.testing.assert_close(GoodDensity(numbers, torch.tensor([7, 2, 5])[kinds]).log_prob(numbers), expected)
 
 
-def test_kinds_of_one_or_two_patches_are_one_together():
-    numbers, kinds = patches((40, 2, 1))
-    together = good_density(numbers, kinds.clamp(max=1))
-    assert torch.equal(good_density(numbers, kinds).log_prob(numbers), together.log_prob(numbers))
-    of_one = good_density(numbers, torch.zeros_like(kinds))
-    assert torch.equal(good_density(numbers, torch.arange(43)).log_prob(numbers), of_one.log_prob(numbers))
+@pytest.mark.parametrize(("apart", "kept"), [(0.0, (0, 0.3)), (0.7, (0.3, 0.9)), (10.0, (0.99, 1))])
+def test_means_are_drawn_to_that_of_all_as_far_as_kinds_differ_by_chance(apart, kept):
+    numbers = torch.randn(63, 200, generator=torch.Generator().manual_seed(0))
+    kinds = torch.tensor([0] * 60 + [1] * 3)
+    numbers[60:] += apart
+    offset = GoodDensity(numbers, kinds)._offsets[1]
+    own = numbers[60:].mean(0) - numbers.mean(0)
+    share = offset / own
+    torch.testing.assert_close(share, share[:1].expand(200))
+    assert kept[0] <= float(share[0]) <= kept[1]
+
+
+def test_patches_that_are_alone_in_their_kind_are_one_kind_together():
+    numbers, kinds = patches((40, 1, 1, 1))
+    together = GoodDensity(numbers, kinds.clamp(max=1))
+    assert torch.equal(GoodDensity(numbers, kinds).log_prob(numbers), together.log_prob(numbers))
+    of_one = GoodDensity(numbers, torch.zeros_like(kinds))
+    assert torch.equal(GoodDensity(numbers, torch.arange(43)).log_prob(numbers), of_one.log_prob(numbers))
 
 
 def test_scores_are_standardized_within_kinds():

@@ -7,28 +7,41 @@ from torch import Tensor
 
 from torchmetrics_rl2.networks.gaussian import Gaussian
 
-__all__ = ["GoodScores", "Standard", "good_density"]
+__all__ = ["GoodDensity", "GoodScores", "Standard"]
 
 FOLDS = 5
-MIN_OF_KIND = 3
+TINY = 1e-12
 TYPICAL_OF_ALL = 10
 
 
-def good_density(numbers: Tensor, kinds: Tensor) -> Gaussian:
+class GoodDensity:
     r"""Mixture of Gaussians, one for each kind of tissue among good patches, with one shrunk covariance.
 
     .. math:: \log \sum_k \pi_k\, \mathcal{N}(x; m_k, S)
 
-    Kinds of fewer than three patches are one together. With one kind this is one Gaussian.
+    The means of kinds are drawn to that of all good patches as far as kinds of so few patches would differ by chance
+    (empirical Bayes). With one kind this is one Gaussian.
 
     Args:
         numbers: Of good patches, ``(n, d)``.
-        kinds: The kind of each, ``(n,)`` int64.
+        kinds: The kind of each, ``(n,)`` int64; patches that are alone in theirs are one kind together.
 
     """
-    few = (kinds[:, None] == kinds).sum(1) < MIN_OF_KIND
-    names, rows = torch.unique(kinds.masked_fill(few, -1), return_inverse=True)
-    return Gaussian(numbers, rows if len(names) > 1 else None)
+
+    def __init__(self, numbers: Tensor, kinds: Tensor) -> None:
+        alone = (kinds[:, None] == kinds).sum(1) == 1
+        _, rows, counts = torch.unique(kinds.masked_fill(alone, -1), return_inverse=True, return_counts=True)
+        self._offsets = numbers.new_zeros(1, numbers.shape[1])
+        if len(counts) > 1:
+            self._offsets = _offsets(numbers.double(), rows, counts.double()).to(numbers)
+        self._log_shares = (counts / len(kinds)).log()
+        self._gaussian = Gaussian(numbers - self._offsets[rows])
+
+    def log_prob(self, numbers: Tensor) -> Tensor:
+        """Log-likelihoods ``(N,)`` of numbers ``(N, d)``, up to a constant."""
+        of_kinds = [self._gaussian.log_prob(numbers - offset) for offset in self._offsets]
+        found: Tensor = (torch.stack(of_kinds, 1) + self._log_shares).logsumexp(1)
+        return found
 
 
 class Standard:
@@ -83,7 +96,7 @@ class GoodScores:
         fold = _folds(groups if len(set(groups)) >= FOLDS else range(len(groups)))
         self._two_sided = two_sided
         self._densities = [
-            (good_density(latents[rows], kinds[rows]), good_density(statistics[rows], kinds[rows]))
+            (GoodDensity(latents[rows], kinds[rows]), GoodDensity(statistics[rows], kinds[rows]))
             for rows in (fold != k for k in range(FOLDS))
         ]
         self.parts = torch.empty(len(latents), 2, dtype=torch.float64)
@@ -104,7 +117,19 @@ class GoodScores:
         return flow + standard[:, 1]
 
 
-def _parts(densities: tuple[Gaussian, Gaussian], latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
+def _offsets(numbers: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
+    """Shrunk means of kinds less the mean of all, ``(K, d)``, by the variances between and within kinds (ANOVA)."""
+    n, k = len(numbers), len(counts)
+    centered = numbers - numbers.mean(0)
+    offsets = centered.new_zeros(k, centered.shape[1]).index_add(0, rows, centered) / counts[:, None]
+    variances = centered.square().mean(0).clamp(min=TINY)
+    within = float(((centered - offsets[rows]).square() / variances).sum()) / (n - k)
+    typical = (n - float(counts.square().sum()) / n) / (k - 1)
+    between = (float((counts @ (offsets.square() / variances)).sum()) / (k - 1) - within) / typical
+    return offsets * (counts / (counts + within / max(between, TINY)))[:, None]
+
+
+def _parts(densities: tuple[GoodDensity, GoodDensity], latents: Tensor, log_det: Tensor, statistics: Tensor) -> Tensor:
     of_latents, of_statistics = densities
     parts = of_latents.log_prob(latents) + log_det, of_statistics.log_prob(statistics)
     return torch.stack([part.double() for part in parts], 1)
