@@ -75,7 +75,12 @@ def score(
     device: Device = None,
     skip_unreadable: SkipUnreadable = False,
     verbose: Annotated[
-        bool, Option("--verbose", "-v", help="Also print interval, power, variance ratio, outliers and domain shift.")
+        bool,
+        Option(
+            "--verbose",
+            "-v",
+            help="Also print intervals, power, kinds of tissue, variance ratio, outliers and domain shift.",
+        ),
     ] = False,
     json: Annotated[bool, Option("--json", help="Print the result, with every setting, as JSON.")] = False,
 ) -> None:
