@@ -55,3 +55,18 @@ def test_means_of_few_units_leak_into_look():
     assert leak_of_content(z, means, kinds, [str(i) for i in range(60)], basis) == pytest.approx(
         found / 2**0.5, rel=1e-9
     )
+
+
+def test_a_file_that_is_cut_counts_once(tmp_path):
+    for i, image in enumerate(random_images(2, px=96)):
+        to_pil_image(image).save(tmp_path / f"{i}.png")
+    counted = []
+
+    class Counting(MeanAndSpread):
+        def forward(self, images):
+            counted.append(len(images))
+            return super().forward(images)
+
+    flow, files = RealNVP(2, layers=0).requires_grad_(False), sorted(tmp_path.glob("*.png"))
+    leak_of_look(flow, Counting(), files, ImageReader(tile=32, batch_size=4), torch.eye(2).double()[:, :1], None)
+    assert sum(counted) == 2 * (1 + len(DAMAGE))
