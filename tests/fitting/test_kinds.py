@@ -15,16 +15,17 @@ from torchvision.transforms.v2.functional import to_pil_image
 from tests.conftest import random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, compare, fit
 from torchmetrics_rl2.fitting import FitSettings, kinds, training
-from torchmetrics_rl2.fitting.fitted_flow import _names
+from torchmetrics_rl2.fitting.fitted_flow import _patches
 from torchmetrics_rl2.fitting.kinds import (
     MAX_KINDS,
     FoundKinds,
+    describe_kinds,
     find_kinds,
-    kinds_in_card,
     label_kinds,
     prediction_strength,
 )
-from torchmetrics_rl2.images import read_image
+from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, patch_name
+from torchmetrics_rl2.images import ImageReader, read_image
 from torchmetrics_rl2.networks import RealNVP
 from torchmetrics_rl2.weights import read_weights
 
@@ -179,27 +180,36 @@ def test_labels_that_are_no_kinds_are_refused():
     assert len(label_kinds(*labeled(dict(list(many.items())[:MAX_KINDS])))) == 16
 
 
-def test_the_card_has_name_share_spread_and_the_patches_nearest_to_the_mean():
+def test_a_kind_has_name_share_spread_and_the_patches_nearest_to_its_mean():
     features, labels = clusters(40, count=2, d=8)
     flow = RealNVP(8, layers=2, kinds=2).requires_grad_(False)
     flow.adapt(features, labels)
-    patches = [f"{i // 2}.png" for i in range(40)]
-    found = kinds_in_card(flow, features, FoundKinds(labels, ("fat", "bone"), {}), patches)
+    found, typical = describe_kinds(flow, features, FoundKinds(labels, ("fat", "bone"), {}))
     z = flow(features)[0]
     assert [kind["name"] for kind in found] == ["fat", "bone"]
-    for k, kind in enumerate(found):
-        own = z[labels == k]
-        apart = (own - own.mean(0)).norm(dim=1)
+    for k, (kind, rows) in enumerate(zip(found, typical, strict=True)):
+        own = (labels == k).nonzero().flatten()
+        apart = (z[own] - z[own].mean(0)).norm(dim=1)
         assert kind["share"] == pytest.approx(len(own) / 40, abs=1e-4)
         assert kind["spread"] == pytest.approx(apart.square().mean().sqrt().item(), abs=0.01)
-        names = [patch for patch, label in zip(patches, labels.tolist(), strict=True) if label == k]
-        nearest = list(dict.fromkeys(names[i] for i in apart.argsort().tolist()))
-        assert kind["typical"] == nearest[:5]
-        assert len(set(kind["typical"])) == 5
+        assert rows == own[apart.argsort()[:5]].tolist()
 
 
 def test_tiles_are_named_by_file_and_number():
-    assert _names(["/a/x.png", "/a/y.png", "/a/x.png"]) == ["x.png, tile 0", "y.png", "x.png, tile 1"]
+    patches = _patches(["/a/x.png", "/a/y.png", "/a/x.png"])
+    assert patches == [("/a/x.png", 0), ("/a/y.png", None), ("/a/x.png", 1)]
+    assert [patch_name(patch) for patch in patches] == ["x.png, tile 0", "y.png", "x.png, tile 1"]
+
+
+def test_a_picture_has_a_row_a_kind(tissues, tmp_path):
+    files = [[(str(path), None) for path in sorted((tissues / name).glob("*.png"))[:5]] for name in ("bright", "dark")]
+    kinds = [{"name": name, "share": 0.5} for name in ("bright", "dark")]
+    draw_kinds(kinds, files, ImageReader(), tmp_path / "kinds.jpg")
+    picture = read_image(tmp_path / "kinds.jpg").float().mean(0)
+    assert picture.shape[0] == 2 * (160 + 4 + 16) + 4
+    side = read_image(Path(files[0][0][0])).shape[-1]
+    upper, lower = (picture[top + 16 : top + 16 + side, 4 : 4 + side].mean() for top in (0, 180))
+    assert upper > lower + 100
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +254,9 @@ def test_weights_with_kinds_load_and_tell_content_from_look(fit_tissues, tissues
         assert len(kind["typical"]) == 5
         assert all((tissues / kind["name"] / patch).exists() for patch in kind["typical"])
     assert card["data"] == "noise"
+    assert out.with_name("ours.kinds.jpg").is_file()
+    assert encoder.kinds.leaks[0] >= 0.15
+    assert encoder.kinds.leaks[1] >= 0.1
     assert card["fit"]["kinds"] == {"count": 2, "prediction_strength": {}}
     assert result.to_dict()["kinds"] == result.kinds
     assert f"2 kinds of tissue: bright {result.kinds[0]['share']:.0%}, dark {result.kinds[1]['share']:.0%}" in str(

@@ -75,15 +75,21 @@ def score(
     device: Device = None,
     skip_unreadable: SkipUnreadable = False,
     verbose: Annotated[
-        bool, Option("--verbose", "-v", help="Also print interval, power, variance ratio, outliers and domain shift.")
+        bool,
+        Option(
+            "--verbose",
+            "-v",
+            help="Also print intervals, power, kinds of tissue, variance ratio, outliers and domain shift.",
+        ),
     ] = False,
     json: Annotated[bool, Option("--json", help="Print the result, with every setting, as JSON.")] = False,
 ) -> None:
     """Print the RL2 distance of generated patches from real ones, and what it means; lower is closer.
 
-    The first number is RL2. The second says how many times the real-against-real baseline it is: the distance between
-    two random samples of your real patches of these sizes. 1x means as close as those. Compare RL2 values only with the
-    same weights, real patches and number of patches. Patches of one slide resemble each other: say which belong
+    The first line says what differs: content, which tissue is shown, or look, how it is shown. The second has RL2, and
+    how many times the real-against-real baseline it is: the distance between two random samples of your real patches of
+    these sizes. 1x means as close as those. Compare RL2 values only with the same weights, real patches and number of
+    patches. Patches of one slide resemble each other: say which belong
     together with --real-groups and --fake-groups, and the verdict rests on a test with slides as units.
 
     Differences of several tissues may cancel in one value. --by kinds, or labels of your own with --real-classes and

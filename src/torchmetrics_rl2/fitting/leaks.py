@@ -72,15 +72,20 @@ def leak_of_look(
     basis: Tensor,
     progress: Progress | None,
 ) -> float:
-    """The most that one of six kinds of damage moves the mean content, as a share of what it moves the mean look."""
+    """The most that one of six kinds of damage moves the mean content, as a share of what it moves the mean look.
+
+    Of a file that is cut into tiles, the first counts.
+    """
 
     def latents(images: Tensor) -> Tensor:
         z: Tensor = flow(extractor(images.to(extractor.device)).cpu())[0]
         return z.double()
 
-    moved = torch.zeros(len(DAMAGE), len(basis), dtype=torch.float64)
+    moved, seen = torch.zeros(len(DAMAGE), len(basis), dtype=torch.float64), set[Path]()
     for batch in (reading := reader.read(files)):
-        images = batch.images[: reader.batch_size]
+        images = batch.images[_first_tiles(batch.paths, seen)]
+        if not len(images):
+            continue
         clean = latents(images)
         for row, (ladder, severity) in enumerate(DAMAGE):
             moved[row] += (latents(degrade(images, ladder, severity)) - clean).sum(0)
@@ -114,3 +119,13 @@ def leak_of_content(latents: Tensor, means: Tensor, kinds: Tensor, units: Sequen
         count = len({units[row] for row in rows.tolist()})
         shares.append(float(look[rows].var(0).sum() / count / apart[k]))
     return math.sqrt(sum(shares) / len(shares))
+
+
+def _first_tiles(paths: Sequence[Path], seen: set[Path]) -> list[int]:
+    """Rows of the files that were not seen before, which are then."""
+    rows = []
+    for row, path in enumerate(paths):
+        if path not in seen:
+            seen.add(path)
+            rows.append(row)
+    return rows

@@ -203,8 +203,10 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
     if broken:
         raise RL2Error(f"{path} has values that are not finite in {broken[0]}: the fit it came from failed.")
     for key, value in tensors.items():
-        if (key.endswith(".permutation") and value.sort().values.ne(torch.arange(512, device="cpu")).any()) or (
-            key.endswith(".running_var") and (value < 0).any()
+        if (
+            (key.endswith(".permutation") and value.sort().values.ne(torch.arange(512, device="cpu")).any())
+            or (key.endswith((".running_var", ".leaks")) and (value < 0).any())
+            or (key.endswith("base.means") and len(value) > 1 and not (value != value[0]).any())
         ):
             raise RL2Error(f"{path} has impossible values in {key}. Copy or download it again.")
     return Weights(

@@ -1,0 +1,72 @@
+import math
+
+import pytest
+import torch
+from torch import Generator
+from torchvision.transforms.v2.functional import to_pil_image
+
+from tests.conftest import random_images
+from torchmetrics_rl2.fitting.leaks import DAMAGE, leak_of_content, leak_of_look
+from torchmetrics_rl2.images import ImageReader
+from torchmetrics_rl2.networks import RealNVP
+from torchmetrics_rl2.pixels import LADDERS
+
+
+class MeanAndSpread(torch.nn.Module):
+    """Two features: mean and standard deviation of the pixels."""
+
+    device = torch.device("cpu")
+
+    def forward(self, images):
+        pixels = images.float().flatten(1) / 255
+        return torch.stack([pixels.mean(1), pixels.std(1)], 1)
+
+
+def test_damage_that_moves_content_is_a_leak(tmp_path):
+    """Blur takes spread away and leaves the mean; where spread is content, nothing but content moves."""
+    for i, image in enumerate(random_images(6)):
+        to_pil_image(image).save(tmp_path / f"{i}.png")
+    flow, files = RealNVP(2, layers=0).requires_grad_(False), sorted(tmp_path.glob("*.png"))
+    as_look, as_content = (
+        leak_of_look(flow, MeanAndSpread(), files, ImageReader(), torch.tensor(basis).double(), None)
+        for basis in ([[1.0], [0.0]], [[0.0], [1.0]])
+    )
+    assert as_content > 10 * as_look
+
+
+def test_the_damage_is_that_of_the_documents():
+    amounts = [(name, LADDERS[name].amount(severity)) for name, severity in DAMAGE]
+    expected = [1, 0.05, 50, 0.05, 0.5, -0.5]
+    assert [amount for _, amount in amounts] == pytest.approx(expected, rel=0.02)
+
+
+def test_means_of_few_units_leak_into_look():
+    """Against the formula by hand."""
+    z = torch.randn(60, 4, generator=Generator().manual_seed(0)).double()
+    kinds = torch.tensor([0] * 20 + [1] * 40)
+    z[:20, 0] += 8
+    basis, means = torch.eye(4).double()[:, :1], torch.stack([z[kinds == k].mean(0) for k in range(2)])
+    units = [str(i // 2) for i in range(60)]
+    found = leak_of_content(z, means, kinds, units, basis)
+    apart = (means - means.mean(0)).square().sum(1)
+    look = [float(z[kinds == k][:, 1:].var(0).sum()) for k in range(2)]
+    expected = math.sqrt((look[0] / 10 / float(apart[0]) + look[1] / 20 / float(apart[1])) / 2)
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert leak_of_content(z, means, kinds, [str(i) for i in range(60)], basis) == pytest.approx(
+        found / 2**0.5, rel=1e-9
+    )
+
+
+def test_a_file_that_is_cut_counts_once(tmp_path):
+    for i, image in enumerate(random_images(2, px=96)):
+        to_pil_image(image).save(tmp_path / f"{i}.png")
+    counted = []
+
+    class Counting(MeanAndSpread):
+        def forward(self, images):
+            counted.append(len(images))
+            return super().forward(images)
+
+    flow, files = RealNVP(2, layers=0).requires_grad_(False), sorted(tmp_path.glob("*.png"))
+    leak_of_look(flow, Counting(), files, ImageReader(tile=32, batch_size=4), torch.eye(2).double()[:, :1], None)
+    assert sum(counted) == 2 * (1 + len(DAMAGE))
