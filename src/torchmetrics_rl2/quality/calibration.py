@@ -56,7 +56,8 @@ class Calibration:
 
     The first is Eq. 2 of the RL2 paper with the base of the flow replaced by a mixture of the latents of good patches:
     a Gaussian for each kind that the weights see among them, all of one shrunk covariance. The second is such a mixture
-    of 25 simple statistics. Median and deviation of a kind count those of all good patches as ten more patches. Good
+    of 25 simple statistics. A kind of few patches leans on all good ones: its means are drawn to theirs as far as kinds
+    of so few patches would differ by chance, and its median and deviation count theirs as ten more patches. Good
     patches are scored by mixtures of other groups than their own, in five folds, and any other patch by the median of
     the five, so that both are scored by mixtures of as many patches. All are brought to one stain, that of the good
     patches.
