@@ -1,6 +1,6 @@
 """How often content, look and the whole of RL2 are told from chance, beside FID and KID, on the same draws.
 
-    python benchmarks/content.py TILES --kinds CSV|parent --organ colon [--n 40 100] [--fid] [--json]
+    python benchmarks/content.py TILES --kinds CSV|parent --organ colon [--n 40 100] [--fid DAMAGE ...] [--json]
 
 Both sides are drawn with replacement from the same tiles, which are then the population, and the composition of both is
 drawn at random: a multinomial of equal shares of the kinds. The generated side has another composition, or its tiles

@@ -15,6 +15,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from tests.conftest import random_images
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, compare, fit
 from torchmetrics_rl2.fitting import FitSettings, kinds, training
+from torchmetrics_rl2.fitting.features import names_of
 from torchmetrics_rl2.fitting.fitted_flow import _patches
 from torchmetrics_rl2.fitting.kinds import (
     MAX_KINDS,
@@ -163,7 +164,7 @@ def labeled(counts):
 
 def test_labels_are_kinds_by_name_and_tiles_of_a_file_are_of_one():
     files, named = labeled({"stroma": 9, "fat": 8})
-    found = label_kinds([*files, files[0]], named | {Path("/images/other.png"): "not among them"})
+    found = label_kinds(names_of([*files, files[0]], named | {Path("/images/other.png"): "not among them"}))
     assert (found.names, found.strengths) == (("fat", "stroma"), {})
     assert found.labels.tolist() == [1] * 9 + [0] * 8 + [1]
 
@@ -176,8 +177,8 @@ def test_labels_that_are_no_kinds_are_refused():
         ({"fat": 30, "bone": 7}, "The kind bone has 7 patches that fit the flow; expected at least 8. Join it"),
     ):
         with pytest.raises(RL2Error, match=sentence):
-            label_kinds(*labeled(counts))
-    assert len(label_kinds(*labeled(dict(list(many.items())[:MAX_KINDS])))) == 16
+            label_kinds(names_of(*labeled(counts)))
+    assert len(label_kinds(names_of(*labeled(dict(list(many.items())[:MAX_KINDS]))))) == 16
 
 
 def test_a_kind_has_name_share_spread_and_the_patches_nearest_to_its_mean():

@@ -137,7 +137,11 @@ def audit(
         left_out=subject.left_out,
         settings={
             "kinds": None if kinds is None else os.fspath(kinds),
-            **{"limit": limit, "tile": tile, "scale": scale, "seed": seed, "device": str(encoder.device)},
+            "limit": limit,
+            "tile": tile,
+            "scale": scale,
+            "seed": seed,
+            "device": str(encoder.device),
         },
         versions=versions(),
         **content,

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.runtime import Progress, default_device
 
-__all__ = ["Features", "feature_device", "features_of_split"]
+__all__ = ["Features", "feature_device", "features_of_split", "names_of"]
 
 SHARD = 128
 
@@ -70,6 +70,14 @@ class Features:
             f"{self.shared} patches are in two parts of the split, pixel for pixel, which makes the held-out "
             "likelihood look too good. Leave copies out, or give groups that keep them together."
         ]
+
+
+def names_of(files: Sequence[str], named: Mapping[Path, str] | None) -> list[str]:
+    """The name of each file, resolved, such as its group; without names the file itself."""
+    if named is None:
+        return list(files)
+    by_file = {str(path.resolve()): name for path, name in named.items()}
+    return [by_file[file] for file in files]
 
 
 def feature_device(accelerator: str) -> torch.device:

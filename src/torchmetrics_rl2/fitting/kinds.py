@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -53,20 +52,18 @@ class FoundKinds:
         return len(self.names)
 
 
-def label_kinds(files: Sequence[str], named: Mapping[Path, str]) -> FoundKinds:
-    """Kinds by the labels of files.
+def label_kinds(labels_of_patches: Sequence[str]) -> FoundKinds:
+    """Kinds by labels.
 
     Args:
-        files: The file of each patch, resolved.
-        named: The kind of each file.
+        labels_of_patches: The kind of each patch.
 
     Raises:
         RL2Error: If there is one kind, there are too many, or one has too few patches.
 
     """
-    kind_of = {str(path.resolve()): name for path, name in named.items()}
-    names = tuple(sorted({kind_of[file] for file in files}))
-    labels = torch.tensor([names.index(kind_of[file]) for file in files])
+    names = tuple(sorted(set(labels_of_patches)))
+    labels = torch.tensor([names.index(label) for label in labels_of_patches])
     if not 2 <= len(names) <= MAX_KINDS:
         raise RL2Error(
             f"The patches that fit the flow are of {len(names)} kind(s), {', '.join(names[:3])}; expected 2 to "

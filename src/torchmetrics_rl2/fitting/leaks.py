@@ -1,7 +1,7 @@
 """How far damage moves content, and another composition look: what a part of RL2 is judged beyond."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,7 +38,7 @@ def measure_leaks(
     extractor: FeatureExtractor,
     features: Features,
     kinds: FoundKinds,
-    groups: Mapping[Path, str] | None,
+    units: Sequence[str],
     reader: ImageReader,
     progress: Progress | None,
 ) -> tuple[float, float]:
@@ -49,7 +49,7 @@ def measure_leaks(
         extractor: Computes the features.
         features: Of the split.
         kinds: Of the patches that fit.
-        groups: Slide, patient or source image of each file.
+        units: Slide, patient or source image of each of these.
         reader: How images are read.
         progress: Whom to tell.
 
@@ -57,8 +57,6 @@ def measure_leaks(
     basis = Kinds(flow.base.means, flow.base.log_shares, kinds.names).basis
     files = [Path(file) for file in evenly(sorted(set(features.fit_files)), FILES)]
     of_look = leak_of_look(flow, extractor, files, reader, basis, progress)
-    named = {str(path.resolve()): group for path, group in (groups or {}).items()}
-    units = [named.get(file, file) for file in features.fit_files]
     latents = torch.cat([flow(part)[0] for part in torch.split(features.fit, 1024)]).double()
     of_content = leak_of_content(latents, flow.base.means.double(), kinds.labels, units, basis)
     return max(LEAKS[0], of_look), max(LEAKS[1], of_content)

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torchmetrics_rl2.encoder.encoder import reference_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.fitting.card import read_card
-from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split
+from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split, names_of
 from torchmetrics_rl2.fitting.fitted_flow import fit_flow
 from torchmetrics_rl2.fitting.kinds import FoundKinds, find_kinds, label_kinds
 from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, kinds_picture
@@ -199,10 +199,11 @@ def fit_split(
                 start, extractor, split, reader, settings, joint, run=run, machine=machine, progress=progress
             )
     features = features_of_split(extractor, split, reader, run, progress)
-    found = _find_kinds(features, groups, kinds, settings.seed, run, progress)
+    units = names_of(features.fit_files, groups)
+    found = _find_kinds(features, units, kinds, settings.seed, run, progress)
     fitted = fit_flow(features, found, settings, run, machine, progress)
     if len(found) > 1:
-        leaks = measure_leaks(fitted.flow, extractor, features, found, groups, reader, progress)
+        leaks = measure_leaks(fitted.flow, extractor, features, found, units, reader, progress)
         fitted.flow.base.leaks.copy_(torch.tensor(leaks))
     history = {
         "backbone": start.name,
@@ -220,15 +221,13 @@ def fit_split(
         "held_out_log_likelihood": fitted.held_out,
         "versions": versions(),
     }
-    named = {str(path.resolve()): group for path, group in (groups or {}).items()}
-    units = [named[file] for file in features.reference_files] if named else None
     weights = Weights(
         # The backbone's own px and mpp say nothing of these patches.
         replace(start.preprocessing, px=features.px, mpp=mpp),
         start.state_dict,
         fitted.flow.config,
         fitted.flow.state_dict(),
-        reference_of(fitted.flow, features.reference, units),
+        reference_of(fitted.flow, features.reference, names_of(features.reference_files, groups) if groups else None),
         {**described, **({"kinds": fitted.kinds} if fitted.kinds else {}), "fit": history},
         start.readout,
     )
@@ -257,7 +256,7 @@ def fit_split(
 
 def _find_kinds(
     features: Features,
-    groups: Mapping[Path, str] | None,
+    units: Sequence[str],
     kinds: Mapping[Path, str] | int | None,
     seed: int,
     run: Path,
@@ -266,9 +265,8 @@ def _find_kinds(
     try:
         features.check_varies()
         if isinstance(kinds, Mapping):
-            return label_kinds(features.fit_files, kinds)
-        named = {str(path.resolve()): group for path, group in (groups or {}).items()}
-        return find_kinds(features.fit, [named.get(file, file) for file in features.fit_files], seed, kinds, progress)
+            return label_kinds(names_of(features.fit_files, kinds))
+        return find_kinds(features.fit, units, seed, kinds, progress)
     except RL2Error:
         remove_run(run)
         raise
