@@ -20,6 +20,7 @@ from torchmetrics_rl2.fitting.fitted_flow import _patches
 from torchmetrics_rl2.fitting.kinds import (
     MAX_KINDS,
     FoundKinds,
+    confused_kinds,
     describe_kinds,
     find_kinds,
     label_kinds,
@@ -280,6 +281,34 @@ def test_kinds_of_a_table_are_those_of_the_folders(fit_tissues, tissues, tmp_pat
     by_table, by_folder = fit_tissues("a", kinds=table)[0], fit_tissues("b", kinds="parent")[0]
     assert by_table.weights_id == by_folder.weights_id
     assert by_table.kinds == by_folder.kinds
+
+
+def test_kinds_that_features_do_not_tell_apart_are_warned_of():
+    flow, names = RealNVP(40, layers=0, kinds=3), ["fat", "gland", "muscle"]
+    features, kinds_of = clusters(64)
+    flow.adapt(features, kinds_of)
+    held_out, kinds_of = clusters(32)
+    labels = [names[k] for k in kinds_of]
+    assert confused_kinds(flow, held_out, labels, names) == []
+    half = ["gland" if label == "fat" else label for label in labels]
+    assert confused_kinds(flow, held_out, half, names) == []
+    less = [label for row, label in enumerate(half) if labels[row] != "gland" or row % 8 == 1]
+    rows = [row for row in range(32) if labels[row] != "gland" or row % 8 == 1]
+    assert confused_kinds(flow, held_out[rows], less, names) == [
+        "The flow knows 4 of 12 held-out patches of the kind gland, and takes most others for fat: content hardly sees "
+        "this kind. Give it more patches, or join the two."
+    ]
+
+
+def test_a_fit_warns_of_labels_that_say_nothing(fit_tissues, tissues, tmp_path):
+    table = tmp_path / "kinds.csv"
+    rows = (
+        f"{path.relative_to(tissues)},{'dark' if i % 4 else 'bright'}"
+        for i, path in enumerate(sorted(tissues.rglob("*.png")))
+    )
+    table.write_text("path,kind\n" + "\n".join(rows))
+    assert not any("hardly sees" in sentence for sentence in fit_tissues("a", kinds="parent")[0].warnings)
+    assert any("hardly sees" in sentence for sentence in fit_tissues("b", kinds=table)[0].warnings)
 
 
 def test_a_table_without_some_of_the_images_is_refused_before_the_work(tissues, weights_file, tmp_path):

@@ -1,6 +1,7 @@
 """Kinds of tissue among the patches that fit a flow: by labels, or as clusters of their features."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,7 +16,15 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.runtime import Progress
 
-__all__ = ["MAX_KINDS", "FoundKinds", "describe_kinds", "find_kinds", "label_kinds", "prediction_strength"]
+__all__ = [
+    "MAX_KINDS",
+    "FoundKinds",
+    "confused_kinds",
+    "describe_kinds",
+    "find_kinds",
+    "label_kinds",
+    "prediction_strength",
+]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -167,6 +176,30 @@ def describe_kinds(flow: RealNVP, features: Tensor, kinds: FoundKinds) -> tuple[
         described.append({"name": name, "share": round(share, 4), "spread": round(spread, 2)})
         typical.append(rows[apart.argsort()[:TYPICAL]].tolist())
     return described, typical
+
+
+@torch.no_grad()
+def confused_kinds(flow: RealNVP, features: Tensor, labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """A sentence for each kind that the flow does not tell from the others.
+
+    Args:
+        flow: The fitted flow.
+        features: Of held-out patches, ``(N, d)``.
+        labels: The kind of each, by its label.
+        names: Of the kinds of the flow.
+
+    """
+    likeliest = flow.kinds(flow(features)[0]).argmax(1).tolist()
+    sentences = []
+    for name in names:
+        taken = Counter(names[k] for k, label in zip(likeliest, labels, strict=True) if label == name)
+        others = (taken - Counter({name: taken[name]})).most_common(1)
+        if others and 2 * taken[name] < taken.total():
+            sentences.append(
+                f"The flow knows {taken[name]} of {taken.total()} held-out patches of the kind {name}, and takes most "
+                f"others for {others[0][0]}: content hardly sees this kind. Give it more patches, or join the two."
+            )
+    return sentences
 
 
 def _components(features: Tensor) -> Array:

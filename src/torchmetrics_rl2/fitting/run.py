@@ -17,7 +17,7 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.fitting.card import read_card
 from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split, names_of
 from torchmetrics_rl2.fitting.fitted_flow import fit_flow
-from torchmetrics_rl2.fitting.kinds import FoundKinds, find_kinds, label_kinds
+from torchmetrics_rl2.fitting.kinds import FoundKinds, confused_kinds, find_kinds, label_kinds
 from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, kinds_picture
 from torchmetrics_rl2.fitting.leaks import measure_leaks
 from torchmetrics_rl2.fitting.result import FitResult
@@ -205,6 +205,10 @@ def fit_split(
     if len(found) > 1:
         leaks = measure_leaks(fitted.flow, extractor, features, found, units, reader, progress)
         fitted.flow.base.leaks.copy_(torch.tensor(leaks))
+    warned = features.warnings
+    if isinstance(kinds, Mapping):
+        labels = names_of(features.reference_files, kinds)
+        warned += confused_kinds(fitted.flow, features.reference, labels, found.names)
     history = {
         "backbone": start.name,
         "n_fit": len(features.fit),
@@ -250,7 +254,7 @@ def fit_split(
         unreadable=features.unreadable,
         kinds=fitted.kinds,
         joint=trained,
-        warnings=features.warnings,
+        warnings=warned,
     )
 
 
