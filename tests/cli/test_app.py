@@ -100,7 +100,7 @@ BAD_INPUT = {
     "columns path and group": "fit {patches} -o {bad}/x.safetensors --groups {bad}/gone.csv",
     "the columns path and kind": "fit {patches} -o {bad}/x.safetensors --kinds x --groups file",
     "from 1, but got 0": "fit {patches} -o {bad}/x.safetensors --kinds 0 --groups file --backbone {weights}",
-    "too few for 5 kinds": "fit {patches} -o {bad}/x.safetensors --kinds 5 --groups file --backbone {weights}",
+    "do not make 5 clusters": "fit {patches} -o {bad}/x.safetensors --kinds 5 --groups file --backbone {weights}",
     "no JSON that can be read": "fit {patches} -o {bad}/x.safetensors --groups parent --card {bad}/gone.json",
     "There are no weights named": "weights show zebra",
     "There is no file": "score {patches} --real {bad}/gone.safetensors --weights {weights}",

@@ -214,7 +214,7 @@ def test_with_and_without_kinds_do_not_mix():
 def test_without_kinds_a_result_has_no_parts():
     result = compare(*(Statistics.of_latents(latents(9, seed), **ID) for seed in range(2)))
     assert (result.content, result.look, result.kinds) == (None, None, [])
-    assert not result.content_is_judged
+    assert not result.is_judged("content")
     assert "content" not in f"{result}{result.details()}{result!r}{result._repr_html_()}"
     assert not any("content" in name or "look" in name for name in result.scalars())
 

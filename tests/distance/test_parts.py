@@ -3,9 +3,10 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm, t
 from torch import Generator
 
 from tests.distance.test_statistics import ID
@@ -159,7 +160,7 @@ def test_the_verdict_says_which_part_differs(verdict, groups):
     assert lines[1].startswith("RL2 ")
     assert "x the real-against-real baseline at these sample sizes; look " in lines[1]
     assert lines[1].count("x") >= 3
-    assert result.content_is_judged
+    assert result.is_judged("content")
     for line in lines[2:]:
         assert line.startswith("Generated: ")
     assert bool(lines[2:]) == ("content" in verdict)
@@ -171,7 +172,7 @@ def test_the_verdict_says_which_part_differs(verdict, groups):
 def test_content_that_damage_may_have_moved_is_not_judged():
     result = compare(*both_sides(400, shift=10 * LOOK + 1.2 * CONTENT))
     assert 0 < result.content.interval[0] < result.content.limit
-    assert not result.content_is_judged
+    assert not result.is_judged("content")
     assert str(result).startswith("Look clearly differs, content is not judged, as so much damage moves it too\nRL2")
     assert "counts beyond" in result.details()
 
@@ -180,7 +181,7 @@ def test_sums_alone_have_parts_without_a_test():
     real, fake = (replace(side, sums=replace(side.sums, second_moment=None)) for side in both_sides())
     result = compare(real, fake)
     assert result.content.interval is result.look.p_value is None
-    assert not result.content_is_judged
+    assert not result.is_judged("content")
     assert str(result).startswith("No interval: a side has no second moments")
     assert result.content.baseline_multiple is not None
     assert result.scalars()["look_debiased"] == result.look.debiased
@@ -195,7 +196,7 @@ def test_what_a_person_has_to_know_first_comes_first():
     assert str(same).startswith("Generated images are copies of real ones\n")
     few = compare(real, statistics(draw(3, Generator().manual_seed(0))))
     assert str(few).startswith("No interval, which needs at least 4 images a side; the generated side has 3 images\n")
-    assert not few.content_is_judged
+    assert not few.is_judged("content")
     against_reference = compare(replace(real, source=REFERENCE), fake)
     assert "no verdict on a generator" in str(against_reference).splitlines()[-1]
 
@@ -268,12 +269,43 @@ def test_groups_of_one_kind_each_count_as_one_image_each():
         assert kind.real_interval[1] > free.real_interval[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [[10] * 6, [2, 3, 5, 8, 12, 20, 30, 45]])
+def test_shares_of_few_groups_do_not_differ_by_chance(sizes):
+    """With normal quantiles, and without the jackknife's weights, every fifth draw and every third do."""
+    draws, wrong = np.random.default_rng(5), 0
+    for _ in range(200):
+        sides = []
+        for _ in range(2):
+            own = [draws.choice(3, size, p=draws.dirichlet(2 * np.ones(3))) for size in sizes]
+            names = [str(i) for i, size in enumerate(sizes) for _ in range(size)]
+            sides.append(statistics(KINDS.means[torch.from_numpy(np.concatenate(own))], names))
+        wrong += any(kind.differs for kind in kind_shares(*sides))
+    assert wrong <= 24
+
+
+def test_a_difference_that_each_part_may_owe_to_the_other_is_one():
+    real = statistics(draw(200, Generator().manual_seed(1)))
+    fake = statistics(draw(200, Generator().manual_seed(2), shift=20 * LOOK + 20 * CONTENT))
+    leaky = [replace(side, kinds=replace(KINDS, leaks=(1.5, 1.5))) for side in (real, fake)]
+    result = compare(*leaky)
+    assert result.verdict == "different, content and look cannot be told apart"
+    assert str(result).startswith("Different, content and look cannot be told apart\nRL2")
+    of_content = [replace(side, kinds=replace(KINDS, leaks=(0.1, 1.5))) for side in (real, fake)]
+    assert str(compare(*of_content)).startswith(
+        "Content differs, look is not judged, as such a change of content moves"
+    )
+    nothing = [replace(statistics(draw(200, Generator().manual_seed(i))), kinds=leaky[0].kinds) for i in (3, 4)]
+    assert compare(*nothing).verdict == NOTHING
+
+
 def test_groups_that_are_all_alike_say_no_more_than_one_image_each():
     """41 slides of 41 patches; in floating point 1 / 41 of them is not quite one patch."""
     labels = torch.tensor([0] + [1] * 20 + [2] * 20).repeat(41)
     alike = statistics(KINDS.means[labels], [str(i // 41) for i in range(41**2)])
+    level = 1 - 2 * norm.sf(t.isf(0.025, 40))  # whose normal quantile is that of t
     for kind, count in zip(kind_shares(alike, alike), (1, 20, 20), strict=True):
-        expected = tuple(binomtest(count, 41).proportion_ci(method="wilson"))
+        expected = tuple(binomtest(count, 41).proportion_ci(level, method="wilson"))
         assert kind.real_interval == pytest.approx(expected, rel=1e-6)
 
 
@@ -330,7 +362,7 @@ def test_a_result_whose_parts_are_not_known_is_json():
         assert shown["content"]["interval"] is None
         assert str(result)
         assert result.details()
-        assert not result.content_is_judged
+        assert not result.is_judged("content")
         assert all(type(value) is float for value in result.scalars().values())
 
 

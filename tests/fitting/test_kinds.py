@@ -131,12 +131,18 @@ def test_as_many_kinds_as_asked_for(count):
     assert min(sizes) >= 8
 
 
+def test_one_kind_is_of_any_number_of_patches_and_seeds_are_any_number():
+    features, _ = clusters(40)
+    assert find_kinds(features[:7], each(7), count=1).names == ("kind 1",)
+    assert len(find_kinds(features, each(40), count=3, seed=2**63 - 1)) == 3
+
+
 def test_too_few_patches_for_so_many_kinds_are_refused():
     features, _ = clusters(39)
-    with pytest.raises(RL2Error, match="39 patches that fit the flow are too few for 5 kinds of 8 or more"):
+    with pytest.raises(RL2Error, match="The 39 patches that fit the flow do not make 5 clusters of 8 or more"):
         find_kinds(features, each(39), count=5)
     lonely = torch.cat([features, 1000 + features[:1]])  # a cluster of one
-    with pytest.raises(RL2Error, match="40 patches that fit the flow are too few for 2 kinds of 8 or more"):
+    with pytest.raises(RL2Error, match="The 40 patches that fit the flow do not make 2 clusters of 8 or more"):
         find_kinds(lonely, each(40), count=2)
 
 
@@ -355,7 +361,7 @@ def test_kinds_are_found_where_none_are_given(fit_tissues, tissues):
 def test_kinds_that_cannot_be_leave_nothing_behind(tissues, weights_file, tmp_path):
     for folder, wanted, sentence in (
         (tissues / "bright", "parent", r"of 1 kind\(s\), bright; expected 2 to 16"),
-        (tissues, 6, "patches that fit the flow are too few for 6 kinds of 8 or more"),
+        (tissues, 6, "patches that fit the flow do not make 6 clusters of 8 or more"),
     ):
         with pytest.raises(RL2Error, match=sentence):
             fit(folder, tmp_path / "x.safetensors", groups="file", kinds=wanted, backbone=weights_file)

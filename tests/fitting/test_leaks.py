@@ -6,7 +6,7 @@ from torch import Generator
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import random_images
-from torchmetrics_rl2.fitting.leaks import DAMAGE, leak_of_content, leak_of_look
+from torchmetrics_rl2.fitting.leaks import DAMAGE, leak_of_content, leak_of_look, leak_sentences
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.networks import RealNVP
 from torchmetrics_rl2.pixels import LADDERS
@@ -55,6 +55,22 @@ def test_means_of_few_units_leak_into_look():
     assert leak_of_content(z, means, kinds, [str(i) for i in range(60)], basis) == pytest.approx(
         found / 2**0.5, rel=1e-9
     )
+
+
+def test_large_leaks_are_said():
+    assert leak_sentences(0.49, 0.49) == []
+    both = leak_sentences(0.93, 0.61)
+    assert len(both) == 1
+    assert both[0].startswith("Damage moves content by up to 93% of what it moves look, so content is rarely judged. O")
+    assert leak_sentences(0.1, 0.61)[0].startswith("Other shares of kinds move look by up to 61% of content, so look")
+
+
+def test_kinds_in_a_line_have_a_finite_leak():
+    """One of their means is the mean of all of them."""
+    z = torch.randn(60, 4, generator=Generator().manual_seed(0)).double()
+    kinds, means = torch.arange(3).repeat(20), torch.tensor([[-3.0], [0], [3]]).double() * torch.eye(4).double()[0]
+    units = [str(i) for i in range(60)]
+    assert 0 < leak_of_content(z, means, kinds, units, torch.eye(4).double()[:, :1]) < math.inf
 
 
 def test_a_file_that_is_cut_counts_once(tmp_path):

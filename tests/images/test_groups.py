@@ -16,7 +16,7 @@ def test_the_folder_of_an_image_names_its_kind_wherever_it_is(tmp_path, monkeypa
 @pytest.mark.parametrize("column", ["kind", "class"])
 def test_a_table_names_the_kind_of_each_image(tmp_path, column):
     table, paths = tmp_path / "labels.csv", [tmp_path / "a" / "1.png", tmp_path / "2.png"]
-    table.write_text(f"path,{column},note\na/1.png,fat,x\n2.png,colon,\n3.png,unused,\n")
+    table.write_text(f"path,{column},note\na/1.png,fat,x\n2.png, colon,\n3.png,unused,\n")
     assert labels_of(str(table), paths, tmp_path, column) == {paths[0]: "fat", paths[1]: "colon"}
     with pytest.raises(RL2Error, match=f"has no {column} for 1 of 3 images, .*4.png for one"):
         labels_of(table, [*paths, tmp_path / "4.png"], tmp_path, column)

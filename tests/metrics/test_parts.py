@@ -246,6 +246,7 @@ def test_parts_without_images_and_of_nan_are_nan(encoder_of_kinds):
     metric = ResNetL2(encoder_of_kinds, part="content", normalize=True)
     metric.update(REAL / 255, real=True)
     assert metric.compute().isnan()
+    assert metric.result().kinds == ResNetL2(encoder_of_kinds).result().kinds == []
     metric.update(torch.full((2, 3, 64, 64), torch.nan), real=False)
     assert metric.compute().isnan()
     assert metric.result().content.interval is None

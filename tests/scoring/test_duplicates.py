@@ -30,8 +30,8 @@ def test_copies_are_found_by_their_pixels_in_any_batch():
     joined += seen.see(batch_of(images[[1, 0, 2]], ["c", "d", "e"]), latents[[1, 0, 4]], ["s3", "s3", "s3"])
     assert seen.duplicates == [("c", "b"), ("d", "a")]
     assert joined == ["s1", "s2", "s2", "s1", "s3"]  # a copy is of the group of the first
-    assert seen.repeated.count.tolist() == [2, 2]
-    assert seen.repeated.sum[:, 0].tolist() == [2, 0]
+    assert seen.repeated(None).count.tolist() == [2, 2]
+    assert seen.repeated(None).sum[:, 0].tolist() == [2, 0]
     other = Seen(tiled=True, other=seen)
     other.see(batch_of(images[[2, 2]], ["x", "x"]), latents[:2], None)
     assert other.copied == [("x, tile 0", "e"), ("x, tile 1", "e")]
@@ -115,7 +115,7 @@ def test_images_of_one_color_are_no_copies():
     seen = Seen()
     blank = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
     joined = seen.see(batch_of(blank, ["a", "b", "c"]), torch.zeros(3, 2), ["s1", "s2", "s3"])
-    assert (seen.duplicates, seen.repeated, joined) == ([], None, ["s1", "s2", "s3"])
+    assert (seen.duplicates, seen.repeated(None), joined) == ([], None, ["s1", "s2", "s3"])
 
 
 @pytest.mark.parametrize("distinct", [1, 3])
@@ -145,3 +145,19 @@ def test_copies_beside_sums_alone_have_no_interval(patches, encoder, tmp_path):
 def test_both_sides_of_one_mean_are_copies_also_in_statistics(patches, encoder):
     statistics = compute_statistics(patches / "a", weights=encoder)
     assert compare(statistics, statistics).verdict == "generated images are copies of real ones"
+
+
+def test_copies_have_the_parts_of_weights_with_kinds(patches, encoder_of_kinds, tmp_path):
+    thrice = copy_of(patches / "bright", tmp_path / "thrice", 3)
+    plain = score(patches / "bright", patches / "a", weights=encoder_of_kinds)
+    with pytest.warns(UserWarning, match="16 of 24 generated images repeat others pixel for pixel"):
+        copied = score(thrice, patches / "a", weights=encoder_of_kinds)
+        saved = compute_statistics(thrice, weights=encoder_of_kinds)
+    saved.save(tmp_path / "thrice.safetensors")
+    loaded = Statistics.load(tmp_path / "thrice.safetensors")
+    assert loaded.repeated.kind_counts.sum() == loaded.repeated.count.sum() == 24
+    for part in ("content", "look"):
+        found, expected = getattr(copied, part), getattr(plain, part)
+        assert found.value == pytest.approx(expected.value, rel=1e-5), part
+        assert found.interval == pytest.approx(expected.interval, rel=1e-3, abs=1e-3), part
+    assert copied.content.value**2 + copied.look.value**2 == pytest.approx(copied.value**2, rel=1e-9)

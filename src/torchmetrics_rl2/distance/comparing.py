@@ -39,7 +39,7 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
         if side.groups is not None and len(side.groups.count) >= MIN_UNITS:
             _warn_of_a_dominant_group(side.source, side.groups.count)
     if real.kinds is not None:
-        found |= _parts(real, fake) | {"kinds": kind_shares(real, fake)}
+        found |= _parts(real, fake) | {"kinds": kind_shares(real, fake) if len(real) and len(fake) else []}
     return RL2Result(
         n_real=len(real),
         n_fake=len(fake),

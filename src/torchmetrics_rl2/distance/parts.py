@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from scipy.stats import norm
+from scipy.stats import norm, t
 from torch import Tensor
 
 from torchmetrics_rl2.distance.statistics import Statistics
@@ -68,7 +68,8 @@ def kind_shares(real: Statistics, fake: Statistics) -> list[KindShare]:
 
     Shares differ if Newcombe's interval of their difference (1998, method 10), with Bonferroni's correction for the
     number of kinds, excludes 0, and the larger of them is at least one image of the smaller side. Groups count for as
-    many independent images as their shares vary like.
+    many independent images as their shares vary like, and quantiles are those of t with one degree of freedom less than
+    there are groups.
 
     Args:
         real: With kinds.
@@ -78,14 +79,15 @@ def kind_shares(real: Statistics, fake: Statistics) -> list[KindShare]:
     assert real.kinds is not None
     names, least = real.kinds.names, 1 / min(len(real), len(fake))
     both = [_shares(side) for side in (real, fake)]
-    found, level = [], float(norm.isf(0.025 / len(names)))
+    found, single = [], [_quantile(side, 1) for side in (real, fake)]
+    level = [_quantile(side, len(names)) for side in (real, fake)]
     for k, name in enumerate(names):
         (p, n), (q, m) = ((shares[k], counts[k]) for shares, counts in both)
-        ends = [_wilson(p, n, level), _wilson(q, m, level)]
+        ends = [_wilson(p, n, level[0]), _wilson(q, m, level[1])]
         below = math.hypot(q - ends[1][0], ends[0][1] - p)
         above = math.hypot(ends[1][1] - q, p - ends[0][0])
         differs = max(p, q) >= least and not q - p - below <= 0 <= q - p + above
-        found.append(KindShare(name, p, _wilson(p, n), q, _wilson(q, m), differs))
+        found.append(KindShare(name, p, _wilson(p, n, single[0]), q, _wilson(q, m, single[1]), differs))
     return found
 
 
@@ -102,14 +104,22 @@ def _effective(side: Statistics, kind: int, share: float) -> float:
         return float(side.unit_count)
     groups, images = len(side.groups.count), len(side)
     counts = side.groups.kind_counts[:, kind]
-    # In whole numbers, so that groups all alike are seen to be.
+    # In whole numbers, so that groups all alike are seen to be; with the jackknife's weights, as for distances.
     residuals: Tensor = (counts * images - counts.sum() * side.groups.count).double() / images
-    variance = float(residuals.square().sum()) / images**2 * groups / max(groups - 1, 1)
+    weights = (groups - 1) / (images - side.groups.count).double().clamp(min=1)
+    variance = float((residuals * weights).square().sum()) / (groups * max(groups - 1, 1))
     # All groups alike say nothing of how groups vary.
     return min(share * (1 - share) / variance, float(images)) if variance else float(groups)
 
 
-def _wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+def _quantile(side: Statistics, tests: int) -> float:
+    tail = 0.025 / tests
+    if side.groups is None or len(side.groups.count) < 2:
+        return float(norm.isf(tail))
+    return float(t.isf(tail, len(side.groups.count) - 1))
+
+
+def _wilson(share: float, n: float, z: float) -> tuple[float, float]:
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, middle - half) if share else 0.0, min(1.0, middle + half) if share < 1 else 1.0

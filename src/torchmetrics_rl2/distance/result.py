@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from torchmetrics_rl2.distance.details import details_of, kind_sentences, part_text, why_no_interval
-from torchmetrics_rl2.distance.kinds import PARTS
+from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult, strata_sentence
@@ -21,7 +21,11 @@ SCALARS = (
 )
 OF_PARTS = ("debiased", "baseline_multiple")
 SAME = 1e-4
-NOT_JUDGED = "content is not judged, as so much damage moves it too"
+NOT_JUDGED = {
+    "content": "content is not judged, as so much damage moves it too",
+    "look": "look is not judged, as such a change of content moves it too",
+}
+EITHER = "different, content and look cannot be told apart"
 COPIES = "generated images are copies of real ones"
 CLOSER = "closer than chance allows, as copies of real images are"
 
@@ -138,8 +142,10 @@ class RL2Result:
 
         Else, if the weights have kinds of tissue, ``look differs``, ``content differs``, or both: each differs if the
         test of groups rejects at 5 %, or without groups if the interval lies above its limit. Look ``clearly differs``
-        from three times its baseline on. ``no difference beyond chance`` if neither does. Without kinds the same is
-        said of the whole, ``different`` or ``clearly different``. Empty where there are too few images to say.
+        from three times its baseline on. ``no difference beyond chance`` if neither does, and
+        ``different, content and look cannot be told apart`` if the whole does, but each part may be what the other
+        leaks. Without kinds the same is said of the whole, ``different`` or ``clearly different``. Empty where there
+        are too few images to say.
         """
         distinct = self.n_fake - len(self.duplicates.get("fake", []))
         if distinct < min(MIN_UNITS, self.n_fake):
@@ -158,14 +164,21 @@ class RL2Result:
         look = "look clearly differs" if _clearly(self.look.baseline_multiple) else "look differs"
         found = [look] if self._differs(self.look) else []
         found += ["content differs"] if self._differs(self.content) else []
+        if not found and self._differs(self) and not (self.is_judged("content") and self.is_judged("look")):
+            return EITHER
         return ", ".join(found) or NO_DIFFERENCE
 
-    @property
-    def content_is_judged(self) -> bool:
-        """Whether content can be told from what damage of this size moves; ``False`` also without kinds."""
-        if self.content is None or self.content.interval is None:
+    def is_judged(self, part: Part) -> bool:
+        """Whether a part can be told from what a difference of the other of this size moves.
+
+        Args:
+            part: ``"content"`` or ``"look"``.
+
+        """
+        found: PartResult | None = getattr(self, part)
+        if found is None or found.interval is None:
             return False
-        return self._differs(self.content) or self.content.interval[0] <= 0
+        return self._differs(found) or found.interval[0] <= 0
 
     def _differs(self, part: "PartResult | RL2Result") -> bool:
         limit = part.limit if isinstance(part, PartResult) else 0.0
@@ -242,7 +255,8 @@ class RL2Result:
         numbers = f"RL2 {three_digits(self.value)}: {multiple}x the real-against-real baseline at these sample sizes"
         if self.real == REFERENCE:
             numbers += f", against the reference data inside the weights, {self.data}"
-        if self.verdict != NO_DIFFERENCE and "differ" in self.verdict and self.baseline_multiple < 1:
+        varies_less = (self.variance_ratio or 1) < 1
+        if varies_less and self.verdict != NO_DIFFERENCE and "differ" in self.verdict and self.baseline_multiple < 1:
             numbers += ", below 1x because generated images vary less than real ones"
         if self.content is None or self.look is None:
             lines = [f"{numbers}: {self.verdict or why_no_interval(self)}"]
@@ -261,10 +275,9 @@ class RL2Result:
     def _conclusion(self) -> str:
         verdict = self.verdict or why_no_interval(self)
         if "look" in verdict and "content" not in verdict:
-            judged = "content does not" if self.content_is_judged else NOT_JUDGED
-            verdict = f"{verdict}, {judged}"
+            verdict = f"{verdict}, {'content does not' if self.is_judged('content') else NOT_JUDGED['content']}"
         elif verdict == "content differs":
-            verdict = "content differs, look does not"
+            verdict = f"{verdict}, {'look does not' if self.is_judged('look') else NOT_JUDGED['look']}"
         return f"{verdict[0].upper()}{verdict[1:]}"
 
     @property

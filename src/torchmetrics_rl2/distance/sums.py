@@ -32,6 +32,16 @@ def add_rows(values: LatentSums, rows: Tensor, count: int) -> LatentSums:
     )
 
 
+def repeat_rows(values: LatentSums, counts: Tensor) -> LatentSums:
+    """Rows of sums, each over so many times the same."""
+    return LatentSums(
+        **{
+            name: value * counts.view(-1, *[1] * (value.ndim - 1)).to(value.dtype)
+            for name, value in _given(values).items()
+        }
+    )
+
+
 def stack(parts: Sequence[LatentSums]) -> LatentSums:
     """Rows of all parts, one after the other."""
     return LatentSums(**{name: torch.cat([getattr(part, name) for part in parts]) for name in _given(parts[0])})

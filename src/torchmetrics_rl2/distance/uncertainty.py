@@ -23,6 +23,7 @@ __all__ = ["Uncertainty", "Units", "distinct_units", "group_units", "image_units
 
 MIN_UNITS = 4
 ROUNDING = 1e-12
+HUGE = 1e9
 Numbers = TypeVar("Numbers", float, NDArray[np.float64])
 
 
@@ -234,12 +235,16 @@ def _bound(value: float, noise_square: float, along: float, t: float) -> float:
 
 def _exceeds(ratio: float, freedom: float, nu: float, noncentrality: float) -> float:
     """Probability that F is larger; scipy's noncentral F is wrong where it is central."""
+    if noncentrality > HUGE:  # where scipy has none, nor F any spread to speak of
+        return float(ratio * freedom <= noncentrality)
     ends = (freedom, freedom * nu)
     return float(stats.ncf.sf(ratio, *ends, noncentrality) if noncentrality else stats.f.sf(ratio, *ends))
 
 
 def _detectable(freedom: float, nu: float, least: float, power: float = 0.8) -> float:
     """Noncentrality that a test of more than the least one finds at 5 % with this power."""
+    if least > HUGE:
+        return least
     ends = (freedom, freedom * nu)
     critical = float(stats.ncf.ppf(0.95, *ends, least) if least else stats.f.ppf(0.95, *ends))
 

@@ -116,12 +116,15 @@ def find_kinds(
     if count is None:
         stable = [k for k, (own, gaussian) in strengths.items() if gaussian is not None and own > gaussian]
         count = max(stable, default=1)
-    clusters = _k_means(x, count, seed) if count <= len(x) // MIN_PATCHES else None
+    clusters = _k_means(x, count, seed) if count == 1 or count <= len(x) // MIN_PATCHES else None
     sizes = [0] if clusters is None else np.bincount(clusters[0], minlength=count)
     if clusters is None or min(sizes) < (MIN_PATCHES if count > 1 else 1):
         if strengths:
             return FoundKinds(torch.zeros(len(x), dtype=torch.int64), ("kind 1",), strengths)
-        raise RL2Error(f"{len(x)} patches that fit the flow are too few for {count} kinds of {MIN_PATCHES} or more.")
+        raise RL2Error(
+            f"The {len(x)} patches that fit the flow do not make {count} clusters of {MIN_PATCHES} or more. Ask for "
+            "fewer kinds, or leave --kinds out to have them found."
+        )
     order = np.argsort(-np.asarray(sizes), kind="stable")
     labels = np.argsort(order)[clusters[0]]
     return FoundKinds(torch.from_numpy(labels), tuple(f"kind {k + 1}" for k in range(count)), strengths)
@@ -247,7 +250,9 @@ def _k_means(x: Array, count: int, seed: int) -> tuple[Labels, Array] | None:
     best, least = None, math.inf
     for restart in range(RESTARTS):
         try:
-            centers, labels = kmeans2(x, count, minit="++", seed=1000 * seed + restart, iter=50, missing="raise")
+            centers, labels = kmeans2(
+                x, count, minit="++", seed=np.random.default_rng([seed, restart]), iter=50, missing="raise"
+            )
         except ClusterError:
             continue
         apart = float(np.square(x - centers[labels]).sum())

@@ -17,7 +17,7 @@ from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.pixels.degradations import degrade
 from torchmetrics_rl2.runtime import Progress
 
-__all__ = ["leak_of_content", "leak_of_look", "measure_leaks"]
+__all__ = ["leak_of_content", "leak_of_look", "leak_sentences", "measure_leaks"]
 
 DAMAGE = (
     ("gaussian blur", 0.25),
@@ -30,6 +30,7 @@ DAMAGE = (
 """Blur of 1 px, noise of 5 %, JPEG at quality 50, rectangles over 5 %, and half an octave of hematoxylin."""
 
 FILES = 48
+LARGE = 0.5
 
 
 @torch.no_grad()
@@ -115,8 +116,19 @@ def leak_of_content(latents: Tensor, means: Tensor, kinds: Tensor, units: Sequen
     for k in range(len(means)):
         rows = (kinds == k).nonzero().flatten()
         count = len({units[row] for row in rows.tolist()})
-        shares.append(float(look[rows].var(0).sum() / count / apart[k]))
+        shares.append(float(look[rows].var(0).sum() / count / apart[k].clamp(min=apart.mean() / 100)))
     return math.sqrt(sum(shares) / len(shares))
+
+
+def leak_sentences(of_look: float, of_content: float) -> list[str]:
+    """What to say of leaks so large that a part is hardly ever judged."""
+    ends = " More patches, or fewer kinds, make the means of the kinds better known."
+    found = []
+    if of_look >= LARGE:
+        found.append(f"Damage moves content by up to {of_look:.0%} of what it moves look, so content is rarely judged.")
+    if of_content >= LARGE:
+        found.append(f"Other shares of kinds move look by up to {of_content:.0%} of content, so look is rarely judged.")
+    return [" ".join(found) + ends] if found else []
 
 
 def _first_tiles(paths: Sequence[Path], seen: set[Path]) -> list[int]:

@@ -19,7 +19,7 @@ from torchmetrics_rl2.fitting.features import Features, feature_device, features
 from torchmetrics_rl2.fitting.fitted_flow import fit_flow
 from torchmetrics_rl2.fitting.kinds import FoundKinds, confused_kinds, find_kinds, label_kinds
 from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, kinds_picture
-from torchmetrics_rl2.fitting.leaks import measure_leaks
+from torchmetrics_rl2.fitting.leaks import leak_sentences, measure_leaks
 from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine, require_lightning
@@ -202,10 +202,11 @@ def fit_split(
     units = names_of(features.fit_files, groups)
     found = _find_kinds(features, units, kinds, settings.seed, run, progress)
     fitted = fit_flow(features, found, settings, run, machine, progress)
+    warned = features.warnings
     if len(found) > 1:
         leaks = measure_leaks(fitted.flow, extractor, features, found, units, reader, progress)
         fitted.flow.base.leaks.copy_(torch.tensor(leaks))
-    warned = features.warnings
+        warned += leak_sentences(*leaks)
     if isinstance(kinds, Mapping):
         labels = names_of(features.reference_files, kinds)
         warned += confused_kinds(fitted.flow, features.reference, labels, found.names)

@@ -73,7 +73,7 @@ def read_column(table: Path, column: str, paths: Sequence[Path], base: Path) -> 
             if not {"path", column} <= set(columns):
                 raise RL2Error(f"{table} has the columns {', '.join(columns)}; expected path and {column}.")
             for row in reader:
-                path, text = same_name((base / (row["path"] or "")).resolve()), row[column]
+                path, text = same_name((base / (row["path"] or "")).resolve()), (row[column] or "").strip()
                 if not row["path"] or not text or found.setdefault(path, text) != text:
                     raise RL2Error(
                         f"{table}, line {reader.line_num}: expected one path and its one {column}, got {row}."

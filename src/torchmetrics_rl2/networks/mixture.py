@@ -56,5 +56,5 @@ class Mixture(nn.Module):
 
     def _joint(self, z: Tensor) -> Tensor:
         """Log-densities of latent and kind, ``(N, K)``."""
-        squares = (z[:, None] - self.means).square().sum(2)
+        squares = torch.stack([(z - mean).square().sum(1) for mean in self.means], 1)
         return self.log_shares - squares / 2 - z.shape[1] / 2 * math.log(2 * math.pi)

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from torchmetrics_rl2.distance.kinds import Kinds, rows_of_images
+from torchmetrics_rl2.distance.sums import repeat_rows
 from torchmetrics_rl2.functional import LatentSums
 from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.reader import ImageBatch
@@ -65,14 +67,17 @@ class Seen:
                 self.copied.append((name, self._other._first[key][0]))
         return joined if groups else None
 
-    @property
-    def repeated(self) -> LatentSums | None:
-        """One row for each image that there are several of, over its copies."""
+    def repeated(self, kinds: Kinds | None) -> LatentSums | None:
+        """One row for each image that there are several of, over its copies.
+
+        Args:
+            kinds: The kinds of tissue of the weights, if they have several.
+
+        """
         if not self._several:
             return None
         counts, latents = zip(*self._several.values(), strict=True)
-        count, each = torch.tensor(counts), torch.stack(latents)
-        return LatentSums(each * count[:, None], each.square().sum(1) * count, count)
+        return repeat_rows(rows_of_images(torch.stack(latents), kinds), torch.tensor(counts))
 
     def _name(self, path: Path) -> str:
         if self._tiles is None:

@@ -111,8 +111,9 @@ def measure(
         sources = ", ".join(one.source for one in found)
         raise RL2Error(f"None of the {total} files of {sources} could be read: {unreadable[-1]}")
     merged = Statistics.merge(parts)
-    if merged.groups is None and seen.repeated is not None:
-        copies = [part for part in (merged.repeated, seen.repeated) if part is not None]
+    repeated = seen.repeated(merged.kinds)
+    if merged.groups is None and repeated is not None:
+        copies = [part for part in (merged.repeated, repeated) if part is not None]
         merged = replace(merged, repeated=stack(copies))
     left_out = (os.fspath(path) for one in found if isinstance(one, ImageSource) for path in one.left_out)
     return replace(

@@ -77,7 +77,7 @@ class Strata:
         found = {}
         for name, statistics in self._added.items():
             seen = self._seen[name]
-            repeated = seen.repeated if self._groups is None else None
+            repeated = seen.repeated(statistics.kinds) if self._groups is None else None
             found[name] = replace(statistics, repeated=repeated, duplicates=tuple(seen.duplicates))
         return found
 
