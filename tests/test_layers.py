@@ -11,6 +11,7 @@ ORDER = [
     {"networks", "images", "distance"},
     {"weights"},
     {"encoder"},
+    {"explaining"},
     {"scoring", "auditing", "quality"},
     {"fitting", "screening", "metrics"},
     {"__init__", "cli"},

@@ -84,11 +84,12 @@ def step(name, *contents, look=0.1):
 @pytest.mark.parametrize(
     ("shares", "rises", "verdict", "power"),
     [
-        ([(0.1, 0.9), (0.2, 0.49)], True, "blind", {25: 0.2, 40: 0.49}),
+        ([(0.1, 0.9), (0.2, 0.49)], True, "weak", {25: 0.2, 40: 0.49}),
+        ([(0.1, 0.9), (0.9, 0.14)], True, "blind", {25: 0.9, 40: 0.14}),
         ([(0.1, 0.1), (0.9, 0.5)], True, "detects", {25: 0.9, 40: 0.5}),
         # Of one step for each kind the mean counts, and the worst is named.
         ([(0.1, 0.9), (0.3, 0.2)], False, "detects", {25: 0.2, 40: 0.55}),
-        ([(0.9, 0.6), (0.9, 0.2)], False, "blind", {25: 0.9, 40: 0.4}),
+        ([(0.9, 0.6), (0.9, 0.2)], False, "weak", {25: 0.9, 40: 0.4}),
     ],
 )
 def test_verdicts_of_content(shares, rises, verdict, power):

@@ -129,7 +129,7 @@ def test_with_groups_adjusted_p_values_decide_and_without_there_are_none():
     independent = result_of(REAL, FAKE)
     assert [one.p_value for one in independent.strata] == [None] * 3
     assert [one.interval[0] > 0 for one in independent.strata] == [one.differs for one in independent.strata]
-    assert "no p-values without groups" in independent.details()
+    assert "p-values need groups" in independent.details()
 
 
 def test_the_least_of_several_p_values_is_no_difference_by_itself():

@@ -3,35 +3,20 @@ import math
 import pytest
 import torch
 from torch import Generator
-from torchvision.transforms.v2.functional import to_pil_image
 
-from tests.conftest import random_images
 from torchmetrics_rl2.fitting.leaks import DAMAGE, leak_of_content, leak_of_look, leak_sentences
-from torchmetrics_rl2.images import ImageReader
-from torchmetrics_rl2.networks import RealNVP
 from torchmetrics_rl2.pixels import LADDERS
+from torchmetrics_rl2.weights import Signatures
 
 
-class MeanAndSpread(torch.nn.Module):
-    """Two features: mean and standard deviation of the pixels."""
-
-    device = torch.device("cpu")
-
-    def forward(self, images):
-        pixels = images.float().flatten(1) / 255
-        return torch.stack([pixels.mean(1), pixels.std(1)], 1)
-
-
-def test_damage_that_moves_content_is_a_leak(tmp_path):
-    """Blur takes spread away and leaves the mean; where spread is content, nothing but content moves."""
-    for i, image in enumerate(random_images(6)):
-        to_pil_image(image).save(tmp_path / f"{i}.png")
-    flow, files = RealNVP(2, layers=0).requires_grad_(False), sorted(tmp_path.glob("*.png"))
-    as_look, as_content = (
-        leak_of_look(flow, MeanAndSpread(), files, ImageReader(), torch.tensor(basis).double(), None)
-        for basis in ([[1.0], [0.0]], [[0.0], [1.0]])
-    )
-    assert as_content > 10 * as_look
+def test_the_damage_that_moves_content_most_is_the_leak():
+    """Of other damage, however it moves content, nothing is asked."""
+    shifts = torch.zeros(len(DAMAGE) + 1, 3, dtype=torch.float64)
+    shifts[:, 1] = torch.arange(1.0, len(shifts) + 1)
+    shifts[2, 0], shifts[-1, 0] = 0.6, 100
+    ladders, severities = zip(*DAMAGE, ("fold", 0.4), strict=True)
+    known = Signatures(ladders, severities, shifts, torch.zeros(len(shifts)), 48)
+    assert leak_of_look(known, torch.eye(3).double()[:, :1]) == pytest.approx(0.6 / 3)
 
 
 def test_the_damage_is_that_of_the_documents():
@@ -71,18 +56,3 @@ def test_kinds_in_a_line_have_a_finite_leak():
     kinds, means = torch.arange(3).repeat(20), torch.tensor([[-3.0], [0], [3]]).double() * torch.eye(4).double()[0]
     units = [str(i) for i in range(60)]
     assert 0 < leak_of_content(z, means, kinds, units, torch.eye(4).double()[:, :1]) < math.inf
-
-
-def test_a_file_that_is_cut_counts_once(tmp_path):
-    for i, image in enumerate(random_images(2, px=96)):
-        to_pil_image(image).save(tmp_path / f"{i}.png")
-    counted = []
-
-    class Counting(MeanAndSpread):
-        def forward(self, images):
-            counted.append(len(images))
-            return super().forward(images)
-
-    flow, files = RealNVP(2, layers=0).requires_grad_(False), sorted(tmp_path.glob("*.png"))
-    leak_of_look(flow, Counting(), files, ImageReader(tile=32, batch_size=4), torch.eye(2).double()[:, :1], None)
-    assert sum(counted) == 2 * (1 + len(DAMAGE))

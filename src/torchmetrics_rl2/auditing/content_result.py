@@ -11,6 +11,7 @@ __all__ = ["Cause", "ContentLadder", "ContentStep", "CrossTalk", "Differing", "m
 
 Cause = Literal["nothing", "content", "repeats", "damage"]
 HALF = 0.5
+WEAK = 0.15  # three times what chance alone is promised to find
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,12 @@ class ContentLadder:
 
     @property
     def verdict(self) -> str:
-        """``detects`` if content differs in half of the draws or more, at the largest number of images; else ``blind``.
+        """``detects`` if content differs in half of the draws or more, ``weak`` in 15 % or more, else ``blind``.
 
-        Of a ladder in rising severity the last step counts, else the mean over kinds.
+        At the largest number of images; of a ladder in rising severity the last step counts, else the mean over kinds.
         """
-        return "detects" if self.power[max(self.power)] >= HALF else "blind"
+        found = self.power[max(self.power)]
+        return "detects" if found >= HALF else "weak" if found >= WEAK else "blind"
 
     def rows(self) -> "list[CrossTalk]":
         """The steps at the largest number of images; of one step for each kind, the mean and the worst."""
@@ -141,7 +143,7 @@ def matrix_lines(rows: Sequence[CrossTalk]) -> list[str]:
     width = max(34, *(len(row.wrong) + 1 for row in rows))
     columns = f"{'look':>6}{'content':>9}{'whole':>7}{'varies less':>13}"
     lines = [
-        f"In % of {REPEATS} draws of {rows[0].n} images a side, both from these with replacement, what differs at 5 %:",
+        f"How often a difference is found at 5 %, in % of {REPEATS} random pairs of sets, {rows[0].n} images each:",
         "",
         f"   {'what is wrong':{width}}{columns}   verdict of content",
         *(_line(row, width) + f"   {row.verdict or ''}".rstrip() for row in rows if row.cause != "damage"),
@@ -150,7 +152,7 @@ def matrix_lines(rows: Sequence[CrossTalk]) -> list[str]:
     if visible:
         lines += [
             "",
-            f"   {'damage that a person clearly sees':{width}}{columns}   at its weakest: look, content, whole",
+            f"   {'damage that a person clearly sees':{width}}{columns}   look, content, whole at its weakest",
         ]
     for row, other in zip(visible, weakest, strict=True):
         shares = ", ".join(f"{100 * share:.0f}" for share in (other.look, other.content, other.whole))

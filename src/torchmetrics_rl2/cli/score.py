@@ -68,6 +68,14 @@ def score(
             help="The same for generated patches: the class that each was asked to be of.",
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        Option(
+            "--explain",
+            help="Also say which damage look is explained by, such as a blur of 1.5 px, and which generated patches "
+            "hold most of RL2.",
+        ),
+    ] = False,
     tile: Tile = None,
     scale: Scale = None,
     batch_size: BatchSize = 64,
@@ -122,6 +130,7 @@ def score(
             by=by,
             real_classes=real_classes,
             fake_classes=fake_classes,
+            explain=explain,
             tile=tile,
             scale=scale,
             batch_size=batch_size,

@@ -1,18 +1,19 @@
 """What is behind the verdict of a result, in sentences."""
 
 import math
+from html import escape
 from typing import TYPE_CHECKING
 
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
-from torchmetrics_rl2.distance.strata_result import strata_details
-from torchmetrics_rl2.distance.text import p_text, percent, three_digits, times
+from torchmetrics_rl2.distance.strata_result import strata_details, strata_sentence
+from torchmetrics_rl2.distance.text import identity_text, p_text, percent, three_digits, times
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["MAX_DOMAIN_SHIFT", "details_of", "kind_sentences", "part_text", "why_no_interval"]
+__all__ = ["MAX_DOMAIN_SHIFT", "details_of", "html_of", "kind_sentences", "part_text", "why_no_interval"]
 
 PRINTED = 3
 MAX_DOMAIN_SHIFT = 0.5
@@ -41,17 +42,37 @@ def details_of(result: "RL2Result") -> str:
         lines += [f"p-value of no difference: {p_text(result.p_value)}"]
     if result.detectable is not None:
         lines += [
-            "Smallest distance detectable with 80 % power at these sample sizes: " + three_digits(result.detectable),
+            "Smallest true difference found with 80 % power, to be compared with the debiased value: "
+            + three_digits(result.detectable),
         ]
     for name, part in (("Look", result.look), ("Content", result.content)):
         lines += [] if part is None else [_part(name, part, result.assumes_independence)]
     if result.kinds:
-        lines += [f"Images most like a kind of tissue, generated and real: {', '.join(map(_share, result.kinds))}"]
+        lines += ["Images most like each kind of tissue, generated and real, with 95 % intervals:"]
+        lines += [f"  {_share(kind)}" for kind in result.kinds]
     if result.variance_ratio is not None:
         ends = result.variance_ratio_interval
         interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
         lines += [f"Variance ratio, generated over real: {three_digits(result.variance_ratio)}{interval}"]
     return "\n".join([*lines, *strata_details(result), *_outliers(result), *_domain(result)])
+
+
+def html_of(result: "RL2Result") -> str:
+    """A small table, for notebooks."""
+    shown = {
+        "RL2": f"{three_digits(result.value)}{f', {result.verdict}' if result.verdict else ''}",
+        "Times the real-against-real baseline": result.baseline_multiple and times(result.baseline_multiple),
+        "Look, and times its baseline": result.look and part_text("", result.look).strip(),
+        "Content, and times its baseline": result.content and part_text("", result.content).strip(),
+        "Strata": "".join(strata_sentence(result)),
+        "Explanation": str(result.explanation or ""),
+        "95 % interval, debiased": result.interval and " to ".join(map(three_digits, result.interval)),
+        "Generated": f"{result.n_fake} images, {result.fake}",
+        "Real": f"{result.n_real} images, {result.real}",
+        "Weights": f"{result.weights} ({identity_text(result.weights_id)})",
+    }
+    rows = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items() if value)
+    return f"<table>{''.join(rows)}</table>"
 
 
 def part_text(name: str, part: PartResult) -> str:
@@ -63,11 +84,14 @@ def part_text(name: str, part: PartResult) -> str:
 def kind_sentences(kinds: list[KindShare]) -> list[str]:
     """A sentence on each of the kinds whose shares differ most."""
     differing = sorted((kind for kind in kinds if kind.differs), key=lambda kind: -abs(kind.fake - kind.real))
+    more = len(differing) - PRINTED
     return [
         f"Generated: {percent(kind.fake)} most like {kind.name} ({percent(*kind.fake_interval)}), where real has "
         f"{percent(kind.real)} ({percent(*kind.real_interval)})"
         for kind in differing[:PRINTED]
-    ]
+    ] + (
+        [f"{more} more kind{'s differ' if more > 1 else ' differs'}, see --verbose or result.kinds"] if more > 0 else []
+    )
 
 
 def why_no_interval(result: "RL2Result") -> str:
@@ -96,12 +120,13 @@ def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
     if part.detectable is not None:
         line += f"; detectable from {three_digits(part.detectable)}"
     if part.limit:
-        line += f"; counts beyond {three_digits(part.limit)}, which the other part may leak"
+        line += f"; counts only above {three_digits(part.limit)}, as far as the other part can move it"
     return line
 
 
 def _share(kind: KindShare) -> str:
-    return f"{kind.name} {percent(kind.fake)} and {percent(kind.real)}"
+    found = f"{percent(kind.fake)} ({percent(*kind.fake_interval)}) and {percent(kind.real)}"
+    return f"{kind.name}: {found} ({percent(*kind.real_interval)}){', differs' if kind.differs else ''}"
 
 
 def _outliers(result: "RL2Result") -> list[str]:

@@ -1,15 +1,15 @@
 """RL2 with its uncertainty and its provenance, in numbers and in sentences."""
 
 from dataclasses import asdict, dataclass, field
-from html import escape
 from typing import Any
 
-from torchmetrics_rl2.distance.details import details_of, kind_sentences, part_text, why_no_interval
+from torchmetrics_rl2.distance.details import details_of, html_of, kind_sentences, part_text, why_no_interval
+from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult, strata_sentence
-from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, identity_text, three_digits, times, without_nan
+from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
 __all__ = ["RL2Result"]
@@ -22,8 +22,8 @@ SCALARS = (
 OF_PARTS = ("debiased", "baseline_multiple")
 SAME = 1e-4
 NOT_JUDGED = {
-    "content": "content is not judged, as so much damage moves it too",
-    "look": "look is not judged, as such a change of content moves it too",
+    "content": "content cannot be judged, as so large a change of look moves it too",
+    "look": "look cannot be judged, as so large a change of content moves it too",
 }
 EITHER = "different, content and look cannot be told apart"
 COPIES = "generated images are copies of real ones"
@@ -78,6 +78,7 @@ class RL2Result:
         domain_shift: Debiased distance of the real images from the mean of the reference data, in standard deviations
             of these (root total variance), whatever the numbers of images. ``None`` if the real images are the
             reference data, or statistics alone were given.
+        explanation: What look is explained by, and by which images; ``None`` without ``score(explain=True)``.
         warnings: Sentences on what makes the sides differ before any network sees them: size, format, sharpness, stain.
         withheld: Why ``baseline_multiple`` or ``outlier_share`` is ``None``.
         unreadable: Files that were left out, with the reason.
@@ -118,6 +119,7 @@ class RL2Result:
     outliers: list[str] | None = None
     reference_data: str | None = None
     domain_shift: float | None = None
+    explanation: Explanation | None = None
     warnings: list[str] = field(default_factory=list)
     withheld: dict[str, str] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
@@ -141,7 +143,7 @@ class RL2Result:
         ``closer than chance allows, as copies of real images are`` if the interval is below 0.
 
         Else, if the weights have kinds of tissue, ``look differs``, ``content differs``, or both: each differs if the
-        test of groups rejects at 5 %, or without groups if the interval lies above its limit. Look ``clearly differs``
+        test of groups rejects at 5 %, or without groups if the interval lies above its limit. It ``clearly differs``
         from three times its baseline on. ``no difference beyond chance`` if neither does, and
         ``different, content and look cannot be told apart`` if the whole does, but each part may be what the other
         leaks. Without kinds the same is said of the whole, ``different`` or ``clearly different``. Empty where there
@@ -161,12 +163,19 @@ class RL2Result:
             if not self._differs(self):
                 return NO_DIFFERENCE
             return "clearly different" if _clearly(self.baseline_multiple) else "different"
-        look = "look clearly differs" if _clearly(self.look.baseline_multiple) else "look differs"
-        found = [look] if self._differs(self.look) else []
-        found += ["content differs"] if self._differs(self.content) else []
+        found = [
+            f"{name} {'clearly ' if _clearly(part.baseline_multiple) else ''}differs"
+            for name, part in (("look", self.look), ("content", self.content))
+            if self._differs(part)
+        ]
         if not found and self._differs(self) and not (self.is_judged("content") and self.is_judged("look")):
             return EITHER
         return ", ".join(found) or NO_DIFFERENCE
+
+    @property
+    def look_differs(self) -> bool:
+        """Whether look differs beyond chance and beyond its limit, or without kinds of tissue the whole."""
+        return self._differs(self.look or self)
 
     def is_judged(self, part: Part) -> bool:
         """Whether a part can be told from what a difference of the other of this size moves.
@@ -233,19 +242,7 @@ class RL2Result:
 
     def _repr_html_(self) -> str:
         """A small table, for notebooks."""
-        shown = {
-            "RL2": f"{three_digits(self.value)}{f', {self.verdict}' if self.verdict else ''}",
-            "Times the real-against-real baseline": self.baseline_multiple and times(self.baseline_multiple),
-            "Look, and times its baseline": self.look and part_text("", self.look).strip(),
-            "Content, and times its baseline": self.content and part_text("", self.content).strip(),
-            "Strata": "".join(strata_sentence(self)),
-            "95 % interval, debiased": self.interval and " to ".join(map(three_digits, self.interval)),
-            "Generated": f"{self.n_fake} images, {self.fake}",
-            "Real": f"{self.n_real} images, {self.real}",
-            "Weights": f"{self.weights} ({identity_text(self.weights_id)})",
-        }
-        rows = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items() if value)
-        return f"<table>{''.join(rows)}</table>"
+        return html_of(self)
 
     def __str__(self) -> str:
         if self.baseline_multiple is None:
@@ -265,6 +262,7 @@ class RL2Result:
             lines = [self._conclusion(), f"{numbers}; {parts}"]
             lines += kind_sentences(self.kinds) if "content" in self.verdict else []
         lines += strata_sentence(self)
+        lines += [str(self.explanation)] if self.explanation and str(self.explanation) else []
         # Weights in a file are one's own, with one's own images inside.
         if self.real == REFERENCE and not self.weights.endswith(".safetensors"):
             lines.append(
@@ -274,10 +272,9 @@ class RL2Result:
 
     def _conclusion(self) -> str:
         verdict = self.verdict or why_no_interval(self)
-        if "look" in verdict and "content" not in verdict:
-            verdict = f"{verdict}, {'content does not' if self.is_judged('content') else NOT_JUDGED['content']}"
-        elif verdict == "content differs":
-            verdict = f"{verdict}, {'look does not' if self.is_judged('look') else NOT_JUDGED['look']}"
+        others = [part for part in PARTS if part not in verdict]
+        if len(others) == 1:
+            verdict += f", {others[0]} does not" if self.is_judged(others[0]) else f", {NOT_JUDGED[others[0]]}"
         return f"{verdict[0].upper()}{verdict[1:]}"
 
     @property
@@ -286,9 +283,7 @@ class RL2Result:
         return self.reference_data or self.weights
 
     def __repr__(self) -> str:
-        parts = "".join(
-            f", {name} {three_digits(getattr(self, name).value)}" for name in PARTS if getattr(self, name) is not None
-        )
+        parts = "".join(f", {name} {three_digits(part.value)}" for name in PARTS if (part := getattr(self, name)))
         interval = "" if self.interval is None else " [{}, {}]".format(*map(three_digits, self.interval))
         multiple = "" if self.baseline_multiple is None else f", {times(self.baseline_multiple)}x baseline"
         return (

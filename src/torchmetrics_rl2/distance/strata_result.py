@@ -120,10 +120,10 @@ def strata_details(result: "RL2Result") -> list[str]:
         return []
     name = NAMES[result.strata_by]
     compared = sum(not stratum.withheld for stratum in result.strata)
-    tests = "no p-values without groups" if result.assumes_independence else "p-values are adjusted for their number"
+    tests = "p-values need groups" if result.assumes_independence else "p-values are adjusted for their number"
     head = f"Within {name}"
     if compared > 1:
-        head += f", with intervals that hold for all {compared} together with 95 %; {tests}"
+        head += f", with 95 % intervals corrected for {compared} comparisons; {tests}"
     elif compared:
         head += ", with a 95 % interval"
     return [f"{head}:", *_table(result), *(_split(result, name, compared) if compared > 1 else [])]
@@ -171,9 +171,8 @@ def _split(result: "RL2Result", name: str, compared: int) -> list[str]:
     some = f" ({split.n_fake} generated and {split.n_real} real images)" if part else ""
     multiple = "" if split.conditional_multiple is None else f" ({times(split.conditional_multiple)}x its baseline)"
     return [
-        f"RL2 {three_digits(split.value)} over the {compared} {name} compared{some} is the length of a sum of two "
-        f"vectors: other shares of {name}, {three_digits(split.mixture)}, and other images within them, "
-        f"{three_digits(split.within)}",
-        f"Conditional distance, the root mean square within {name}, where no two cancel: "
-        f"{three_digits(split.conditional)}{multiple}, debiased {three_digits(split.conditional_debiased)}",
+        f"Of RL2 {three_digits(split.value)} over the {compared} {name} compared{some}, other shares of {name} alone "
+        f"make {three_digits(split.mixture)}, and other images within them {three_digits(split.within)}",
+        f"Average distance within {name}, where errors of two cannot cancel: {three_digits(split.conditional)}"
+        f"{multiple}, debiased {three_digits(split.conditional_debiased)}",
     ]

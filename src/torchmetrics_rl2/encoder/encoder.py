@@ -17,8 +17,10 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.networks.extractor import FeatureExtractor, Frozen
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.runtime import exact_arithmetic
-from torchmetrics_rl2.weights.file import REFERENCE_SCORES, Reference, Weights
+from torchmetrics_rl2.weights.file import Weights
 from torchmetrics_rl2.weights.loading import load_weights
+from torchmetrics_rl2.weights.reference import REFERENCE_SCORES, Reference
+from torchmetrics_rl2.weights.signatures import Signatures
 
 __all__ = ["LatentEncoder"]
 
@@ -66,6 +68,7 @@ class LatentEncoder(Frozen):
         self.card = weights.card
         self.weights_id = weights.weights_id
         self.reference = weights.reference
+        self.signatures: Signatures | None = weights.signatures
         self.features = FeatureExtractor(weights.preprocessing, dict(weights.backbone), weights.readout)
         self.flow = RealNVP(**weights.flow_config)
         self.flow.load_state_dict(dict(weights.flow))

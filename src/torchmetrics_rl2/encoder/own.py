@@ -30,6 +30,7 @@ class OwnEncoder(nn.Module):
     """
 
     reference = None
+    signatures = None
     reference_data = ""
     kinds = None
 

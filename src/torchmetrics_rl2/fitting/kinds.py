@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.cluster.vq import ClusterError, kmeans2
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.fitting.features import names_of
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.runtime import Progress
 
@@ -22,6 +24,7 @@ __all__ = [
     "confused_kinds",
     "describe_kinds",
     "find_kinds",
+    "kinds_of_fit",
     "label_kinds",
     "prediction_strength",
 ]
@@ -61,6 +64,33 @@ class FoundKinds:
         return len(self.names)
 
 
+def kinds_of_fit(
+    features: Tensor,
+    files: Sequence[str],
+    units: Sequence[str],
+    kinds: Mapping[Path, str] | int | None,
+    seed: int,
+    progress: Progress | None,
+) -> FoundKinds:
+    """Kinds of the patches that fit a flow: by labels, or found.
+
+    Args:
+        features: Theirs, ``(N, d)``.
+        files: Theirs, resolved.
+        units: Slide, patient or source image of each.
+        kinds: The kind of each patch by its path, or how many to look for; ``None`` finds them.
+        seed: Of all draws.
+        progress: Whom to tell.
+
+    Raises:
+        RL2Error: As :func:`label_kinds` and :func:`find_kinds`.
+
+    """
+    if isinstance(kinds, Mapping):
+        return label_kinds(names_of(files, kinds))
+    return find_kinds(features, units, seed, kinds, progress)
+
+
 def label_kinds(labels_of_patches: Sequence[str]) -> FoundKinds:
     """Kinds by labels.
 
@@ -74,8 +104,9 @@ def label_kinds(labels_of_patches: Sequence[str]) -> FoundKinds:
     names = tuple(sorted(set(labels_of_patches)))
     labels = torch.tensor([names.index(label) for label in labels_of_patches])
     if not 2 <= len(names) <= MAX_KINDS:
+        counted = "one kind" if len(names) == 1 else f"{len(names)} kinds"
         raise RL2Error(
-            f"The patches that fit the flow are of {len(names)} kind(s), {', '.join(names[:3])}; expected 2 to "
+            f"The patches that fit the flow are of {counted}, {', '.join(names[:3])}; expected 2 to "
             f"{MAX_KINDS}. Leave --kinds out to have kinds found, or give --kinds 1 for none."
         )
     counts = labels.bincount(minlength=len(names)).tolist()

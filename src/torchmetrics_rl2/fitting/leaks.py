@@ -2,94 +2,54 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import LEAKS, Kinds
-from torchmetrics_rl2.fitting.features import Features
 from torchmetrics_rl2.fitting.kinds import FoundKinds
-from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.images.sampling import evenly
-from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.networks.flow import RealNVP
-from torchmetrics_rl2.pixels.degradations import degrade
-from torchmetrics_rl2.runtime import Progress
+from torchmetrics_rl2.pixels.degradations import LADDERS
+from torchmetrics_rl2.weights.signatures import Signatures
 
 __all__ = ["leak_of_content", "leak_of_look", "leak_sentences", "measure_leaks"]
 
+_NUMBERS = {"gaussian blur": 1, "gaussian noise": 1, "jpeg": 1, "rectangles": 0, "hematoxylin": 1}
 DAMAGE = (
-    ("gaussian blur", 0.25),
-    ("gaussian noise", 0.125),
-    ("jpeg", 0.526),
-    ("rectangles", 0.0625),
-    ("hematoxylin", 0.5),
-    ("hematoxylin", -0.5),
+    *((name, LADDERS[name].severities[number]) for name, number in _NUMBERS.items()),
+    ("hematoxylin", -LADDERS["hematoxylin"].severities[1]),
 )
 """Blur of 1 px, noise of 5 %, JPEG at quality 50, rectangles over 5 %, and half an octave of hematoxylin."""
 
-FILES = 48
 LARGE = 0.5
 
 
 @torch.no_grad()
 def measure_leaks(
-    flow: RealNVP,
-    extractor: FeatureExtractor,
-    features: Features,
-    kinds: FoundKinds,
-    units: Sequence[str],
-    reader: ImageReader,
-    progress: Progress | None,
+    flow: RealNVP, features: Tensor, kinds: FoundKinds, units: Sequence[str], signatures: Signatures
 ) -> tuple[float, float]:
     """Both leaks of a flow with several kinds, at least those of :data:`~torchmetrics_rl2.distance.kinds.LEAKS`.
 
     Args:
         flow: The fitted flow.
-        extractor: Computes the features.
-        features: Of the split.
-        kinds: Of the patches that fit.
-        units: Slide, patient or source image of each of these.
-        reader: How images are read.
-        progress: Whom to tell.
+        features: Of the patches that fit it, ``(N, d)``.
+        kinds: Theirs.
+        units: Slide, patient or source image of each.
+        signatures: Of the flow.
 
     """
     basis = Kinds(flow.base.means, flow.base.log_shares, kinds.names).basis
-    files = [Path(file) for file in evenly(sorted(set(features.fit_files)), FILES)]
-    of_look = leak_of_look(flow, extractor, files, reader, basis, progress)
-    latents = torch.cat([flow(part)[0] for part in torch.split(features.fit, 1024)]).double()
+    latents = torch.cat([flow(part)[0] for part in torch.split(features, 1024)]).double()
     of_content = leak_of_content(latents, flow.base.means.double(), kinds.labels, units, basis)
-    return max(LEAKS[0], of_look), max(LEAKS[1], of_content)
+    return max(LEAKS[0], leak_of_look(signatures, basis)), max(LEAKS[1], of_content)
 
 
-def leak_of_look(
-    flow: RealNVP,
-    extractor: FeatureExtractor,
-    files: Sequence[Path],
-    reader: ImageReader,
-    basis: Tensor,
-    progress: Progress | None,
-) -> float:
-    """The most that one of six kinds of damage moves the mean content, as a share of what it moves the mean look.
-
-    Of a file that is cut into tiles, the first counts.
-    """
-
-    def latents(images: Tensor) -> Tensor:
-        z: Tensor = flow(extractor(images.to(extractor.device)).cpu())[0]
-        return z.double()
-
-    moved, seen = torch.zeros(len(DAMAGE), len(basis), dtype=torch.float64), set[Path]()
-    for batch in (reading := reader.read(files)):
-        images = batch.images[_first_tiles(batch.paths, seen)]
-        if not len(images):
-            continue
-        clean = latents(images)
-        for row, (ladder, severity) in enumerate(DAMAGE):
-            moved[row] += (latents(degrade(images, ladder, severity)) - clean).sum(0)
-        if progress:
-            progress("leaks between content and look", reading.done, len(files), len(images) * len(DAMAGE))
+def leak_of_look(signatures: Signatures, basis: Tensor) -> float:
+    """The most that one of six kinds of damage moves the mean content, as a share of what it moves the mean look."""
+    rows = [
+        row for row, known in enumerate(zip(signatures.ladders, signatures.severities, strict=True)) if known in DAMAGE
+    ]
+    moved = signatures.shifts[rows]
     content = moved @ basis
     look = moved - content @ basis.T
     return float((content.norm(dim=1) / look.norm(dim=1).clamp(min=1e-9)).max())
@@ -129,13 +89,3 @@ def leak_sentences(of_look: float, of_content: float) -> list[str]:
     if of_content >= LARGE:
         found.append(f"Other shares of kinds move look by up to {of_content:.0%} of content, so look is rarely judged.")
     return [" ".join(found) + ends] if found else []
-
-
-def _first_tiles(paths: Sequence[Path], seen: set[Path]) -> list[int]:
-    """Rows of the files that were not seen before, which are then."""
-    rows = []
-    for row, path in enumerate(paths):
-        if path not in seen:
-            seen.add(path)
-            rows.append(row)
-    return rows

@@ -1,7 +1,10 @@
 """What a fit came to."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+from torchmetrics_rl2.fitting.kinds_picture import kinds_picture
 
 __all__ = ["FitResult"]
 
@@ -59,7 +62,7 @@ class FitResult:
         ]
         if self.kinds:
             shares = ", ".join(f"{kind['name']} {kind['share']:.0%}" for kind in self.kinds)
-            lines.append(f"{len(self.kinds)} kinds of tissue: {shares}")
+            lines.append(f"{len(self.kinds)} kinds of tissue: {shares}; {kinds_picture(Path(self.out))} shows them")
         else:
             lines.append("One kind of tissue, so RL2 has no content and look")
         if self.joint:

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,10 +14,11 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from torchmetrics_rl2.encoder.encoder import reference_of
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.explaining.measuring import measure_signatures
 from torchmetrics_rl2.fitting.card import read_card
-from torchmetrics_rl2.fitting.features import Features, feature_device, features_of_split, names_of
+from torchmetrics_rl2.fitting.features import feature_device, features_of_split, names_of
 from torchmetrics_rl2.fitting.fitted_flow import fit_flow
-from torchmetrics_rl2.fitting.kinds import FoundKinds, confused_kinds, find_kinds, label_kinds
+from torchmetrics_rl2.fitting.kinds import confused_kinds, kinds_of_fit
 from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, kinds_picture
 from torchmetrics_rl2.fitting.leaks import leak_sentences, measure_leaks
 from torchmetrics_rl2.fitting.result import FitResult
@@ -200,11 +201,18 @@ def fit_split(
             )
     features = features_of_split(extractor, split, reader, run, progress)
     units = names_of(features.fit_files, groups)
-    found = _find_kinds(features, units, kinds, settings.seed, run, progress)
+    try:
+        features.check_varies()
+        found = kinds_of_fit(features.fit, features.fit_files, units, kinds, settings.seed, progress)
+    except RL2Error:
+        remove_run(run)
+        raise
     fitted = fit_flow(features, found, settings, run, machine, progress)
     warned = features.warnings
+    count = min(max(len(features.fit) // 40, 8), 48)  # with all damage, about twice as many passes as features take
+    signatures = measure_signatures(fitted.flow, extractor, features.fit_files, reader, progress, count=count)
     if len(found) > 1:
-        leaks = measure_leaks(fitted.flow, extractor, features, found, units, reader, progress)
+        leaks = measure_leaks(fitted.flow, features.fit, found, units, signatures)
         fitted.flow.base.leaks.copy_(torch.tensor(leaks))
         warned += leak_sentences(*leaks)
     if isinstance(kinds, Mapping):
@@ -235,6 +243,7 @@ def fit_split(
         reference_of(fitted.flow, features.reference, names_of(features.reference_files, groups) if groups else None),
         {**described, **({"kinds": fitted.kinds} if fitted.kinds else {}), "fit": history},
         start.readout,
+        signatures=signatures,
     )
     if getattr(rank_zero_only, "rank", 0) == 0:
         write_weights(weights, out)
@@ -257,24 +266,6 @@ def fit_split(
         joint=trained,
         warnings=warned,
     )
-
-
-def _find_kinds(
-    features: Features,
-    units: Sequence[str],
-    kinds: Mapping[Path, str] | int | None,
-    seed: int,
-    run: Path,
-    progress: Progress | None,
-) -> FoundKinds:
-    try:
-        features.check_varies()
-        if isinstance(kinds, Mapping):
-            return label_kinds(names_of(features.fit_files, kinds))
-        return find_kinds(features.fit, units, seed, kinds, progress)
-    except RL2Error:
-        remove_run(run)
-        raise
 
 
 def _calibrate_beside(

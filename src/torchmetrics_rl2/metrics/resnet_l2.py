@@ -19,6 +19,7 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import latents_of
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.explaining.run import explain as add_explanation
 from torchmetrics_rl2.functional import LatentSums, debias, distance, mean_variance
 from torchmetrics_rl2.metrics.network_metric import NetworkMetric
 
@@ -188,16 +189,24 @@ class ResNetL2(NetworkMetric):
             self._warn_of_nan(value, real, fake)
         return value.float()
 
-    def result(self) -> RL2Result:
+    def result(self, explain: bool = False) -> RL2Result:
         """RL2 of all images so far, over all processes as in ``compute``, and how far to trust it.
 
         Call it on every process, and before the metric is reset: in ``on_validation_epoch_end`` in Lightning. Interval,
-        p-value and power need ``uncertainty=True``.
+        p-value, power and explanation need ``uncertainty=True``.
+
+        Args:
+            explain: Also say which known damage look is explained by, and how much of it.
+
         """
         with self._synced():
             real, fake = self._side(real=True), self._side(real=False)
             result = compare(real, fake)
             self._warn_of_nan(torch.tensor(result.value), real.sums, fake.sums)
+        if explain:
+            network = network_of(self.encoder)
+            signatures = network.signatures if isinstance(network, LatentEncoder) else None
+            result = add_explanation(result, real, fake, signatures)
         return result
 
     def statistics(self, real: bool) -> Statistics:

@@ -1,8 +1,6 @@
 """Images that are the same, pixel for pixel: of one side, and of both."""
 
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +9,7 @@ from torchmetrics_rl2.distance.kinds import Kinds, rows_of_images
 from torchmetrics_rl2.distance.sums import repeat_rows
 from torchmetrics_rl2.functional import LatentSums
 from torchmetrics_rl2.images.duplicates import pixel_keys
+from torchmetrics_rl2.images.naming import ImageNames
 from torchmetrics_rl2.images.reader import ImageBatch
 
 __all__ = ["Seen", "copied_sentences", "repeated_sentences"]
@@ -32,7 +31,7 @@ class Seen:
     """
 
     def __init__(self, tiled: bool = False, other: "Seen | None" = None) -> None:
-        self._tiles: Counter[Path] | None = Counter() if tiled else None
+        self._naming = ImageNames(tiled)
         self._first: dict[str, tuple[str, str]] = {}
         self._several: dict[str, tuple[int, Tensor]] = {}
         self._other = other
@@ -52,8 +51,8 @@ class Seen:
 
         """
         joined = []
-        for i, (key, path) in enumerate(zip(pixel_keys(batch.images), batch.paths, strict=True)):
-            name, group = self._name(path), groups[i] if groups else ""
+        for i, (key, name) in enumerate(zip(pixel_keys(batch.images), self._naming.of(batch.paths), strict=True)):
+            group = groups[i] if groups else ""
             if key is None:
                 joined.append(group)
                 continue
@@ -78,12 +77,6 @@ class Seen:
             return None
         counts, latents = zip(*self._several.values(), strict=True)
         return repeat_rows(rows_of_images(torch.stack(latents), kinds), torch.tensor(counts))
-
-    def _name(self, path: Path) -> str:
-        if self._tiles is None:
-            return str(path)
-        self._tiles[path] += 1
-        return f"{path}, tile {self._tiles[path] - 1}"
 
 
 def repeated_sentences(side: str, pairs: Sequence[Pair], count: int) -> list[str]:

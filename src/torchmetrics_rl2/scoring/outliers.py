@@ -1,9 +1,7 @@
 """Which generated images lie furthest from the real ones, and how much of the distance is theirs."""
 
 import math
-from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +9,7 @@ from torch import Tensor
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.text import if_finite
 from torchmetrics_rl2.functional import LatentSums, distance
+from torchmetrics_rl2.images.naming import ImageNames
 from torchmetrics_rl2.images.reader import ImageBatch
 
 __all__ = ["Outliers"]
@@ -36,7 +35,7 @@ class Outliers:
 
     def __init__(self, center: Tensor, tiled: bool = False) -> None:
         self._center = center.cpu().double()
-        self._tiles: Counter[Path] | None = Counter() if tiled else None
+        self._naming = ImageNames(tiled)
         self._latents: list[Tensor] = []
         self._names: list[str] = []
 
@@ -49,10 +48,7 @@ class Outliers:
 
         """
         self._latents.append(latents.cpu())
-        for path in batch.paths:
-            self._names.append(str(path) if self._tiles is None else f"{path}, tile {self._tiles[path]}")
-            if self._tiles is not None:
-                self._tiles[path] += 1
+        self._names += self._naming.of(batch.paths)
         if len(self._names) > 2 * KEPT:
             self._furthest(KEPT)
 

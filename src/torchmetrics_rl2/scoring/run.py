@@ -10,9 +10,13 @@ import torch
 from torch import nn
 
 from torchmetrics_rl2.distance.comparing import compare, domain_shift
+from torchmetrics_rl2.distance.details import MAX_DOMAIN_SHIFT
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.explaining.images import SeenImages
+from torchmetrics_rl2.explaining.own import measure_of
+from torchmetrics_rl2.explaining.run import explain as add_explanation
 from torchmetrics_rl2.images.find import left_out_sentence
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.progress import reports_progress
@@ -92,6 +96,7 @@ def score(
     by: str | None = None,
     real_classes: str | Path | None = None,
     fake_classes: str | Path | None = None,
+    explain: bool = False,
     tile: int | None = None,
     scale: float | None = None,
     batch_size: int = 64,
@@ -120,6 +125,8 @@ def score(
         real_classes: Also compare both sides within each class, of a conditional generator: ``"parent"`` for the name
             of the folder an image is in, or a CSV with the columns ``path`` and ``class``.
         fake_classes: The same for generated images: the class that each was asked to be of.
+        explain: Also say which known damage look is explained by and how much of it, and which generated images hold
+            most of RL2. Keeps the latents of all images, 2 kB each.
         tile: Cut images into tiles of this side, in pixels.
         scale: Resize by this factor before, antialiased.
         batch_size: Images a batch; the value does not depend on it.
@@ -150,12 +157,16 @@ def score(
         raise RL2Error("The groups of the reference inside the weights are those it was made with; give real images.")
     found["fake"] = find_sources(fake, fake_groups, fake_classes)
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
-    encoder = encoder_for([one for parts in found.values() for one in parts], weights, device, always=real is None)
+    encoder = encoder_for(
+        [one for parts in found.values() for one in parts], weights, device, always=real is None or explain
+    )
     sides = {"real": encoder.reference_statistics} if real is None and encoder else {}
     strata = strata_of(found, strata_by, encoder)
     appearances, outliers, seen = {"real": Appearance(), "fake": Appearance()}, None, None
+    shown = {side: SeenImages(tile is not None) for side in found} if explain else {}
     for side, parts in found.items():
         watch: list[Watch] = [appearances[side].see, *([strata[side].see] if strata else [])]
+        watch += [shown[side].see] if explain else []
         if side == "fake" and all(isinstance(one, ImageSource) for one in parts):
             outliers = Outliers(sides["real"].sums.sum / sides["real"].sums.count, tiled=tile is not None)
             watch.append(outliers.see)
@@ -184,6 +195,10 @@ def score(
     if encoder and encoder.reference:
         shift = None if real is None else domain_shift(encoder.reference_statistics, sides["real"])
         result = replace(result, reference_data=encoder.reference_data, domain_shift=shift)
+    if explain and encoder:
+        files = [path for one in found.get("real", []) if isinstance(one, ImageSource) for path in one.paths]
+        own = measure_of(encoder, files, reader) if (result.domain_shift or 0.0) > MAX_DOMAIN_SHIFT else None
+        result = add_explanation(result, sides["real"], sides["fake"], encoder.signatures, shown, own)
     settings = {**_as_dict(reader), "device": str(encoder.device)} if encoder else {}
     return replace(result, warnings=told, copied=copied, settings=settings, versions=versions())
 

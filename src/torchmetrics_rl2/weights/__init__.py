@@ -2,14 +2,17 @@
 
 from torchmetrics_rl2.weights.backbone import Backbone, load_backbone
 from torchmetrics_rl2.weights.catalog import CatalogEntry, list_weights, register_weights
-from torchmetrics_rl2.weights.file import Reference, Weights, read_weights, write_weights
+from torchmetrics_rl2.weights.file import Weights, read_weights, write_weights
 from torchmetrics_rl2.weights.importing import import_weights
 from torchmetrics_rl2.weights.loading import fetch_weights, load_weights
+from torchmetrics_rl2.weights.reference import Reference
+from torchmetrics_rl2.weights.signatures import Signatures
 
 __all__ = [
     "Backbone",
     "CatalogEntry",
     "Reference",
+    "Signatures",
     "Weights",
     "fetch_weights",
     "import_weights",

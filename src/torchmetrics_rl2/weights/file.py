@@ -13,40 +13,23 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
-from torchmetrics_rl2.distance.sums import sums_to_tensors, tensors_to_sums
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.functional import LatentSums
 from torchmetrics_rl2.networks.extractor import Preprocessing, empty_backbone
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.networks.readout import READ
 from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
+from torchmetrics_rl2.weights.reference import Reference
+from torchmetrics_rl2.weights.signatures import Signatures
 
-__all__ = ["FORMAT_VERSION", "Reference", "Weights", "read_weights", "write_weights"]
+__all__ = ["FORMAT_VERSION", "Weights", "read_weights", "write_weights"]
 
 FORMAT_VERSION = 1
 HEADER = "torchmetrics-rl2"
 HINT = "'rl2 weights list' shows known names; 'rl2 fit IMAGES --backbone FILE' makes weights of a ResNet-18 state dict."
-REFERENCE_SCORES = 2000
 
 
 Lend = Callable[[Path, Mapping[str, Any]], "Weights"]
 """Given a file, and the ``weights`` and ``backbone_id`` that its header names: weights that have this backbone."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Real images that neither fitted nor stopped the flow.
-
-    Args:
-        sums: Sums of their latents.
-        scores: For up to 2,000 of them log-likelihood, latent norm and log-determinant, ``(n, 3)`` float32.
-        groups: Sums of the latents of each slide, patient or source image, one row a group, where those are known.
-
-    """
-
-    sums: LatentSums
-    scores: Tensor
-    groups: LatentSums | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +47,7 @@ class Weights:
             backbone's own.
         backbone_of: Name with version of weights of the catalog whose backbone and readout these are; the file then
             leaves them out. Empty where the file has its own.
+        signatures: How far known damage shifts the mean latent, if that was measured.
         name: What the weights were asked for by, with version.
         path: The file they were read from, if any.
 
@@ -77,6 +61,7 @@ class Weights:
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
     readout: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     backbone_of: str = ""
+    signatures: Signatures | None = field(default=None, repr=False)
     name: str = "unnamed"
     path: Path | None = field(default=None, repr=False)
 
@@ -117,7 +102,7 @@ def read_weights(path: str | Path, lend: Lend = cannot_lend) -> Weights:
     with damaged(path):
         weights = _assemble(path, header, tensors, lend)
     expected = (header.get("weights_id"), header.get("reference_sha256"))
-    if (weights.weights_id, _reference_digest(weights.reference)) != expected:
+    if (weights.weights_id, _measured_digest(weights)) != expected:
         raise RL2Error(f"{path} was altered after it was written: its checksums do not match. Get a fresh copy.")
     return weights
 
@@ -149,12 +134,14 @@ def write_weights(weights: Weights, path: str | Path, lend: Lend = cannot_lend) 
         "format_version": FORMAT_VERSION,
         "written_by": __version__,
         "weights_id": weights.weights_id,
-        "reference_sha256": _reference_digest(weights.reference),
+        "reference_sha256": _measured_digest(weights),
         "preprocessing": asdict(weights.preprocessing),
         "flow": dict(weights.flow_config),
         "card": dict(weights.card),
     }
-    tensors = _prefixed("flow", weights.flow) | _reference_tensors(weights.reference)
+    tensors = _prefixed("flow", weights.flow) | _measured_tensors(weights)
+    if weights.signatures:
+        header["signatures"] = weights.signatures.header()
     if weights.backbone_of:
         header["backbone"] = {"weights": weights.backbone_of, "backbone_id": weights.backbone_id}
     else:
@@ -182,7 +169,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
     backbone = {} if lent else empty_backbone().state_dict()
     readout = _empty_readout() if any(key.startswith("readout.") for key in tensors) else {}
     expected = _prefixed("backbone", backbone) | _prefixed("flow", flow) | _prefixed("readout", readout)
-    names = {key for key in tensors if not key.startswith("reference.")}
+    names = {key for key in tensors if not key.startswith(("reference.", "signatures."))}
     if names != set(expected):
         wrong = sorted(names ^ set(expected))
         raise RL2Error(
@@ -198,7 +185,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
                 f"{path} has {key} of shape {tuple(got.shape)} and {got.dtype}; "
                 f"expected {tuple(value.shape)} and {allowed[-1]}."
             )
-    reference = _read_reference(path, tensors, header["flow"]["kinds"])
+    reference, signatures = _under("reference", tensors), _under("signatures", tensors)
     broken = [key for key, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise RL2Error(f"{path} has values that are not finite in {broken[0]}: the fit it came from failed.")
@@ -214,7 +201,8 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
         backbone=lent.backbone if lent else {key: tensors[f"backbone.{key}"] for key in backbone},
         flow_config=header["flow"],
         flow={key: tensors[f"flow.{key}"] for key in flow},
-        reference=reference,
+        reference=Reference.read(path, reference, header["flow"]["kinds"]) if reference else None,
+        signatures=Signatures.read(header["signatures"], signatures) if signatures else None,
         card=header["card"],
         readout=lent.readout if lent else {key: tensors[f"readout.{key}"] for key in readout},
         backbone_of=lent.name if lent else "",
@@ -231,6 +219,10 @@ def _borrow(path: Path, backbone: Mapping[str, Any], lend: Lend) -> Weights:
             f"not {lender.backbone_id[:12]}. Get a fresh copy of both."
         )
     return lender
+
+
+def _under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}
 
 
 def _prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -269,25 +261,11 @@ def _check_flow_size(path: Path, config: dict[str, Any], tensors: dict[str, Tens
         )
 
 
-def _read_reference(path: Path, tensors: dict[str, Tensor], kinds: int) -> Reference | None:
-    found = {key.removeprefix("reference."): value for key, value in tensors.items() if key.startswith("reference.")}
-    if not found:
-        return None
-    scores = found.pop("scores")
-    sums, groups, _ = tensors_to_sums(path, found, kinds if kinds > 1 else 0)
-    count = int(sums.count)
-    scores_shape = (min(count, REFERENCE_SCORES), 3)
-    if count < 2 or sums.sum.shape != (512,) or scores.shape != scores_shape or scores.dtype != torch.float32:
-        raise RL2Error(f"{path} has a malformed reference: {count} images, scores of shape {tuple(scores.shape)}.")
-    return Reference(sums, scores, groups)
+def _measured_tensors(weights: Weights) -> dict[str, Tensor]:
+    found = _prefixed("signatures", weights.signatures.tensors()) if weights.signatures else {}
+    return found | (_prefixed("reference", weights.reference.tensors()) if weights.reference else {})
 
 
-def _reference_tensors(reference: Reference | None) -> dict[str, Tensor]:
-    if reference is None:
-        return {}
-    tensors = sums_to_tensors(reference.sums, reference.groups) | {"scores": reference.scores}
-    return _prefixed("reference", tensors)
-
-
-def _reference_digest(reference: Reference | None) -> str:
-    return digest([], _reference_tensors(reference))
+def _measured_digest(weights: Weights) -> str:
+    described = [weights.signatures.header()] if weights.signatures else []
+    return digest(described, _measured_tensors(weights))

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+from torch import Generator
+
+from torchmetrics_rl2 import Statistics
+from torchmetrics_rl2.distance.kinds import Kinds
+from torchmetrics_rl2.explaining.causes import Curves, Look, explain_look
+from torchmetrics_rl2.pixels import LADDERS
+from torchmetrics_rl2.weights import Signatures
+
+D = 24
+AXES = {"gaussian blur": 0, "jpeg": 1, "eosin": 2, "gaussian noise": 3}
+KINDS = Kinds(9 * torch.eye(D)[22:], torch.full((2,), 0.5).log(), ("fat", "gland"))
+
+
+def shift_of(ladder, severity, length=20.0):
+    """Each ladder has its own axis, along which it goes as the root of the severity, the other way if negative."""
+    sign = 1 if severity > 0 else -1
+    return sign * length * abs(severity) ** 0.5 * torch.eye(D, dtype=torch.float64)[AXES[ladder]]
+
+
+def signatures(length=20.0, variance=0.0):
+    steps = [(ladder, s) for ladder in AXES for s in LADDERS[ladder].severities]
+    steps += [("eosin", -s) for s in LADDERS["eosin"].severities]
+    shifts = torch.stack([shift_of(*step, length) for step in steps])
+    ladders, severities = zip(*steps, strict=True)
+    return Signatures(ladders, severities, shifts, torch.full((len(steps),), variance), 48)
+
+
+def side(seed, shift=0.0, n=60, kinds=None, groups=None):
+    z = torch.randn(n, D, generator=Generator().manual_seed(seed), dtype=torch.float64) + shift
+    return Statistics.of_latents(z, groups, kinds)
+
+
+@pytest.mark.parametrize(
+    ("ladder", "severity"), [("gaussian blur", 0.2), ("jpeg", 0.6), ("eosin", -0.4), ("eosin", 0.7)]
+)
+def test_damage_is_named_with_its_amount(ladder, severity):
+    found = explain_look(side(1), side(2, shift_of(ladder, severity)), signatures())
+    (cause,) = found.causes
+    assert (cause.damage, cause.family, cause.unit) == (ladder, LADDERS[ladder].family, LADDERS[ladder].unit)
+    assert cause.severity == pytest.approx(severity, rel=0.15)
+    assert cause.amount == pytest.approx(LADDERS[ladder].amount(cause.severity))
+    assert cause.interval[0] < cause.amount < cause.interval[1]
+    assert cause.share == found.explained > 0.95
+    assert cause.confusable == ()
+
+
+def test_chance_is_no_part_of_what_is_left_unexplained():
+    """Of few images and a weak shift most of the squared length is chance."""
+    explained = [
+        explain_look(side(2 * i, n=30), side(2 * i + 1, shift_of("jpeg", 0.1), n=30), signatures()).explained or 0
+        for i in range(40)
+    ]
+    assert np.median(explained) == pytest.approx(1, abs=0.12)
+
+
+def test_intervals_cover_as_often_as_they_say():
+    covered = 0
+    for i in range(200):
+        cause = explain_look(side(2 * i), side(2 * i + 1, shift_of("jpeg", 0.5)), signatures()).causes[0]
+        low, high = cause.interval
+        covered += low <= LADDERS["jpeg"].amount(0.5) <= high
+    assert 0.9 <= covered / 200 <= 0.99
+
+
+def test_few_images_behind_a_signature_widen_the_interval():
+    sides = side(1), side(2, shift_of("jpeg", 0.5))
+    narrow, wide = (explain_look(*sides, signatures(variance=value)).causes[0].interval for value in (0.0, 9.0))
+    assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
+
+
+def test_two_damages_of_different_families_are_two():
+    found = explain_look(side(1), side(2, shift_of("jpeg", 0.5) + shift_of("eosin", 0.25)), signatures())
+    assert [cause.damage for cause in found.causes] == ["jpeg", "eosin"]
+    assert sum(cause.share for cause in found.causes) == pytest.approx(found.explained, abs=0.1)
+    assert [cause.severity for cause in found.causes] == pytest.approx([0.5, 0.25], rel=0.25)
+    assert "and" in str(found)
+
+
+def test_what_no_damage_explains_is_said_to_be_so():
+    direction = torch.zeros(D, dtype=torch.float64)
+    direction[10:14], direction[1] = 8, 4
+    found = explain_look(side(1), side(2, direction), signatures())
+    assert found.causes == []
+    assert found.closest.damage == "jpeg"
+    assert found.explained == found.closest.share < 0.4
+    assert str(found).startswith("Look: no known damage explains it; the closest, jpeg of quality ")
+
+
+def test_no_look_beyond_chance_is_not_explained():
+    sides = [side(1), side(1)]
+    assert "no larger than chance" in explain_look(*sides, signatures()).withheld["causes"]
+
+
+def test_content_is_left_to_the_kinds():
+    content = 30 * (torch.eye(D, dtype=torch.float64)[22] - torch.eye(D, dtype=torch.float64)[23])
+    moved = shift_of("jpeg", 0.5) + content
+    found = explain_look(side(1, kinds=KINDS), side(2, moved, kinds=KINDS), signatures())
+    assert found.causes[0].damage == "jpeg"
+    assert found.explained > 0.95
+
+
+def test_groups_are_the_units_of_an_interval():
+    names = [f"slide {i // 10}" for i in range(60)]
+    both = [side(1, groups=names), side(2, shift_of("jpeg", 0.5), groups=names)]
+    assert Look.of(*both).freedom == 5
+    assert explain_look(*both, signatures()).causes[0].damage == "jpeg"
+
+
+def test_damage_that_explains_as_much_is_named_too():
+    known = signatures()
+    twin = Signatures(
+        known.ladders + tuple("defocus disc" for name in known.ladders if name == "gaussian blur"),
+        known.severities + LADDERS["defocus disc"].severities,
+        torch.cat([known.shifts, known.shifts[: len(LADDERS["gaussian blur"].severities)]]),
+        torch.zeros(len(known.ladders) + len(LADDERS["defocus disc"].severities)),
+        48,
+    )
+    (cause,) = explain_look(side(1), side(2, shift_of("gaussian blur", 0.25)), twin).causes
+    assert len(cause.confusable) == 1
+    assert {cause.damage, cause.confusable[0].partition(" of ")[0]} == {"gaussian blur", "defocus disc"}
+
+
+def test_curves_go_through_no_damage_and_what_was_measured():
+    curves = Curves(signatures(), None)
+    assert np.allclose(curves.of["eosin"](0), 0)
+    for ladder, severity in (("eosin", -0.5), ("eosin", 0.5), ("jpeg", LADDERS["jpeg"].severities[1])):
+        assert np.allclose(curves.of[ladder](severity), shift_of(ladder, severity), atol=1e-9)
+    assert {point.ladder for point in curves.points} == set(AXES)
+    assert all(point.severity != 0 for point in curves.points)

@@ -1,0 +1,46 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Generator
+
+from torchmetrics_rl2 import LatentEncoder, RL2Error
+from torchmetrics_rl2.pixels import LADDERS
+from torchmetrics_rl2.weights import Signatures, read_weights, write_weights
+
+
+def some():
+    shifts = torch.randn(3, 512, generator=Generator().manual_seed(0), dtype=torch.float64)
+    return Signatures(("jpeg", "jpeg", "eosin"), (0.5, 1.0, -0.25), shifts, torch.tensor([0.1, 0.2, 0.0]), 48)
+
+
+def test_files_keep_signatures_and_the_same_latents(weights, tmp_path):
+    path = tmp_path / "signed.safetensors"
+    write_weights(replace(weights, signatures=some()), path)
+    found = read_weights(path)
+    assert found.weights_id == weights.weights_id
+    assert (found.signatures.ladders, found.signatures.severities) == (some().ladders, some().severities)
+    assert torch.equal(found.signatures.shifts, some().shifts.half().double())
+    assert torch.equal(found.signatures.variances, some().variances)
+    assert LatentEncoder(found).signatures is found.signatures
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"severities": (0.5, 1.0)},
+        {"shifts": torch.zeros(3, 511)},
+        {"shifts": torch.zeros(2, 512)},
+        {"variances": torch.zeros(2)},
+        {"variances": torch.tensor([0.1, -0.2, 0.0])},
+    ],
+)
+def test_signatures_that_are_not_whole_are_refused(weights, tmp_path, broken):
+    with pytest.raises(RL2Error, match="signatures of damage need"):
+        write_weights(replace(weights, signatures=replace(some(), **broken)), tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_ship_know_all_damage(shipped):
+    assert set(shipped.signatures.ladders) == set(LADDERS)
+    assert shipped.signatures.images >= 48
