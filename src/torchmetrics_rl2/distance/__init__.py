@@ -1,6 +1,7 @@
 """The distance between two sets of latents, and how far to trust it."""
 
 from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.explanation import Cause, Explanation, ImageShare
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.result import RL2Result
@@ -9,6 +10,9 @@ from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult
 from torchmetrics_rl2.distance.uncertainty import Uncertainty
 
 __all__ = [
+    "Cause",
+    "Explanation",
+    "ImageShare",
     "KindShare",
     "Kinds",
     "PartResult",
