@@ -50,10 +50,10 @@ def test_damage_is_named_with_its_amount(ladder, severity):
 def test_chance_is_no_part_of_what_is_left_unexplained():
     """Of few images and a weak shift most of the squared length is chance."""
     explained = [
-        explain_look(side(2 * i, n=30), side(2 * i + 1, shift_of("jpeg", 0.1), n=30), signatures()).explained or 0
-        for i in range(40)
+        explain_look(side(2 * i, n=8), side(2 * i + 1, shift_of("jpeg", 0.1), n=8), signatures()).explained or 0
+        for i in range(100)
     ]
-    assert np.median(explained) == pytest.approx(1, abs=0.12)
+    assert np.median(explained) == pytest.approx(1, abs=0.05)  # and 0.88 of the squared length as it is
 
 
 def test_intervals_cover_as_often_as_they_say():
@@ -97,8 +97,11 @@ def test_no_look_beyond_chance_is_not_explained():
 def test_content_is_left_to_the_kinds():
     content = 30 * (torch.eye(D, dtype=torch.float64)[22] - torch.eye(D, dtype=torch.float64)[23])
     moved = shift_of("jpeg", 0.5) + content
-    found = explain_look(side(1, kinds=KINDS), side(2, moved, kinds=KINDS), signatures())
+    known = signatures()
+    leaky = Signatures(known.ladders, known.severities, known.shifts + content / 3, known.variances, 48)
+    found = explain_look(side(1, kinds=KINDS), side(2, moved, kinds=KINDS), leaky)
     assert found.causes[0].damage == "jpeg"
+    assert found.causes[0].severity == pytest.approx(0.5, rel=0.15)
     assert found.explained > 0.95
 
 
