@@ -105,7 +105,7 @@ def row_of(steps: Steps, found: Sequence[Explanation]) -> Row:
     amount = LADDERS[steps[0][0]].amount(steps[0][1])
     ratios = [cause.amount / amount for cause in own]
     said = Counter(" and ".join(cause.damage for cause in one.causes) or "nothing" for one in found)
-    ends = [cause.interval for cause in own if cause.interval]
+    ends = [cause.interval for cause in own]
     alone = len(steps) == 1 and own
     return Row(
         damage=" then ".join(ladder for ladder, _ in steps),

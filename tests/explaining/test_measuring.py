@@ -39,6 +39,12 @@ def test_so_many_files_are_taken_and_of_each_the_first_tile(files, encoder):
     assert torch.allclose(found.shifts[0], shift, rtol=1e-4, atol=1e-4)
 
 
+def test_of_one_image_the_shift_is_as_uncertain_as_it_is_long(files, encoder):
+    """Of a fit to the tiles of one file, say, whose weights would else be refused after all the work."""
+    found = measure_signatures(encoder.flow, encoder.features, files[:1], ImageReader(), None, SOME)
+    assert found.variances.sqrt().tolist() == pytest.approx(found.shifts.norm(dim=1).tolist(), rel=1e-5)
+
+
 def test_every_ladder_is_wanted_in_both_directions():
     assert {ladder for ladder, _ in STEPS} == {ladder for ladder, _ in VISIBLE} == set(LADDERS)
     assert ("eosin", -1.0) in STEPS

@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import Kinds
-from torchmetrics_rl2.distance.uncertainty import ROUNDING, squared_trace
+from torchmetrics_rl2.distance.uncertainty import ROUNDING, f_exceeds, squared_trace
 
 __all__ = ["REPEATS", "SIZES", "Population", "Tests"]
 
@@ -99,11 +99,8 @@ class _Pairs:
     def p_value(self, limit: Array) -> Array:
         freedom = self.noise**2 / self.noise_square
         parts = [(total / n) ** 2 / (n - 1) for total, n in zip(self.totals, self.sizes, strict=True)]
-        values = np.stack([self.square / self.noise, freedom, freedom * self.noise**2 / sum(parts)])
-        least, found = freedom * limit**2 / self.noise, np.asarray(stats.f.sf(*values))
-        beyond = least > 0
-        found[beyond] = stats.ncf.sf(*values[:, beyond], least[beyond])
-        return found
+        nu = self.noise**2 / sum(parts)
+        return f_exceeds(self.square / self.noise, freedom, nu, freedom * limit**2 / self.noise)
 
     def highest_ratio(self) -> Array:
         real, fake = self.totals

@@ -19,7 +19,7 @@ class Cause:
         amount: How much of it, in ``unit``.
         unit: What the amount is measured in.
         severity: The same on the ladder of an audit, from -1 to 1.
-        interval: 95 % interval of the amount; ``None`` where a side has no second moments.
+        interval: 95 % interval of the amount.
         share: How much of the squared look it explains, without what chance adds.
         confusable: Other damage that explains nearly as much, with its amount in words.
 
@@ -30,15 +30,13 @@ class Cause:
     amount: float
     unit: str
     severity: float
-    interval: tuple[float, float] | None
+    interval: tuple[float, float]
     share: float
     confusable: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        ends = (
-            "" if self.interval is None else f" ({three_digits(self.interval[0])} to {three_digits(self.interval[1])})"
-        )
-        return f"{amount_text(self.damage, self.amount, self.unit)}{ends}"
+        low, high = map(three_digits, self.interval)
+        return f"{amount_text(self.damage, self.amount, self.unit)} ({low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -116,10 +114,10 @@ class Explanation:
 
 def amount_text(damage: str, amount: float, unit: str) -> str:
     """Damage with its amount, such as ``gaussian blur of sigma 1.5 px``."""
-    number = f"{amount:+.2g}" if unit == "octaves" else three_digits(amount)
+    if unit == "octaves":
+        return f"{damage} of {amount:+.2g} octaves"
+    number = three_digits(amount)
     quantity, _, of = unit.partition(", ")
-    if unit in ("octaves",):
-        return f"{damage} of {number} octaves"
     if unit == "step of 1,000":
         return f"{damage} of step {number} of 1,000"
     suffix = f" {of}" if of and of != "of 1" else ""

@@ -19,7 +19,16 @@ from torch import Tensor
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.functional import LatentSums
 
-__all__ = ["Uncertainty", "Units", "distinct_units", "group_units", "image_units", "squared_trace", "uncertainty"]
+__all__ = [
+    "Uncertainty",
+    "Units",
+    "distinct_units",
+    "f_exceeds",
+    "group_units",
+    "image_units",
+    "squared_trace",
+    "uncertainty",
+]
 
 MIN_UNITS = 4
 ROUNDING = 1e-12
@@ -187,7 +196,7 @@ def uncertainty(real: Units, fake: Units, limit: float = 0.0, level: float = LEV
         freedom = noise**2 / noise_square
         nu = noise**2 / sum(side.mean_variance**2 / (side.count - 1) for side in (real, fake))
         least = freedom * limit**2 / noise
-        p_value = _exceeds(square / noise, freedom, nu, least)
+        p_value = float(f_exceeds(square / noise, freedom, nu, least))
         detectable = math.sqrt(_detectable(freedom, nu, least) * noise / freedom)
         t = float(stats.t.ppf(1 - level / 2, nu))
     else:  # all images of a side are the same
@@ -219,6 +228,26 @@ def squared_trace(square: Numbers, trace: Numbers, fourth_sum: Numbers, n: int) 
     return (n - 1) / (n * (n - 2) * (n - 3)) * unscaled
 
 
+def f_exceeds(ratio: Numbers, freedom: Numbers, nu: Numbers, noncentrality: Numbers) -> NDArray[np.float64]:
+    """Probability that F is larger than a ratio, of numbers or of one for each of several samples.
+
+    Args:
+        ratio: What F is compared with.
+        freedom: Its first degrees of freedom; the second are ``freedom * nu``.
+        nu: See there.
+        noncentrality: Of F.
+
+    """
+    values = np.atleast_1d(*np.broadcast_arrays(ratio, freedom, np.multiply(freedom, nu), noncentrality))
+    *central, least = values
+    found = np.asarray(stats.f.sf(*central))
+    # Scipy's noncentral F is wrong where it is central; where it has none, F has no spread to speak of.
+    beyond, huge = (least > 0) & (least <= HUGE), least > HUGE
+    found[beyond] = stats.ncf.sf(*(value[beyond] for value in values))
+    found[huge] = central[0][huge] * central[1][huge] <= least[huge]
+    return found.reshape(np.shape(noncentrality))
+
+
 def _squared_trace(covariance: Tensor, n: int, fourth_sum: float) -> float:
     if n < MIN_UNITS:
         return math.nan
@@ -233,14 +262,6 @@ def _bound(value: float, noise_square: float, along: float, t: float) -> float:
     return shift if shift >= 0 else value + t * math.sqrt(2 * noise_square)
 
 
-def _exceeds(ratio: float, freedom: float, nu: float, noncentrality: float) -> float:
-    """Probability that F is larger; scipy's noncentral F is wrong where it is central."""
-    if noncentrality > HUGE:  # where scipy has none, nor F any spread to speak of
-        return float(ratio * freedom <= noncentrality)
-    ends = (freedom, freedom * nu)
-    return float(stats.ncf.sf(ratio, *ends, noncentrality) if noncentrality else stats.f.sf(ratio, *ends))
-
-
 def _detectable(freedom: float, nu: float, least: float, power: float = 0.8) -> float:
     """Noncentrality that a test of more than the least one finds at 5 % with this power."""
     if least > HUGE:
@@ -249,7 +270,7 @@ def _detectable(freedom: float, nu: float, least: float, power: float = 0.8) -> 
     critical = float(stats.ncf.ppf(0.95, *ends, least) if least else stats.f.ppf(0.95, *ends))
 
     def missing(noncentrality: float) -> float:
-        return power - _exceeds(critical, freedom, nu, noncentrality)
+        return power - float(f_exceeds(critical, freedom, nu, noncentrality))
 
     high = max(1.0, least)
     while missing(high) > 0:

@@ -22,6 +22,7 @@ from scipy.optimize import minimize_scalar
 from torchmetrics_rl2.distance.explanation import Cause, Explanation, amount_text
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.weights.signatures import Signatures
 
@@ -30,11 +31,10 @@ __all__ = ["Curves", "Look", "explain_look"]
 Array = NDArray[np.float64]
 
 POSITIONS = 64
-MIN_EXPLAINED = 0.4  # between real sets of sixteen laboratories it was 0.34 at most
+MIN_EXPLAINED = 0.4  # between real sets of other laboratories less was seen
 MIN_SECOND = 0.015  # of the squared look, and
 MIN_GAIN = 0.25  # of what chance adds to it: misfit of the first signature explains less
 CONFUSABLE = 0.03
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)

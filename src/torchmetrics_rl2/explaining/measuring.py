@@ -75,7 +75,9 @@ def measure_signatures(
     found = {key: torch.cat(parts) for key, parts in shifts.items() if parts}
     means = torch.stack([shift.mean(0) for shift in found.values()])
     along = means / means.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    variances = [(shift @ u).var() / len(shift) for shift, u in zip(found.values(), along, strict=True)]
+    lengths = [shift @ u for shift, u in zip(found.values(), along, strict=True)]
+    # Of one image nothing is known of the spread: as large as the shift.
+    variances = [(one.var() if len(one) > 1 else one.square().sum()) / len(one) for one in lengths]
     ladders, severities = zip(*found, strict=True)
     return Signatures(ladders, severities, means, torch.stack(variances).float(), len(next(iter(found.values()))))
 
