@@ -40,7 +40,7 @@ def test_so_many_files_are_taken_and_of_each_the_first_tile(files, encoder):
 
 
 def test_of_one_image_the_shift_is_as_uncertain_as_it_is_long(files, encoder):
-    """Of a fit to the tiles of one file, say, whose weights would else be refused after all the work."""
+    """Such as one real file that is cut into tiles: intervals of causes would else be NaN."""
     found = measure_signatures(encoder.flow, encoder.features, files[:1], ImageReader(), None, SOME)
     assert found.variances.sqrt().tolist() == pytest.approx(found.shifts.norm(dim=1).tolist(), rel=1e-5)
 
