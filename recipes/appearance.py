@@ -105,7 +105,7 @@ def haar_energies(images: Tensor) -> Tensor:
     for _ in range(3):
         corners = F.pixel_unshuffle(gray, 2)
         for signs in ((1.0, -1, 1, -1), (1.0, 1, -1, -1), (1.0, -1, -1, 1)):
-            detail = torch.einsum("nchw,c->nhw", corners, corners.new_tensor(signs)) / 2
+            detail = torch.einsum("nchw,c->nhw", corners, torch.tensor(signs).to(images.device, non_blocking=True)) / 2
             numbers.append((detail.square().mean((1, 2)) + 1e-6).log())
         gray = corners.mean(1, keepdim=True)
     return torch.stack(numbers, 1)

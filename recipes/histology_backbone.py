@@ -1,12 +1,12 @@
 """Train the backbone of all weights that ship: ResNet-18 from scratch, on real crops of many virtual laboratories.
 
-A batch is sixteen laboratories of sixteen crops: of each of eight images one crop, and one beside it that may be
-damaged. A laboratory is one data set with a stain, scale and compression drawn for it. Five things are learned at once:
+A batch is ten laboratories of 32 crops: of each of eight images one crop, one beside it, and two damaged copies of the
+first. A laboratory is one data set with a stain, scale and compression drawn for it. Five things are learned at once:
 
 - ``kind``: kind of tissue, among those of its data set
 - ``severity``: of seven families of damage, and the scale
 - ``statistics``: twenty-five simple statistics of the crop as seen, and nine Haar energies
-- ``neighbor``: which of the eight damaged crops of the laboratory lies beside this one (InfoNCE, arXiv 1807.03748)
+- ``neighbor``: which of eight crops of the laboratory lies beside this one (InfoNCE, arXiv 1807.03748)
 - ``distance``: damaged crops are further from the mean of their laboratory's clean ones than clean ones are
 
     python recipes/histology_backbone.py MANY_LABS LC25000 backbone.safetensors
@@ -31,12 +31,12 @@ from appearance import haar_energies
 from many_labs import Corpus, corpus
 from torchmetrics_rl2.pixels.patch_statistics import STATISTICS, patch_statistics
 from torchmetrics_rl2.runtime import default_device
-from virtual_labs import FAMILIES, Draws, damage, restain, to_8_bit
+from virtual_labs import FAMILIES, Draws, damage, on, restain, to_8_bit
 
-SEED, STEPS, PX, RATE, WARM_UP = 0, 5000, 144, 2e-3, 0.08
-LABS, IMAGES = 16, 8
-CROPS = 2 * IMAGES
-WEIGHTS = {"kind": 1.0, "severity": 10.0, "statistics": 3.0, "neighbor": 0.5, "distance": 1.0}
+SEED, STEPS, PX, RATE, WARM_UP = 0, 5000, 128, 2e-3, 0.08
+LABS, IMAGES, COPIES = 8, 8, 2
+CROPS = (2 + COPIES) * IMAGES
+WEIGHTS = {"kind": 1.0, "severity": 30.0, "statistics": 3.0, "neighbor": 0.25, "distance": 10.0}
 NUMBERS = len(STATISTICS) + 9
 MEAN, SD = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
 TEMPERATURE, SHARPNESS = 0.2, 4.0
@@ -67,31 +67,32 @@ class Batches:
         for lab in labs.tolist():
             own = self.of_domain[lab]
             rows.append(own[torch.randperm(len(own), generator=plan.generator)[torch.arange(IMAGES) % len(own)]])
-        index = torch.stack(rows).repeat(1, 2).flatten()
+        index = torch.stack(rows).repeat(1, 2 + COPIES).flatten()
         octaves = (plan.uniform(-0.75, 0.75, LABS) * plan.chosen(0.5, LABS)).repeat_interleave(CROPS)
-        second = (torch.arange(LABS * CROPS) % CROPS) >= IMAGES
-        changed = second & plan.chosen(0.12, LABS * CROPS)
+        role = torch.arange(LABS * CROPS) % CROPS // IMAGES
+        changed = (role > 1) & plan.chosen(0.15, LABS * CROPS)
         change = plan.uniform(0.25, 1, LABS * CROPS) * (1 - 2 * plan.integers(2, LABS * CROPS))
         octaves = ((octaves - torch.where(changed, change, 0.0)) * 8).round() / 8
         heights, widths = images.heights[index], images.widths[index]
         side = (PX * octaves.exp2()).round().long().clamp(max=torch.minimum(heights, widths))
-        place = plan.uniform(0, 1, LABS, 1, IMAGES, 2).expand(LABS, 2, IMAGES, 2).reshape(-1, 2)
-        beside = plan.uniform(-0.5, 0.5, LABS * CROPS, 2) * second[:, None] * side[:, None]
+        place = plan.uniform(0, 1, LABS, 1, IMAGES, 2).expand(LABS, 2 + COPIES, IMAGES, 2).reshape(-1, 2)
+        beside = plan.uniform(-0.5, 0.5, LABS * CROPS, 2) * (role == 1)[:, None] * side[:, None]
         room = torch.stack([heights - side, widths - side], 1)
         corner = (place * room + beside).round().long().clamp(min=0).minimum(room)
         crops = self._cut(index, corner, side, widths)
         return self._turned(crops), index, (side / PX).log2(), changed
 
     def _cut(self, index: Tensor, corner: Tensor, side: Tensor, widths: Tensor) -> Tensor:
-        device = self.pixels.device
-        starts = self.images.starts[index] + corner[:, 0] * widths + corner[:, 1]
-        crops = torch.empty(len(index), 3, PX, PX, device=device)
+        pixels = self.pixels
+        starts = on(self.images.starts[index] + corner[:, 0] * widths + corner[:, 1], pixels)
+        widths = on(widths, pixels)
+        crops = torch.empty(len(index), 3, PX, PX, device=pixels.device)
         for px in side.unique().tolist():
-            rows = (side == px).nonzero().flatten()
-            axis = torch.arange(px, device=device)
-            first, width = starts[rows].to(device).view(-1, 1, 1), widths[rows].to(device).view(-1, 1, 1)
-            cut = self.pixels[first + axis[:, None] * width + axis].permute(0, 3, 1, 2).float() / 255
-            crops[rows.to(device)] = cut if px == PX else TF.resize(cut, [PX, PX], antialias=True)
+            rows = on((side == px).nonzero().flatten(), pixels)
+            axis = torch.arange(px, device=pixels.device)
+            first, width = starts[rows].view(-1, 1, 1), widths[rows].view(-1, 1, 1)
+            cut = pixels[first + axis[:, None] * width + axis].permute(0, 3, 1, 2).float() / 255
+            crops[rows] = cut if px == PX else TF.resize(cut, [PX, PX], antialias=True)
         return to_8_bit(crops)
 
     def _turned(self, crops: Tensor) -> Tensor:
@@ -104,17 +105,18 @@ class Batches:
     def next(self) -> dict[str, Tensor]:
         """Crops as seen, and what is to be learned of them."""
         crops, index, octaves, changed = self.clean()
-        plan, device = self.draws.plan, crops.device
-        second = (torch.arange(len(crops)) % CROPS) >= IMAGES
-        number = torch.where(second & plan.chosen(0.75, len(crops)), 1 + plan.integers(2, len(crops)), 0)
+        plan = self.draws.plan
+        copy = torch.arange(len(crops)) % CROPS >= 2 * IMAGES
+        number = 1 + plan.chosen(0.3, len(crops)).long() - (changed & plan.chosen(0.5, len(crops))).long()
+        number = torch.where(copy, number, 0)
         seen, severity = damage(restain(crops, LABS, self.draws), number, self.draws)
         return {
             "seen": seen,
-            "image": index.to(device),
-            "class": self.images.classes[index].to(device),
-            "domain": self.images.domains[index].to(device),
-            "severity": torch.cat([severity, octaves.to(device)[:, None]], 1),
-            "damaged": ((number > 0) | changed).to(device),
+            "image": on(index, crops),
+            "class": on(self.images.classes[index], crops),
+            "domain": on(self.images.domains[index], crops),
+            "severity": torch.cat([severity, on(octaves, crops)[:, None]], 1),
+            "damaged": on((number > 0) | changed, crops),
             "numbers": torch.cat([patch_statistics(seen), haar_energies(seen)], 1),
         }
 
@@ -168,8 +170,9 @@ class Learner(nn.Module):
         return (each * known).sum() / known.sum().clamp(min=1)
 
     def _neighbor(self, features: Tensor, image: Tensor) -> Tensor:
-        first, second = F.normalize(self.neighbor(features), dim=1).view(LABS, 2, IMAGES, -1).unbind(1)
-        images = image.view(LABS, 2, IMAGES)[:, 0]
+        clean = features.view(LABS, CROPS, -1)[:, : 2 * IMAGES].flatten(0, 1)
+        first, second = F.normalize(self.neighbor(clean), dim=1).view(LABS, 2, IMAGES, -1).unbind(1)
+        images = image.view(LABS, CROPS)[:, :IMAGES]
         same = images[:, :, None] == images[:, None]
         itself = torch.eye(IMAGES, dtype=torch.bool, device=image.device)
         likeness = (first @ second.transpose(1, 2) / TEMPERATURE).masked_fill(same & ~itself, -1e4)
@@ -193,7 +196,12 @@ def _distance(features: Tensor, damaged: Tensor) -> Tensor:
 
 
 def train(
-    images: Corpus, steps: int, drop: Collection[str] = (), device: torch.device | None = None, keep: Path | None = None
+    images: Corpus,
+    steps: int,
+    drop: Collection[str] = (),
+    device: torch.device | None = None,
+    keep: Path | None = None,
+    start: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The state dict of a backbone, half precision where it has weights to round.
 
@@ -214,8 +222,10 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, total_steps=steps, pct_start=WARM_UP, cycle_momentum=False
     )
+    if start:
+        learner.backbone.load_state_dict(start)
     parts = {"learner": learner, "optimizer": optimizer, "schedule": schedule}
-    step, start = _resumed(keep, parts, batches), time.time()
+    step, began = _resumed(keep, parts, batches), time.time()
     while step < steps:
         losses = learner.losses(batches.next())
         optimizer.zero_grad()
@@ -226,7 +236,7 @@ def train(
         step += 1
         if step % 100 == 0 or step == steps:
             shown = ", ".join(f"{name} {loss.item():.4f}" for name, loss in losses.items())
-            print(f"step {step}/{steps}: {shown} ({time.time() - start:.0f} s)", flush=True)
+            print(f"step {step}/{steps}: {shown} ({time.time() - began:.0f} s)", flush=True)
         if keep and step % 500 == 0:
             state = {name: part.state_dict() for name, part in parts.items()}
             torch.save(state | {"step": step}, keep.with_suffix(".part"))

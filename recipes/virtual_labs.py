@@ -15,6 +15,8 @@ from torchmetrics_rl2.pixels.damage import GLASS, STAINS
 FAMILIES = ("focus", "noise", "impulse", "compression", "occlusion", "blank", "color")
 """Damage that is done to crops; a change of scale comes with the crop."""
 
+OFTEN = (2.0, 1.5, 0.5, 2.0, 2.0, 0.7, 1.5)
+
 REACH = 16
 LUMINANCE = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29),
@@ -57,6 +59,11 @@ def to_8_bit(images: Tensor) -> Tensor:
     return (images.clamp(0, 1) * 255).round() / 255
 
 
+def on(numbers: Tensor, images: Tensor) -> Tensor:
+    """Where the images are; without waiting for what is computed there."""
+    return numbers.to(images.device, non_blocking=True)
+
+
 def view(numbers: Tensor) -> Tensor:
     """One number an image, to multiply images with."""
     return numbers.view(-1, 1, 1, 1)
@@ -72,7 +79,7 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
     factor = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     decoded = []
     for number, (plane, steps) in enumerate(zip(planes, (LUMINANCE, CHROMINANCE, CHROMINANCE), strict=True)):
-        table = torch.tensor(steps, device=images.device, dtype=images.dtype).view(1, 8, 8)
+        table = on(torch.tensor(steps, dtype=images.dtype), images).view(1, 8, 8)
         table = ((table * factor.view(-1, 1, 1) + 50) / 100).floor().clamp(1, 255)
         small = F.avg_pool2d(plane[:, None], 2)[:, 0] if number else plane
         restored = _quantized(small.round(), table)
@@ -98,8 +105,8 @@ def _quantized(plane: Tensor, table: Tensor) -> Tensor:
 
 def stained(images: Tensor, gains: Tensor, jitter: Tensor) -> Tensor:
     """Hematoxylin and eosin times ``exp(gains)`` ``(N, 2)``, their vectors moved by ``jitter`` ``(N, 2, 3)``."""
-    stains = STAINS.to(images)
-    amounts = torch.einsum("nchw,ck->nkhw", optical_density(images), STAINS.inverse().to(images))
+    stains = on(STAINS, images)
+    amounts = torch.einsum("nchw,ck->nkhw", optical_density(images), on(STAINS.inverse(), images))
     scale = torch.cat([gains.exp(), torch.ones_like(gains[:, :1])], 1)
     vectors = F.normalize(stains + torch.cat([jitter, torch.zeros_like(jitter[:, :1])], 1), dim=2)
     return (-torch.einsum("nkhw,nkc->nchw", amounts * scale[:, :, None, None], vectors)).exp().clamp(0, 1)
@@ -123,7 +130,7 @@ def restain(images: Tensor, labs: int, draws: Draws) -> Tensor:
     seen = seen * of_lab(draws.uniform(0.88, 1, labs, 3)).view(n, 3, 1, 1)
     seen = seen ** view(of_lab(draws.uniform(-0.25, 0.25, labs)).exp2())
     images = to_8_bit(torch.where(view(changed), seen, images))
-    compressed = of_lab(draws.plan.chosen(0.4, labs)).nonzero().flatten().to(images.device)
+    compressed = on(of_lab(draws.plan.chosen(0.4, labs)).nonzero().flatten(), images)
     quality = of_lab(70 + draws.integers(29, labs)).to(images.dtype)
     images[compressed] = jpeg(images[compressed], quality[compressed])
     return images
@@ -132,18 +139,19 @@ def restain(images: Tensor, labs: int, draws: Draws) -> Tensor:
 def damage(images: Tensor, number: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """Damage crops by ``number`` ``(N,)`` of the :data:`FAMILIES`; with severities ``(N, 7)``, 0 for absent."""
     shape = (len(images), len(FAMILIES))
-    rank = draws.plan.uniform(0, 1, *shape).argsort(1).argsort(1)
+    # The first to arrive, at these rates.
+    arrival = -draws.plan.uniform(0, 1, *shape).clamp(min=1e-9).log() / torch.tensor(OFTEN)
+    rank = arrival.argsort(1).argsort(1)
     severity = torch.where(rank < number[:, None], draws.plan.uniform(0, 1, *shape), -1.0)
     images = images.clone()
     for family in ("color", "blank", "occlusion", "focus", "noise", "impulse", "compression"):
         of_family = severity[:, FAMILIES.index(family)]
         rows = (of_family >= 0).nonzero().flatten()
         if len(rows):
-            on_device = rows.to(images.device)
-            amounts = of_family[rows].to(images.device)
-            images[on_device] = to_8_bit(_DAMAGE[family](images[on_device], amounts, draws))
+            amounts, rows = on(of_family[rows], images), on(rows, images)
+            images[rows] = to_8_bit(_DAMAGE[family](images[rows], amounts, draws))
     # Even the weakest damage is a step away from none.
-    return images, torch.where(severity >= 0, 0.2 + 0.8 * severity, 0.0).to(images.device)
+    return images, on(torch.where(severity >= 0, 0.2 + 0.8 * severity, 0.0), images)
 
 
 def focus(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
@@ -218,14 +226,14 @@ def occlusion(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
 def blank(images: Tensor, severity: Tensor, draws: Draws) -> Tensor:
     """Density lost everywhere, or on one side of a ragged edge."""
     n, _, height, width = images.shape
-    glass = GLASS.to(images) * draws.uniform(0.95, 1.05, n, 3, 1, 1)
+    glass = on(GLASS, images) * draws.uniform(0.95, 1.05, n, 3, 1, 1)
     faded = (-view(1 - (0.2 + 0.8 * severity)) * optical_density((images / glass).clamp(max=1))).exp() * glass
     angle = draws.uniform(0, 2 * math.pi, n, 1, 1)
     axes = [torch.linspace(-1, 1, side, device=images.device) for side in (height, width)]
     ragged = F.interpolate(draws.normal(n, 1, 8, 8), (height, width), mode="bicubic")[:, 0]
     edge = axes[0][:, None] * torch.sin(angle) + axes[1] * torch.cos(angle) + 0.05 * ragged
-    order = edge.flatten(1).argsort(1).argsort(1).view(n, height, width) / (height * width)
-    empty = (order < (0.1 + 0.9 * severity).view(-1, 1, 1))[:, None]
+    last = ((0.1 + 0.9 * severity) * (height * width - 1)).long()[:, None]
+    empty = (edge <= edge.flatten(1).sort(1).values.gather(1, last)[:, :, None])[:, None]
     cut = torch.where(empty, glass + 0.004 * draws.normal(*images.shape), images)
     return torch.where(view(draws.chosen(0.5, n)), faded, cut)
 
