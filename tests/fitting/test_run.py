@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from torch import Generator
 
 from tests.fixtures.processes import Started, rl2
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, fit
-from torchmetrics_rl2.fitting import FitSettings, fit_split, split_images, training
+from torchmetrics_rl2.fitting import FitSettings, Split, fit_split, split_images, training
 from torchmetrics_rl2.fitting import run as fitting
 from torchmetrics_rl2.fitting.card import read_card
 from torchmetrics_rl2.fitting.training import FlowTraining
@@ -18,6 +19,11 @@ from torchmetrics_rl2.quality.calibrating import beside
 from torchmetrics_rl2.weights import read_weights
 
 QUICK = FitSettings(layers=2, hidden=8, max_epochs=3)
+SIDES = {
+    "fit": {str(i) for i in range(28)},
+    "stop": {"28", "29", "30", "31"},
+    "reference": {str(i) for i in range(32, 40)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -241,3 +247,32 @@ def test_copies_in_two_parts_of_the_split_are_warned_of(split, weights_file, tmp
     found = fit_split(copied, tmp_path / "a.safetensors", backbone=weights_file, settings=settings)
     assert found.warnings[0].startswith("2 patches are in two parts of the split, pixel for pixel")
     assert fit_split(split, tmp_path / "b.safetensors", backbone=weights_file, settings=settings).warnings == []
+
+
+def test_within_groups_a_stain_of_each_laboratory_is_no_spread(weights_file, tmp_path):
+    draws, tones = Generator().manual_seed(5), {"pale": 40, "dark": -40, "same": 0}
+    groups = {}
+    for lab, tone in tones.items():
+        for i in range(40):
+            noise = torch.randint(80, 176, (3, 64, 64), generator=draws)
+            path = tmp_path / lab / f"{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray((noise + tone).byte().permute(1, 2, 0).numpy()).save(path)
+            groups[path] = lab
+    sides = {side: [path for path in groups if path.stem in rows] for side, rows in SIDES.items()}
+    spreads = {}
+    for within in (False, True):
+        out = tmp_path / f"{within}.safetensors"
+        settings = FitSettings(layers=0, within_groups=within)
+        fit_split(Split(**sides), out, backbone=weights_file, groups=groups, kinds=1, settings=settings)
+        encoder = LatentEncoder.load(out)
+        means = [encoder(load([path for path in sides["fit"] if groups[path] == lab])).mean(0) for lab in tones]
+        spreads[within] = float((means[0] - means[1]).norm())
+        assert encoder.card["fit"]["settings"]["within_groups"] is within
+    # Whitened with what tells laboratories apart, they are a few standard deviations apart; without it, many.
+    assert spreads[True] > 3 * spreads[False]
+
+
+def test_a_fit_within_groups_needs_groups(split, weights_file, tmp_path):
+    with pytest.raises(RL2Error, match="needs groups, such as laboratories"):
+        fit_split(split, tmp_path / "x.safetensors", backbone=weights_file, settings=FitSettings(within_groups=True))

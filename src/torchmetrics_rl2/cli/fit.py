@@ -39,6 +39,14 @@ def fit(
             "path (relative to IMAGES) and group, 'parent' for the folder it is in, or 'file'.",
         ),
     ] = None,
+    within_groups: Annotated[
+        bool,
+        Option(
+            "--within-groups",
+            help="Leave out what makes groups differ, such as the stains and scanners of laboratories: it then counts "
+            "neither as spread nor as a kind of tissue.",
+        ),
+    ] = False,
     kinds: Annotated[
         str | None,
         Option(
@@ -106,6 +114,7 @@ def fit(
         max_epochs=max_epochs,
         patience=patience,
         seed=seed,
+        within_groups=within_groups,
     )
     joint = JointSettings(max_epochs=joint_epochs, rank_share=rank_share, probe_share=probe_share)
     try:

@@ -1,5 +1,6 @@
 """The distance between two sets of latents, and how far to trust it."""
 
+from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.explanation import Cause, Explanation, ImageShare
 from torchmetrics_rl2.distance.kinds import Kinds
@@ -10,6 +11,7 @@ from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult
 from torchmetrics_rl2.distance.uncertainty import Uncertainty
 
 __all__ = [
+    "BetweenGroups",
     "Cause",
     "Explanation",
     "ImageShare",

@@ -9,10 +9,11 @@ from torch import Tensor
 from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.distance.baseline import baseline_fields
+from torchmetrics_rl2.distance.between_groups import between_groups
 from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.parts import PartResult, kind_shares
 from torchmetrics_rl2.distance.result import RL2Result
-from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.statistics import REFERENCE, Statistics, check_same_weights
 from torchmetrics_rl2.distance.text import LEVEL, if_finite
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, uncertainty
 from torchmetrics_rl2.functional import debias, distance
@@ -40,6 +41,8 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
             _warn_of_a_dominant_group(side.source, side.groups.count)
     if real.kinds is not None:
         found |= _parts(real, fake) | {"kinds": kind_shares(real, fake) if len(real) and len(fake) else []}
+    if real.source == REFERENCE:
+        found["between_groups"] = between_groups(real, real.settings.get("groups", "groups"))
     return RL2Result(
         n_real=len(real),
         n_fake=len(fake),

@@ -4,21 +4,56 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
+from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.distance.strata_result import strata_details, strata_sentence
-from torchmetrics_rl2.distance.text import identity_text, p_text, percent, three_digits, times
+from torchmetrics_rl2.distance.text import NO_DIFFERENCE, identity_text, p_text, percent, three_digits, times
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["MAX_DOMAIN_SHIFT", "details_of", "html_of", "kind_sentences", "part_text", "why_no_interval"]
+__all__ = ["MAX_DOMAIN_SHIFT", "details_of", "html_of", "text_of"]
 
 PRINTED = 3
 MAX_DOMAIN_SHIFT = 0.5
+NOT_JUDGED = {
+    "content": "content cannot be judged, as so large a change of look moves it too",
+    "look": "look cannot be judged, as so large a change of content moves it too",
+}
 # An outlier share nearer to 0 than this says nothing: 1 % of the images hold about 1 % of the distance.
 MIN_OUTLIER_SHARE = 0.02
+
+
+def text_of(result: "RL2Result") -> str:
+    """The verdict in a few lines."""
+    if result.baseline_multiple is None:
+        why = result.withheld.get("baseline_multiple", "")
+        return f"RL2 {three_digits(result.value)}: no multiple of the baseline, {why}"
+    multiple = times(result.baseline_multiple)
+    numbers = f"RL2 {three_digits(result.value)}: {multiple}x the real-against-real baseline at these sample sizes"
+    if result.real == REFERENCE:
+        numbers += f", against the reference data inside the weights, {result.data}"
+    varies_less = (result.variance_ratio or 1) < 1
+    if varies_less and result.verdict != NO_DIFFERENCE and "differ" in result.verdict and result.baseline_multiple < 1:
+        numbers += ", below 1x because generated images vary less than real ones"
+    if result.content is None or result.look is None:
+        lines = [f"{numbers}: {result.verdict or why_no_interval(result)}"]
+    else:
+        parts = f"{part_text('look', result.look)}; {part_text('content', result.content)}"
+        lines = [_conclusion(result), f"{numbers}; {parts}"]
+        lines += kind_sentences(result.kinds) if "content" in result.verdict else []
+    lines += strata_sentence(result)
+    lines += [str(result.explanation)] if result.explanation and str(result.explanation) else []
+    if result.between_groups:
+        lines.append(result.between_groups.sentence(result.debiased))
+    # Weights in a file are one's own, with one's own images inside.
+    if result.real == REFERENCE and not result.weights.endswith(".safetensors"):
+        lines.append(
+            "Unless these are your own real images, this is no verdict on a generator: give your own with --real"
+        )
+    return "\n".join(lines)
 
 
 def details_of(result: "RL2Result") -> str:
@@ -109,6 +144,14 @@ def why_no_interval(result: "RL2Result") -> str:
     if math.isnan(result.value):
         return "no interval: there are NaN latents"
     return "no interval: a side has no second moments, which ResNetL2(uncertainty=True) and 'rl2 stats' keep"
+
+
+def _conclusion(result: "RL2Result") -> str:
+    verdict = result.verdict or why_no_interval(result)
+    others = [part for part in PARTS if part not in verdict]
+    if len(others) == 1:
+        verdict += f", {others[0]} does not" if result.is_judged(others[0]) else f", {NOT_JUDGED[others[0]]}"
+    return f"{verdict[0].upper()}{verdict[1:]}"
 
 
 def _part(name: str, part: PartResult, assumes_independence: bool) -> str:

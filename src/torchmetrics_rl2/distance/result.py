@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from torchmetrics_rl2.distance.details import details_of, html_of, kind_sentences, part_text, why_no_interval
+from torchmetrics_rl2.distance.between_groups import BetweenGroups
+from torchmetrics_rl2.distance.details import details_of, html_of, text_of
 from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
-from torchmetrics_rl2.distance.statistics import REFERENCE
-from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult, strata_sentence
+from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult
 from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
@@ -21,10 +21,6 @@ SCALARS = (
 )
 OF_PARTS = ("debiased", "baseline_multiple")
 SAME = 1e-4
-NOT_JUDGED = {
-    "content": "content cannot be judged, as so large a change of look moves it too",
-    "look": "look cannot be judged, as so large a change of content moves it too",
-}
 EITHER = "different, content and look cannot be told apart"
 COPIES = "generated images are copies of real ones"
 CLOSER = "closer than chance allows, as copies of real images are"
@@ -78,6 +74,8 @@ class RL2Result:
         domain_shift: Debiased distance of the real images from the mean of the reference data, in standard deviations
             of these (root total variance), whatever the numbers of images. ``None`` if the real images are the
             reference data, or statistics alone were given.
+        between_groups: What real images of one group of the reference data, such as one laboratory, score against the
+            others; ``None`` if the real side is not the reference data, or that has fewer than five groups.
         explanation: What look is explained by, and by which images; ``None`` without ``score(explain=True)``.
         warnings: Sentences on what makes the sides differ before any network sees them: size, format, sharpness, stain.
         withheld: Why ``baseline_multiple`` or ``outlier_share`` is ``None``.
@@ -119,6 +117,7 @@ class RL2Result:
     outliers: list[str] | None = None
     reference_data: str | None = None
     domain_shift: float | None = None
+    between_groups: BetweenGroups | None = None
     explanation: Explanation | None = None
     warnings: list[str] = field(default_factory=list)
     withheld: dict[str, str] = field(default_factory=dict)
@@ -245,37 +244,7 @@ class RL2Result:
         return html_of(self)
 
     def __str__(self) -> str:
-        if self.baseline_multiple is None:
-            why = self.withheld.get("baseline_multiple", "")
-            return f"RL2 {three_digits(self.value)}: no multiple of the baseline, {why}"
-        multiple = times(self.baseline_multiple)
-        numbers = f"RL2 {three_digits(self.value)}: {multiple}x the real-against-real baseline at these sample sizes"
-        if self.real == REFERENCE:
-            numbers += f", against the reference data inside the weights, {self.data}"
-        varies_less = (self.variance_ratio or 1) < 1
-        if varies_less and self.verdict != NO_DIFFERENCE and "differ" in self.verdict and self.baseline_multiple < 1:
-            numbers += ", below 1x because generated images vary less than real ones"
-        if self.content is None or self.look is None:
-            lines = [f"{numbers}: {self.verdict or why_no_interval(self)}"]
-        else:
-            parts = f"{part_text('look', self.look)}; {part_text('content', self.content)}"
-            lines = [self._conclusion(), f"{numbers}; {parts}"]
-            lines += kind_sentences(self.kinds) if "content" in self.verdict else []
-        lines += strata_sentence(self)
-        lines += [str(self.explanation)] if self.explanation and str(self.explanation) else []
-        # Weights in a file are one's own, with one's own images inside.
-        if self.real == REFERENCE and not self.weights.endswith(".safetensors"):
-            lines.append(
-                "Unless these are your own real images, this is no verdict on a generator: give your own with --real"
-            )
-        return "\n".join(lines)
-
-    def _conclusion(self) -> str:
-        verdict = self.verdict or why_no_interval(self)
-        others = [part for part in PARTS if part not in verdict]
-        if len(others) == 1:
-            verdict += f", {others[0]} does not" if self.is_judged(others[0]) else f", {NOT_JUDGED[others[0]]}"
-        return f"{verdict[0].upper()}{verdict[1:]}"
+        return text_of(self)
 
     @property
     def data(self) -> str:

@@ -120,7 +120,11 @@ class LatentEncoder(Frozen):
             )
         groups = self.reference.groups
         names = () if groups is None else tuple(f"reference {i}" for i in range(len(groups.count)))
-        return Statistics(self.reference.sums, groups, names, self.name, self.weights_id, REFERENCE, kinds=self.kinds)
+        units = self.card.get("groups")
+        settings = {"groups": units} if isinstance(units, str) else {}
+        return Statistics(
+            self.reference.sums, groups, names, self.name, self.weights_id, REFERENCE, settings, kinds=self.kinds
+        )
 
     @property
     def reference_data(self) -> str:

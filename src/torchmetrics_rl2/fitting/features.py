@@ -3,13 +3,14 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from torchmetrics_rl2.distance.sums import rows_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.fitting.run_folder import kept_for_resume, remove_run
 from torchmetrics_rl2.fitting.split import Split
@@ -32,6 +33,7 @@ class Features:
         stop: Of those that stop it.
         reference: Of the reference.
         fit_files: The file of each patch that fits the flow, resolved.
+        stop_files: The same of those that stop it.
         reference_files: The same of the reference.
         px: Side of the patches in pixels; ``None`` if they differ.
         unreadable: Files that were left out, with the reason.
@@ -43,6 +45,7 @@ class Features:
     stop: Tensor
     reference: Tensor
     fit_files: Sequence[str]
+    stop_files: Sequence[str]
     reference_files: Sequence[str]
     px: int | None
     unreadable: list[str]
@@ -60,6 +63,20 @@ class Features:
                 f"The features of the {len(self.fit)} patches that fit the flow do not vary or are not finite, and no "
                 "flow fits them. Are the images all the same, and is the backbone sound?"
             )
+
+    def within(self, groups: Mapping[Path, str]) -> "Features":
+        """The same, but patches that fit or stop the flow without the differences between the means of their groups.
+
+        Args:
+            groups: Of each patch.
+
+        """
+        names, rows = rows_of(names_of([*self.fit_files, *self.stop_files], groups))
+        both = torch.cat([self.fit, self.stop]).double()
+        sums = both.new_zeros(len(names), both.shape[1]).index_add(0, rows, both)
+        means = sums / rows.bincount(minlength=len(names))[:, None]
+        both = (both - means[rows] + means.mean(0)).float()
+        return replace(self, fit=both[: len(self.fit)], stop=both[len(self.fit) :])
 
     @property
     def warnings(self) -> list[str]:
@@ -111,6 +128,7 @@ def features_of_split(
     return Features(
         **features,
         fit_files=files["fit"],
+        stop_files=files["stop"],
         reference_files=files["reference"],
         px=px,
         unreadable=unreadable,

@@ -20,6 +20,7 @@ from torchmetrics_rl2.runtime import Progress
 
 __all__ = [
     "MAX_KINDS",
+    "MAX_LABELS",
     "FoundKinds",
     "confused_kinds",
     "describe_kinds",
@@ -32,7 +33,7 @@ __all__ = [
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-MAX_KINDS = 16
+MAX_KINDS, MAX_LABELS = 16, 32
 MIN_PATCHES = 8
 PATCHES_A_KIND = 16  # on average, for K to be tried
 COMPONENTS = 16
@@ -103,11 +104,11 @@ def label_kinds(labels_of_patches: Sequence[str]) -> FoundKinds:
     """
     names = tuple(sorted(set(labels_of_patches)))
     labels = torch.tensor([names.index(label) for label in labels_of_patches])
-    if not 2 <= len(names) <= MAX_KINDS:
+    if not 2 <= len(names) <= MAX_LABELS:
         counted = "one kind" if len(names) == 1 else f"{len(names)} kinds"
         raise RL2Error(
             f"The patches that fit the flow are of {counted}, {', '.join(names[:3])}; expected 2 to "
-            f"{MAX_KINDS}. Leave --kinds out to have kinds found, or give --kinds 1 for none."
+            f"{MAX_LABELS}. Leave --kinds out to have kinds found, or give --kinds 1 for none."
         )
     counts = labels.bincount(minlength=len(names)).tolist()
     fewest, name = min(zip(counts, names, strict=True))

@@ -185,6 +185,8 @@ def fit_split(
         raise RL2Error(f"The mpp is a resolution above 0 um/px, but got {mpp}.")
     if isinstance(kinds, int) and kinds < 1:
         raise RL2Error(f"The number of kinds is a whole number from 1, but got {kinds}. Leave it out to find kinds.")
+    if settings.within_groups and groups is None:
+        raise RL2Error("A fit within groups needs groups, such as laboratories: on the command line, give --groups.")
     require_lightning()
     described = read_card(card)
     start = load_backbone(backbone)
@@ -202,6 +204,7 @@ def fit_split(
     features = features_of_split(extractor, split, reader, run, progress)
     units = names_of(features.fit_files, groups)
     try:
+        features = features.within(groups) if settings.within_groups and groups else features
         features.check_varies()
         found = kinds_of_fit(features.fit, features.fit_files, units, kinds, settings.seed, progress)
     except RL2Error:

@@ -24,6 +24,8 @@ class FitSettings:
         max_epochs: Epochs, at most.
         patience: Epochs without a better held-out likelihood before training stops.
         seed: Of initial weights and of the order of the data.
+        within_groups: Take the mean of its group off each patch first, as of its laboratory: what makes groups differ
+            then counts neither as spread nor as a kind of tissue.
 
     """
 
@@ -37,6 +39,7 @@ class FitSettings:
     max_epochs: int = 500
     patience: int = 20
     seed: int = 0
+    within_groups: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.hidden, self.batch_size, self.max_epochs, self.patience)
