@@ -46,7 +46,7 @@ JUDGED = (
 WEIGHTS = {"kind": 1.0, "severity": 30.0, "statistics": 3.0, "neighbor": 0.25, "distance": 10.0}
 NUMBERS = len(STATISTICS) + 9
 MEAN, SD = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
-TEMPERATURE, SHARPNESS = 0.2, 4.0
+TEMPERATURE, SHARPNESS, KEPT = 0.2, 4.0, 500
 
 
 class Batches:
@@ -244,7 +244,7 @@ def train(
         if step % 100 == 0 or step == steps:
             shown = ", ".join(f"{name} {loss.item():.4f}" for name, loss in losses.items())
             print(f"step {step}/{steps}: {shown} ({time.time() - began:.0f} s)", flush=True)
-        if keep and step % 500 == 0:
+        if keep and step % KEPT == 0:
             state = {name: part.state_dict() for name, part in parts.items()}
             torch.save(state | {"step": step}, keep.with_suffix(".part"))
             keep.with_suffix(".part").replace(keep)
