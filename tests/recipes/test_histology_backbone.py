@@ -4,8 +4,6 @@ from torchvision.models import resnet18
 
 from tests.fixtures.images import tissue
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def small(recipes, monkeypatch):

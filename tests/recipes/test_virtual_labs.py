@@ -44,7 +44,8 @@ def test_what_is_not_damaged_stays_as_it_is(recipes, images):
     assert torch.equal(seen[number == 0], images[number == 0])
     assert ((severity > 0).sum(1) == number).all()
     assert all(not torch.equal(seen[i], images[i]) for i in range(8) if number[i])
-    assert seen.min() >= 0 and seen.max() <= 1
+    assert seen.min() >= 0
+    assert seen.max() <= 1
     again, _ = recipes["virtual_labs"].damage(images, number, draws(recipes))
     assert torch.equal(seen, again)
 
