@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.server import SMALL
-from torchmetrics_rl2 import CatalogEntry, RL2Error, list_weights, register_weights
+from torchmetrics_rl2 import CatalogEntry, LatentEncoder, RL2Error, list_weights, register_weights
+from torchmetrics_rl2.distance.between_groups import between_groups
 from torchmetrics_rl2.storage import sha256_of
 from torchmetrics_rl2.weights import catalog, load_weights, loading
 
@@ -226,6 +227,7 @@ def test_what_ships_is_what_the_catalog_says(shipping):
 def test_later_weights_do_not_change_what_a_version_means(shipping):
     # The first 12 digits of what the value of a version depends on; a version once released never changes.
     assert {name: weights.weights_id[:12] for name, (_, weights) in shipping.items()} == {
+        "histology@1": "f67648bb4d72",
         "lung-colon@3": "bdda2a1c2151",
         "lung@2": "e002f22ecc85",
         "colon@2": "c1737ddc1b94",
@@ -233,6 +235,19 @@ def test_later_weights_do_not_change_what_a_version_means(shipping):
 
 
 def test_lung_and_colon_share_the_backbone_of_lung_colon(shipping):
-    assert len({weights.backbone_id for _, weights in shipping.values()}) == 1
+    assert len({weights.backbone_id for _, weights in shipping.values()}) == 2
     lent = {name: (weights.backbone_of, entry.bytes < 6e6) for name, (entry, weights) in shipping.items()}
-    assert lent == {"lung-colon@3": ("", False), "lung@2": ("lung-colon@3", True), "colon@2": ("lung-colon@3", True)}
+    assert lent == {
+        "histology@1": ("", False),
+        "lung-colon@3": ("", False),
+        "lung@2": ("lung-colon@3", True),
+        "colon@2": ("lung-colon@3", True),
+    }
+
+
+def test_histology_has_no_readout_and_says_what_real_tissue_of_other_laboratories_scores():
+    encoder = LatentEncoder.load("histology@1")
+    assert encoder.features.readout is None
+    found = between_groups(encoder.reference_statistics, encoder.card["groups"])
+    assert (found.units, found.count) == ("laboratories", 10)
+    assert 5 < found.whole[0] < found.whole[1] < found.whole[2] < 40

@@ -30,7 +30,7 @@ def fit(
             "a ResNet-18 state dict, torchvision's or TIAToolbox's.",
             autocompletion=complete_weights,
         ),
-    ] = "lung-colon",
+    ] = "histology",
     groups: Annotated[
         str | None,
         Option(

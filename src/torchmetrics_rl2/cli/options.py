@@ -27,7 +27,7 @@ WeightsName = Annotated[
     str,
     Option(
         "--weights",
-        help="Name of weights, such as lung-colon, the path of a file, or a URL.",
+        help="Name of weights, such as histology, the path of a file, or a URL.",
         autocompletion=complete_weights,
     ),
 ]

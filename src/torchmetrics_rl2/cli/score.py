@@ -28,7 +28,7 @@ def score(
     pool: Annotated[
         bool, Option("--pool", help="Several sources of generated patches are one set, and get one value.")
     ] = False,
-    weights: WeightsName = "lung-colon",
+    weights: WeightsName = "histology",
     real_groups: Annotated[
         str | None,
         Option(

@@ -16,7 +16,7 @@ def stats(
         Argument(help="Patches: folders, globs in quotes, text files of paths, or files of rl2 stats, merged."),
     ],
     out: Annotated[Path, Option("-o", "--out", help="The statistics file to write, .safetensors.")],
-    weights: WeightsName = "lung-colon",
+    weights: WeightsName = "histology",
     groups: Annotated[
         str | None,
         Option(

@@ -58,7 +58,7 @@ def leak_of_look(signatures: Signatures, basis: Tensor) -> float:
 def leak_of_content(latents: Tensor, means: Tensor, kinds: Tensor, units: Sequence[str], basis: Tensor) -> float:
     r"""By how much look moves with composition, because means of kinds are known from so many units alone.
 
-    .. math:: \sqrt{\frac{1}{K} \sum_k \frac{\mathrm{tr}\,S_k}{n_k \lVert \mu_k - \bar\mu \rVert^2}}
+    .. math:: \sqrt{\sum_k \frac{\mathrm{tr}\,S_k}{n_k} \Big/ \sum_k \lVert \mu_k - \bar\mu \rVert^2}
 
     with the covariance :math:`S_k` of the look of a kind and its number of units :math:`n_k`.
 
@@ -70,14 +70,11 @@ def leak_of_content(latents: Tensor, means: Tensor, kinds: Tensor, units: Sequen
         basis: Of the content, ``(d, k)``.
 
     """
-    look = latents - latents @ basis @ basis.T
-    apart = (means - means.mean(0)).square().sum(1)
-    shares = []
+    look, noise = latents - latents @ basis @ basis.T, 0.0
     for k in range(len(means)):
         rows = (kinds == k).nonzero().flatten()
-        count = len({units[row] for row in rows.tolist()})
-        shares.append(float(look[rows].var(0).sum() / count / apart[k].clamp(min=apart.mean() / 100)))
-    return math.sqrt(sum(shares) / len(shares))
+        noise += float(look[rows].var(0).sum()) / len({units[row] for row in rows.tolist()})
+    return math.sqrt(noise / float((means - means.mean(0)).square().sum()))
 
 
 def leak_sentences(of_look: float, of_content: float) -> list[str]:

@@ -51,7 +51,7 @@ def fit(
     *,
     groups: str | Path | None = None,
     kinds: str | Path | int | None = None,
-    backbone: str | Path = "lung-colon",
+    backbone: str | Path = "histology",
     tile: int | None = None,
     scale: float | None = None,
     mpp: float | None = None,
@@ -150,7 +150,7 @@ def fit_split(
     split: Split,
     out: str | Path,
     *,
-    backbone: str | Path = "lung-colon",
+    backbone: str | Path = "histology",
     groups: Mapping[Path, str] | None = None,
     kinds: Mapping[Path, str] | int | None = None,
     settings: FitSettings = FitSettings(),  # noqa: B008
@@ -202,7 +202,8 @@ def fit_split(
                 start, extractor, split, reader, settings, joint, run=run, machine=machine, progress=progress
             )
     features = features_of_split(extractor, split, reader, run, progress)
-    units = names_of(features.fit_files, groups)
+    # Without the differences between groups, it is images that are independent.
+    units = names_of(features.fit_files, None if settings.within_groups else groups)
     try:
         features = features.within(groups) if settings.within_groups and groups else features
         features.check_varies()

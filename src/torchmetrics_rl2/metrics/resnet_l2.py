@@ -103,7 +103,7 @@ class ResNetL2(NetworkMetric):
 
     def __init__(
         self,
-        encoder: str | Path | nn.Module = "lung-colon",
+        encoder: str | Path | nn.Module = "histology",
         *,
         reference: str | Path | Statistics | None = None,
         normalize: bool = False,

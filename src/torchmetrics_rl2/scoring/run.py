@@ -38,7 +38,7 @@ def compute_statistics(
     source: Source | Sequence[Source],
     *,
     groups: str | Path | None = None,
-    weights: str | Path | nn.Module = "lung-colon",
+    weights: str | Path | nn.Module = "histology",
     tile: int | None = None,
     scale: float | None = None,
     batch_size: int = 64,
@@ -73,7 +73,7 @@ def compute_statistics(
         >>> from torchmetrics_rl2 import compute_statistics
         >>> real = compute_statistics("examples/cmu/reference")
         >>> len(real), real.weights
-        (40, 'lung-colon@3')
+        (40, 'histology@1')
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
@@ -90,7 +90,7 @@ def score(
     fake: Source | Sequence[Source],
     real: Source | Sequence[Source] | None = None,
     *,
-    weights: str | Path | nn.Module = "lung-colon",
+    weights: str | Path | nn.Module = "histology",
     real_groups: str | Path | None = None,
     fake_groups: str | Path | None = None,
     by: str | None = None,
@@ -146,8 +146,8 @@ def score(
     Example:
         >>> from torchmetrics_rl2 import score
         >>> result = score("examples/cmu/clean", "examples/cmu/reference")
-        >>> result.n_fake, result.weights, 1 < result.baseline_multiple < 3
-        (40, 'lung-colon@3', True)
+        >>> result.n_fake, result.weights, 3 < result.baseline_multiple < 8
+        (40, 'histology@1', True)
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
