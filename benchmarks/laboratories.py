@@ -40,7 +40,7 @@ from torchmetrics_rl2.networks import RealNVP
 from torchmetrics_rl2.networks.gaussian import Gaussian
 from torchmetrics_rl2.pixels import LADDERS, degrade, handcrafted_statistics
 
-FIT, JUDGED, PX = 64, 48, 224
+JUDGED, PX = 48, 224
 FAMILIES = tuple(dict.fromkeys(ladder.family for ladder in LADDERS.values()))
 DAMAGE = [
     (name, sign * ladder.visible) for name, ladder in LADDERS.items() for sign in ((1, -1) if ladder.signed else (1,))
@@ -75,12 +75,12 @@ def patches_of(name: str, many_labs: Path, lc25000_folder: Path) -> list[Patch]:
     return found
 
 
-def halves(patches: Sequence[Patch]) -> tuple[list[Patch], list[Patch]]:
-    """Patches to fit and to judge, of different groups or images, or halves of the one group that there is."""
+def halves(patches: Sequence[Patch], fit: int) -> tuple[list[Patch], list[Patch]]:
+    """So many patches to fit and others to judge, of other groups or images."""
     units = list(dict.fromkeys(patch.unit for patch in patches))
     first = set(units[::2])
     sides = [patch for patch in patches if patch.unit in first], [p for p in patches if p.unit not in first]
-    return _even(sides[0], FIT), _even(sides[1], JUDGED)
+    return _even(sides[0], fit), _even(sides[1], JUDGED)
 
 
 def _even(patches: list[Patch], count: int) -> list[Patch]:
@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("lc25000", type=Path, help="the LC25000 images at 224 px")
     parser.add_argument("--weights", action="append", required=True, help="names or paths")
     parser.add_argument("--sets", nargs="*", help="all by default")
+    parser.add_argument("--fit", type=int, default=64, help="patches that the Gaussians are fitted to")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     encoders: dict[str, LatentEncoder | None] = {name: LatentEncoder.load(name) for name in arguments.weights}
@@ -155,7 +156,7 @@ def main() -> None:
     latents: dict[str, dict[str, tuple[Tensor, list[Tensor]]]] = {name: {} for name in arguments.weights}
     for name in sets:
         patches = patches_of(name, arguments.many_labs, arguments.lc25000)
-        fit, judged = halves(patches)
+        fit, judged = halves(patches, arguments.fit)
         images = stacked(judged)
         seen = {damage: degrade(images, *damage) for damage in DAMAGE}
         for label, encoder in encoders.items():

@@ -201,11 +201,16 @@ def test_what_differs_before_the_network_is_a_warning_and_in_json(rl2, patches, 
 def test_without_real_images_a_value_is_no_verdict(rl2, patches, weights_file):
     (line,) = rl2("score", patches / "a", "--weights", weights_file)[1].splitlines()  # of one's own images
     assert "against the reference data inside the weights, noise: " in line
-    conclusion, numbers, last = rl2("score", patches / "a")[1].splitlines()
+    conclusion, numbers, others, last = rl2("score", patches / "a")[1].splitlines()
     assert (
         conclusion == "Look clearly differs, content cannot be judged, as so large a change of look moves it too"
     )  # of noise
-    assert "against the reference data inside the weights, LC25000" in numbers
+    assert "against the reference data inside the weights, fourteen sets of 11 laboratories" in numbers
+    assert re.fullmatch(
+        r"Debiased \d+, further than real images of any of 10 laboratories, each measured against the others: "
+        r"10.5 to 29.7, median 17.2",
+        others,
+    )
     assert re.search(r"; look [\d.]+, [\d.]+x; content [\d.]+, [\d.]+x$", numbers)
     assert "no verdict on a generator: give your own with --real" in last
 

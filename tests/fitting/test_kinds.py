@@ -18,7 +18,7 @@ from torchmetrics_rl2.fitting import FitSettings, kinds, training
 from torchmetrics_rl2.fitting.features import names_of
 from torchmetrics_rl2.fitting.fitted_flow import _patches
 from torchmetrics_rl2.fitting.kinds import (
-    MAX_KINDS,
+    MAX_LABELS,
     FoundKinds,
     confused_kinds,
     describe_kinds,
@@ -177,15 +177,15 @@ def test_labels_are_kinds_by_name_and_tiles_of_a_file_are_of_one():
 
 
 def test_labels_that_are_no_kinds_are_refused():
-    many = {f"kind {i:02}": 8 for i in range(17)}
+    many = {f"kind {i:02}": 8 for i in range(33)}
     for counts, sentence in (
-        ({"fat": 30}, r"of one kind, fat; expected 2 to 16. Leave --kinds out to have kinds found"),
-        (many, r"of 17 kinds, kind 00, kind 01, kind 02; expected 2 to 16"),
+        ({"fat": 30}, r"of one kind, fat; expected 2 to 32. Leave --kinds out to have kinds found"),
+        (many, r"of 33 kinds, kind 00, kind 01, kind 02; expected 2 to 32"),
         ({"fat": 30, "bone": 7}, "The kind bone has 7 patches that fit the flow; expected at least 8. Join it"),
     ):
         with pytest.raises(RL2Error, match=sentence):
             label_kinds(names_of(*labeled(counts)))
-    assert len(label_kinds(names_of(*labeled(dict(list(many.items())[:MAX_KINDS]))))) == 16
+    assert len(label_kinds(names_of(*labeled(dict(list(many.items())[:MAX_LABELS]))))) == 32
 
 
 def test_a_kind_has_name_share_spread_and_the_patches_nearest_to_its_mean():
@@ -360,7 +360,7 @@ def test_kinds_are_found_where_none_are_given(fit_tissues, tissues):
 
 def test_kinds_that_cannot_be_leave_nothing_behind(tissues, weights_file, tmp_path):
     for folder, wanted, sentence in (
-        (tissues / "bright", "parent", r"of one kind, bright; expected 2 to 16"),
+        (tissues / "bright", "parent", r"of one kind, bright; expected 2 to 32"),
         (tissues, 6, "patches that fit the flow do not make 6 clusters of 8 or more"),
     ):
         with pytest.raises(RL2Error, match=sentence):
