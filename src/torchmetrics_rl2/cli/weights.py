@@ -60,13 +60,20 @@ def _where(entry: "CatalogEntry") -> str:
 def show(name: Name, json: Json = False) -> None:
     """Show the card of weights: their data, license and citation, the patches they are for, and their last audit.
 
-    'backbone_of' names the weights whose file holds the backbone, if it is another file.
+    'backbone_of' names the weights whose file holds the backbone, if it is another file. 'between_groups' is what the
+    reference images of one group, such as a laboratory, score against the others: least, median, greatest.
 
-    rl2 weights show lung-colon
+    rl2 weights show histology
     """
+    from torchmetrics_rl2.distance.between_groups import between_groups
+    from torchmetrics_rl2.encoder import LatentEncoder
     from torchmetrics_rl2.weights.loading import load_weights
 
     loaded = load_weights(name)
+    groups = None
+    if loaded.reference and loaded.reference.groups:
+        reference = LatentEncoder(loaded).reference_statistics
+        groups = between_groups(reference, reference.settings.get("groups", "groups"))
     shown: dict[str, Any] = {
         "name": loaded.name,
         "weights_id": loaded.weights_id,
@@ -75,6 +82,7 @@ def show(name: Name, json: Json = False) -> None:
         "preprocessing": asdict(loaded.preprocessing),
         "flow": dict(loaded.flow_config),
         "n_reference": int(loaded.reference.sums.count) if loaded.reference else 0,
+        "between_groups": asdict(groups) if groups else None,
         "card": dict(loaded.card),
     }
     if json:
