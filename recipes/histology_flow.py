@@ -125,7 +125,7 @@ def main() -> None:
     count = {name: sum(one.tiles for one in patches) for name, patches in sides.items()}
     labs = Counter(one.lab for one in sides["reference"])
     data = (
-        f"fourteen sets of {len(labs)} laboratories: {count['fit']} tiles fitted the flow, {count['stop']} stopped it, "
+        f"thirteen sets of {len(labs)} laboratories: {count['fit']} tiles fitted the flow, {count['stop']} stopped it, "
         f"{count['reference']} are the reference; the backbone saw seven of the sets"
     )
     found = fit_split(
