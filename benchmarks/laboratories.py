@@ -7,7 +7,8 @@ For each data set of ``recipes/many_labs.csv``, and for LC25000:
 - ``fit``: one Gaussian with Ledoit-Wolf covariance, fitted to features of 64 patches; mean AUROC by family of damage of
   48 others, of other images or groups, at the severities that a person clearly sees. Beside it the fifteen hand-crafted
   statistics, standardized and as they are, the better of the two.
-- ``probe``: balanced accuracy of a linear probe of the kinds that the set has labels of; five folds of images.
+- ``probe``: balanced accuracy of a linear probe of the kinds that the set has labels of; five folds of images, or of
+  groups where they are known, as many folds as groups where these are fewer.
 - ``louder``: how far each visible damage moves the mean latent, over how far that of the clean patches lies from the
   mean of all other sets; the share of damage that moves it further, and the median ratio.
 - ``regions``: of sets with two groups or more of 24 patches, such as slides or patients: the median debiased RL2 of one
@@ -38,7 +39,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 import lc25000
 from many_labs import lab_images, locate, read
-from torchmetrics_rl2 import LatentEncoder, compare
+from torchmetrics_rl2 import LatentEncoder
+from torchmetrics_rl2.functional import resnet_l2
 from torchmetrics_rl2.networks import RealNVP
 from torchmetrics_rl2.networks.gaussian import Gaussian
 from torchmetrics_rl2.pixels import LADDERS, degrade, handcrafted_statistics
@@ -135,9 +137,9 @@ def probe(encoder: LatentEncoder | None, patches: Sequence[Patch]) -> float:
     units = np.array([patches[own[0]].unit for own in rows])
     common = np.isin(y, [kind for kind in set(y) if (y == kind).sum() >= 5])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000, class_weight="balanced"))
-    found = []
+    found, count = [], min(5, len(set(units[common])))
     for seed in range(4):
-        folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+        folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
         found += cross_val_score(
             model, x[common], y[common], groups=units[common], cv=folds, scoring="balanced_accuracy"
         ).tolist()
@@ -152,13 +154,13 @@ def regions(encoder: LatentEncoder, patches: Sequence[Patch]) -> dict[str, float
     pixels = [stacked(_even(own, OF_GROUP)) for own in groups.values() if len(own) >= MIN_OF_GROUP]
     if len(pixels) < 2:
         return {}
-    clean = [encoder.statistics(encoder(images)) for images in pixels]
+    clean = [encoder(images) for images in pixels]
     damaged = [
-        compare(own, encoder.statistics(encoder(degrade(images, *damage)))).debiased
+        float(resnet_l2(own, encoder(degrade(images, *damage)), debiased=True))
         for own, images in zip(clean, pixels, strict=True)
         for damage in MODERATE
     ]
-    between = [compare(one, other).debiased for one, other in combinations(clean, 2)]
+    between = [float(resnet_l2(one, other, debiased=True)) for one, other in combinations(clean, 2)]
     return {"regions": median(between), "damage": median(damaged)}
 
 
@@ -196,7 +198,8 @@ def main() -> None:
                 both = encoder.flow(torch.cat([fitted, clean]))[0].mean(0)
                 base = encoder.flow(clean)[0].mean(0)
                 latents[label][name] = both, [encoder.flow(x)[0].mean(0) - base for x in damaged.values()]
-        print(f"{name}: {len(fit)} fit, {len(judged)} judged", file=sys.stderr, flush=True)
+        seen_so_far = {label: by_set[name] for label, by_set in found.items()}
+        print(f"{name}: {len(fit)} fit, {len(judged)} judged, {json.dumps(seen_so_far)}", file=sys.stderr, flush=True)
     for label, by_set in latents.items():
         for name, (own, moved) in by_set.items():
             others = torch.stack([other for key, (other, _) in by_set.items() if key != name])

@@ -3,7 +3,20 @@
 ``many_labs.csv`` lists every image: its data set, organ, kind of tissue, the patient, slide or region that it is from
 where that is known, its size in pixels, and its side of the split. Groups are never divided; images without a group
 are split in the order of their names, where neighbors are alike. Images are looked for by name below a folder that has
-one folder for each data set, named as in the CSV.
+one folder for each data set, named as in the CSV:
+
+- ``bcss_tiles``: tiles of 512 px of BCSS (TCGA-BRCA; CC0), called by region and corner
+- ``breakhis_400x_a``: BreaKHis at 400x (CC BY 4.0)
+- ``brecahad``: BreCaHAD (CC BY 4.0)
+- ``camelyon16_resampled``, ``camelyon_srgan_real``: tiles of CAMELYON at some 1 and 0.25 um/px (CC0)
+- ``crc_val_he_7k_jpg``, ``nct_crc_he_100k_tif``: CRC-VAL-HE-7K and NCT-CRC-HE-100K, zenodo 1214456 (CC BY 4.0)
+- ``ebhi_seg``: EBHI-Seg, figshare 21540159 (CC BY 4.0)
+- ``kather_texture_2016``: textures of colorectal cancer, Kather et al. 2016 (CC BY 4.0)
+- ``ocdc``: Mendeley 9bsc36jyrt (CC BY 4.0)
+- ``openslide_OS-1_crop``: a part of OS-1 of the OpenSlide test data
+- ``oral_oscc_224``: Rahman et al., Mendeley ftmp4cvtmb (CC BY 4.0), at 224 px
+- ``osteosarcoma_utsw``: Osteosarcoma Tumor Assessment, TCIA (CC BY 3.0)
+- ``tnbc``: zenodo 3552674 (CC BY 4.0)
 """
 
 import argparse
