@@ -30,6 +30,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from appearance import haar_energies
 from many_labs import Corpus, corpus
+from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.pixels.patch_statistics import STATISTICS, patch_statistics
 from torchmetrics_rl2.runtime import default_device
 from torchmetrics_rl2.weights import load_backbone
@@ -232,7 +233,8 @@ def train(
     )
     learner.backbone.load_state_dict(start)
     parts = {"learner": learner, "optimizer": optimizer, "schedule": schedule}
-    step, began = _resumed(keep, parts, batches), time.time()
+    options = {"steps": steps, "drop": sorted(drop), "sets": list(images.names)}
+    step, began = _resumed(keep, parts, batches, options), time.time()
     while step < steps:
         losses = learner.losses(batches.next())
         optimizer.zero_grad()
@@ -246,7 +248,7 @@ def train(
             print(f"step {step}/{steps}: {shown} ({time.time() - began:.0f} s)", flush=True)
         if keep and step % KEPT == 0:
             state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save(state | {"step": step}, keep.with_suffix(".part"))
+            torch.save(state | {"step": step, "options": options}, keep.with_suffix(".part"))
             keep.with_suffix(".part").replace(keep)
     # Half precision on disk; what follows is fitted on the rounded backbone, so nothing moves when it is loaded.
     return {
@@ -255,10 +257,12 @@ def train(
     }
 
 
-def _resumed(keep: Path | None, parts: dict[str, nn.Module], batches: Batches) -> int:
+def _resumed(keep: Path | None, parts: dict[str, nn.Module], batches: Batches, options: dict[str, object]) -> int:
     if keep is None or not keep.exists():
         return 0
     saved = torch.load(keep, weights_only=True, map_location=batches.draws.device)
+    if saved["options"] != options:
+        raise RL2Error(f"{keep} is of a run with other options, {saved['options']}. Give the same, or delete it.")
     for name, part in parts.items():
         part.load_state_dict(saved[name])
     # Other crops than those before.
@@ -281,6 +285,7 @@ def main() -> None:
     images = corpus(arguments.many_labs, arguments.lc25000, ["fit"], without)
     start, keep = load_backbone(arguments.start).state_dict, arguments.out.with_suffix(".ckpt")
     save_file(train(images, arguments.steps, start, arguments.drop, keep=keep), arguments.out)
+    keep.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ CITED = (
     "CAMELYON: Litjens et al. (CC0)",
     "NCT-CRC-HE: Kather et al., zenodo 1214456 (CC BY 4.0)",
     "TNBC: Naylor et al., zenodo 3552674 (CC BY 4.0)",
+    "OS-1: OpenSlide test data (free to use and distribute)",
 )
 CARD = {
     "summary": "H&E, many organs and laboratories, 224 px",

@@ -74,3 +74,11 @@ def test_a_result_against_the_reference_says_where_it_lies():
     assert low < reached.debiased < high
     assert "as far as real images of some of 6 laboratories" in str(reached)
     assert compare(replace(reference, source="slides"), near).between_groups is None
+
+
+def test_of_one_generated_image_nothing_is_said():
+    reference, _ = labs(3.0, source=REFERENCE, kinds=KINDS)
+    one = Statistics.of_latents(torch.randn(1, 8, generator=Generator().manual_seed(2)).double(), kinds=KINDS)
+    result = compare(reference, one)
+    assert math.isnan(result.debiased)
+    assert "Debiased" not in str(result)

@@ -276,3 +276,42 @@ def test_within_groups_a_stain_of_each_laboratory_is_no_spread(weights_file, tmp
 def test_a_fit_within_groups_needs_groups(split, weights_file, tmp_path):
     with pytest.raises(RL2Error, match="needs groups, such as laboratories"):
         fit_split(split, tmp_path / "x.safetensors", backbone=weights_file, settings=FitSettings(within_groups=True))
+
+
+@pytest.mark.parametrize(
+    ("groups", "kinds", "sentence"),
+    [
+        (lambda path: path.stem, 1, "Within groups, each needs at least 8 patches that fit or stop the flow, and"),
+        (lambda path: path.parent.name, lambda path: path.parent.name, "no group has patches of two kinds"),
+    ],
+)
+def test_groups_that_nothing_is_known_within_are_refused(weights_file, tmp_path, groups, kinds, sentence):
+    paths = [tmp_path / lab / f"{i}.png" for lab in "ab" for i in range(20)]
+    draws = Generator().manual_seed(6)
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(torch.randint(256, (64, 64, 3), generator=draws).byte().numpy()).save(path)
+    sides = Split(paths[:8] + paths[20:34], paths[8:12] + paths[34:36], paths[12:20] + paths[36:])
+    labels = kinds if kinds == 1 else {path: kinds(path) for path in paths}
+    named = {path: groups(path) for path in paths}
+    with pytest.raises(RL2Error, match=sentence):
+        fit_split(
+            sides,
+            tmp_path / "x.safetensors",
+            backbone=weights_file,
+            groups=named,
+            kinds=labels,
+            settings=FitSettings(layers=0, within_groups=True),
+        )
+    assert not (tmp_path / "x.fit").exists()
+
+
+def test_a_public_fit_within_groups_has_every_group_in_the_reference(patches, weights_file, tmp_path):
+    paths = find_images(patches)
+    table = tmp_path / "labs.csv"
+    rows = [f"{path.relative_to(patches)},{'even' if i % 2 else 'odd'}" for i, path in enumerate(paths)]
+    table.write_text("path,group\n" + "\n".join(rows))
+    out = tmp_path / "ours.safetensors"
+    settings = FitSettings(layers=0, within_groups=True)
+    fit(patches, out, groups=table, kinds=1, backbone=weights_file, settings=settings)
+    assert len(read_weights(out).reference.groups.count) == 2

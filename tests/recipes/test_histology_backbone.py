@@ -3,6 +3,7 @@ import torch
 from torchvision.models import resnet18
 
 from tests.fixtures.images import tissue
+from torchmetrics_rl2 import RL2Error
 
 
 @pytest.fixture
@@ -64,3 +65,5 @@ def test_training_changes_the_backbone_and_goes_on_where_it_stopped(small, tmp_p
     assert torch.load(keep, weights_only=True)["step"] == 2
     assert len(said) == 1
     assert said[0].startswith("step 3/3")
+    with pytest.raises(RL2Error, match="is of a run with other options"):
+        module.train(corpus, 4, start, keep=keep)

@@ -43,8 +43,8 @@ def fit(
         bool,
         Option(
             "--within-groups",
-            help="Leave out what makes groups differ, such as the stains and scanners of laboratories: it then counts "
-            "neither as spread nor as a kind of tissue.",
+            help="Take the mean of its group off each patch first, as of its laboratory: stain and scanner then count "
+            "neither as spread nor as a kind of tissue. Patches of a group fit, stop and become reference data.",
         ),
     ] = False,
     kinds: Annotated[

@@ -73,7 +73,7 @@ def show(name: Name, json: Json = False) -> None:
     groups = None
     if loaded.reference and loaded.reference.groups:
         reference = LatentEncoder(loaded).reference_statistics
-        groups = between_groups(reference, reference.settings.get("groups", "groups"))
+        groups = between_groups(reference, str(reference.settings.get("groups", "groups")))
     shown: dict[str, Any] = {
         "name": loaded.name,
         "weights_id": loaded.weights_id,

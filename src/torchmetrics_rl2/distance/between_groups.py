@@ -1,8 +1,10 @@
 """How far each group of the reference data lies from the others: what a distance from all of them is judged by."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
+
+from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.statistics import Statistics
@@ -79,10 +81,16 @@ def group_distances(statistics: Statistics) -> list[float]:
             others = [other for other in range(len(groups.count)) if other != row]
             one, rest = _rows(groups, row), _rows(groups, others)
             whole = LatentSums(rest.sum.sum(0), rest.square_sum.sum(), rest.count.sum())
-            # Groups are the units of the others, as they are where generated images are compared with all of them.
-            noise = float(mean_variance(one)) + replace(statistics, sums=whole, groups=rest).mean_variance
-            found.append(float(debias(distance(one, whole), noise)))
+            found.append(float(debias(distance(one, whole), mean_variance(one) + _jackknife(rest))))
     return found
+
+
+def _jackknife(groups: LatentSums) -> Tensor:
+    """Trace of the covariance of the mean with groups as units, as ``group_units`` has it, without its matrix."""
+    n, images = len(groups.count), groups.count.sum()
+    weights = (n - 1) / (images - groups.count).double()
+    residuals = (groups.sum - groups.count[:, None] * groups.sum.sum(0) / images) * weights[:, None]
+    return residuals.square().sum() / (n - 1) / n
 
 
 def _rows(groups: LatentSums, rows: int | Sequence[int]) -> LatentSums:

@@ -42,7 +42,8 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
     if real.kinds is not None:
         found |= _parts(real, fake) | {"kinds": kind_shares(real, fake) if len(real) and len(fake) else []}
     if real.source == REFERENCE:
-        found["between_groups"] = between_groups(real, real.settings.get("groups", "groups"))
+        units = real.settings.get("groups")
+        found["between_groups"] = between_groups(real, units if isinstance(units, str) and units else "groups")
     return RL2Result(
         n_real=len(real),
         n_fake=len(fake),

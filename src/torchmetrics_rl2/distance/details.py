@@ -46,7 +46,7 @@ def text_of(result: "RL2Result") -> str:
         lines += kind_sentences(result.kinds) if "content" in result.verdict else []
     lines += strata_sentence(result)
     lines += [str(result.explanation)] if result.explanation and str(result.explanation) else []
-    if result.between_groups:
+    if result.between_groups and math.isfinite(result.debiased):
         lines.append(result.between_groups.sentence(result.debiased))
     # Weights in a file are one's own, with one's own images inside.
     if result.real == REFERENCE and not result.weights.endswith(".safetensors"):

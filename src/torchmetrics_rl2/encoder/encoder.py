@@ -121,7 +121,7 @@ class LatentEncoder(Frozen):
         groups = self.reference.groups
         names = () if groups is None else tuple(f"reference {i}" for i in range(len(groups.count)))
         units = self.card.get("groups")
-        settings = {"groups": units} if isinstance(units, str) else {}
+        settings = {"groups": units} if isinstance(units, str) and units else {}
         return Statistics(
             self.reference.sums, groups, names, self.name, self.weights_id, REFERENCE, settings, kinds=self.kinds
         )

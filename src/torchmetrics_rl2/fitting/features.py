@@ -22,6 +22,7 @@ from torchmetrics_rl2.runtime import Progress, default_device
 __all__ = ["Features", "feature_device", "features_of_split", "names_of"]
 
 SHARD = 128
+MIN_OF_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,17 @@ class Features:
         Args:
             groups: Of each patch.
 
+        Raises:
+            RL2Error: If a group is too small to know its mean.
+
         """
         names, rows = rows_of(names_of([*self.fit_files, *self.stop_files], groups))
+        fewest, smallest = min(zip(rows.bincount(minlength=len(names)).tolist(), names, strict=True))
+        if fewest < MIN_OF_GROUP:
+            raise RL2Error(
+                f"Within groups, each needs at least {MIN_OF_GROUP} patches that fit or stop the flow, and {smallest} "
+                f"has {fewest}. Join it with another group, or fit without --within-groups."
+            )
         both = torch.cat([self.fit, self.stop]).double()
         sums = both.new_zeros(len(names), both.shape[1]).index_add(0, rows, both)
         means = sums / rows.bincount(minlength=len(names))[:, None]

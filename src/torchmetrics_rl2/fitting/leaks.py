@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import LEAKS, Kinds
+from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.fitting.kinds import FoundKinds
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.weights.signatures import Signatures
 
-__all__ = ["leak_of_content", "leak_of_look", "leak_sentences", "measure_leaks"]
+__all__ = ["check_apart_within", "leak_of_content", "leak_of_look", "leak_sentences", "measure_leaks"]
 
 _NUMBERS = {"gaussian blur": 1, "gaussian noise": 1, "jpeg": 1, "rectangles": 0, "hematoxylin": 1}
 DAMAGE = (
@@ -75,6 +76,25 @@ def leak_of_content(latents: Tensor, means: Tensor, kinds: Tensor, units: Sequen
         rows = (kinds == k).nonzero().flatten()
         noise += float(look[rows].var(0).sum()) / len({units[row] for row in rows.tolist()})
     return math.sqrt(noise / float((means - means.mean(0)).square().sum()))
+
+
+def check_apart_within(kinds: FoundKinds, groups: Sequence[str]) -> None:
+    """Refuse kinds that no group has two of: within groups, all of them have one mean.
+
+    Args:
+        kinds: Of patches.
+        groups: Theirs.
+
+    Raises:
+        RL2Error: If so.
+
+    """
+    pairs = set(zip(kinds.labels.tolist(), groups, strict=True))
+    if len(kinds) > 1 and len(pairs) == len(set(groups)):
+        raise RL2Error(
+            "Within groups, kinds of tissue are told by how they differ inside a group, but no group has patches of "
+            "two kinds. Give other kinds, --kinds 1 for none, or fit without --within-groups."
+        )
 
 
 def leak_sentences(of_look: float, of_content: float) -> list[str]:

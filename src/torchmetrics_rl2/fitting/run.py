@@ -20,7 +20,7 @@ from torchmetrics_rl2.fitting.features import feature_device, features_of_split,
 from torchmetrics_rl2.fitting.fitted_flow import fit_flow
 from torchmetrics_rl2.fitting.kinds import confused_kinds, kinds_of_fit
 from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, kinds_picture
-from torchmetrics_rl2.fitting.leaks import leak_sentences, measure_leaks
+from torchmetrics_rl2.fitting.leaks import check_apart_within, leak_sentences, measure_leaks
 from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine, require_lightning
@@ -123,7 +123,8 @@ def fit(
         warnings.warn(sentence, stacklevel=3)
     workers = default_workers(workers, feature_device(machine.accelerator))
     found = fit_split(
-        split_images(paths, named, settings.seed),
+        # Of each laboratory some fit and some are the reference.
+        split_images(paths, None if settings.within_groups else named, settings.seed),
         out,
         backbone=backbone,
         groups=named,
@@ -185,12 +186,12 @@ def fit_split(
         raise RL2Error(f"The mpp is a resolution above 0 um/px, but got {mpp}.")
     if isinstance(kinds, int) and kinds < 1:
         raise RL2Error(f"The number of kinds is a whole number from 1, but got {kinds}. Leave it out to find kinds.")
-    if settings.within_groups and groups is None:
+    if settings.within_groups and not groups:
         raise RL2Error("A fit within groups needs groups, such as laboratories: on the command line, give --groups.")
     require_lightning()
     described = read_card(card)
     start = load_backbone(backbone)
-    run = open_run(out, resume, describe(split, start, settings, joint, reader, kinds))
+    run = open_run(out, resume, describe(split, start, settings, joint, reader, kinds, groups))
     extractor = FeatureExtractor(start.preprocessing, dict(start.state_dict), start.readout)
     extractor.to(feature_device(machine.accelerator))
     trained: dict[str, Any] | None = None
@@ -202,12 +203,14 @@ def fit_split(
                 start, extractor, split, reader, settings, joint, run=run, machine=machine, progress=progress
             )
     features = features_of_split(extractor, split, reader, run, progress)
-    # Without the differences between groups, it is images that are independent.
+    # Without the differences between groups, images are the units that are known.
     units = names_of(features.fit_files, None if settings.within_groups else groups)
     try:
         features = features.within(groups) if settings.within_groups and groups else features
         features.check_varies()
         found = kinds_of_fit(features.fit, features.fit_files, units, kinds, settings.seed, progress)
+        if settings.within_groups:
+            check_apart_within(found, names_of(features.fit_files, groups))
     except RL2Error:
         remove_run(run)
         raise

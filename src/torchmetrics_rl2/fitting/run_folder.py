@@ -34,8 +34,9 @@ def describe(
     joint: JointSettings | None,
     reader: ImageReader,
     kinds: Mapping[Path, str] | int | None,
+    groups: Mapping[Path, str] | None = None,
 ) -> dict[str, Any]:
-    """What a run has to have in common with the one that it resumes."""
+    """What a run has to have in common with the one that it resumes; groups count where a fit is within them."""
     listed = {
         side: [(str(path.resolve()), path.stat().st_size) for path in paths] for side, paths in vars(split).items()
     }
@@ -48,6 +49,9 @@ def describe(
         "kinds": sorted([str(path.resolve()), name] for path, name in kinds.items())
         if isinstance(kinds, Mapping)
         else kinds,
+        "groups": sorted([str(path.resolve()), name] for path, name in groups.items())
+        if groups and settings.within_groups
+        else None,
     }
 
 
