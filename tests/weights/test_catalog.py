@@ -57,6 +57,11 @@ def test_unknown_names_are_answered_with_known_ones(two_versions, asked, hint):
         load_weights(asked)
 
 
+def test_for_an_organ_without_weights_histology_is_offered():
+    with pytest.raises(RL2Error, match=r"Known are histology@1, .* For H&E of other organs take histology\."):
+        load_weights("breast")
+
+
 def test_a_bundled_file_is_checked_before_use(two_versions):
     path = two_versions / "noise-2.safetensors"
     raw = bytearray(path.read_bytes())

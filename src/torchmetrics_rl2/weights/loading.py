@@ -18,6 +18,7 @@ from torchmetrics_rl2.weights.file import Weights, read_weights
 
 __all__ = ["fetch_weights", "lend", "load_weights"]
 
+ANY_ORGAN = "histology"
 log = logging.getLogger("torchmetrics_rl2")
 
 
@@ -81,6 +82,8 @@ def fetch_weights(name_or_path: str | Path, progress: Received | None = None) ->
         text, known if "@" in text else list(dict.fromkeys(map(bare_name, known)))
     )
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known)}."
+    if not near and ANY_ORGAN in map(bare_name, known):
+        hint += f" For H&E of other organs take {ANY_ORGAN}."
     raise RL2Error(
         f"There are no weights named {text!r}, and no file of that name. {hint} Names come with this package, from "
         f"installed packages (entry points of {GROUP}) and from register_weights."
