@@ -41,6 +41,7 @@ import lc25000
 from many_labs import lab_images, locate, read
 from torchmetrics_rl2 import LatentEncoder
 from torchmetrics_rl2.functional import resnet_l2
+from torchmetrics_rl2.images.sampling import evenly
 from torchmetrics_rl2.networks import RealNVP
 from torchmetrics_rl2.networks.gaussian import Gaussian
 from torchmetrics_rl2.pixels import LADDERS, degrade, handcrafted_statistics
@@ -88,11 +89,7 @@ def halves(patches: Sequence[Patch], fit: int) -> tuple[list[Patch], list[Patch]
     units = list(dict.fromkeys(patch.unit for patch in patches))
     first = set(units[::2])
     sides = [patch for patch in patches if patch.unit in first], [p for p in patches if p.unit not in first]
-    return _even(sides[0], fit), _even(sides[1], JUDGED)
-
-
-def _even(patches: list[Patch], count: int) -> list[Patch]:
-    return [patches[i * len(patches) // count] for i in range(count)] if len(patches) > count else patches
+    return evenly(sides[0], fit), evenly(sides[1], JUDGED)
 
 
 def stacked(patches: Sequence[Patch]) -> Tensor:
@@ -151,7 +148,7 @@ def regions(encoder: LatentEncoder, patches: Sequence[Patch]) -> dict[str, float
     groups: dict[str, list[Patch]] = {}
     for patch in patches:
         groups.setdefault(patch.unit, []).append(patch)
-    pixels = [stacked(_even(own, OF_GROUP)) for own in groups.values() if len(own) >= MIN_OF_GROUP]
+    pixels = [stacked(evenly(own, OF_GROUP)) for own in groups.values() if len(own) >= MIN_OF_GROUP]
     if len(pixels) < 2:
         return {}
     clean = [encoder(images) for images in pixels]
@@ -202,9 +199,9 @@ def main() -> None:
         print(f"{name}: {len(fit)} fit, {len(judged)} judged, {json.dumps(seen_so_far)}", file=sys.stderr, flush=True)
     for label, by_set in latents.items():
         for name, (own, moved) in by_set.items():
-            others = torch.stack([other for key, (other, _) in by_set.items() if key != name])
-            if len(others):
-                apart = float((own - others.mean(0)).norm())
+            others = [other for key, (other, _) in by_set.items() if key != name]
+            if others:
+                apart = float((own - torch.stack(others).mean(0)).norm())
                 ratios = [float(shift.norm()) / apart for shift in moved]
                 found[label][name] |= {
                     "foreign": apart,

@@ -34,7 +34,7 @@ from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.pixels.patch_statistics import STATISTICS, patch_statistics
 from torchmetrics_rl2.runtime import default_device
 from torchmetrics_rl2.weights import load_backbone
-from virtual_labs import FAMILIES, Draws, damage, on, restain, to_8_bit
+from virtual_labs import FAMILIES, Draws, damage, on, restain, rounded
 
 SEED, STEPS, PX, RATE, WARM_UP = 0, 1900, 128, 2e-3, 0.08
 LABS, IMAGES, COPIES = 8, 8, 2
@@ -101,7 +101,7 @@ class Batches:
             first, width = starts[rows].view(-1, 1, 1), widths[rows].view(-1, 1, 1)
             cut = pixels[first + axis[:, None] * width + axis].permute(0, 3, 1, 2).float() / 255
             crops[rows] = cut if px == PX else TF.resize(cut, [PX, PX], antialias=True)
-        return to_8_bit(crops)
+        return rounded(crops)
 
     def _turned(self, crops: Tensor) -> Tensor:
         up, left, across = self.draws.chosen(0.5, 3, len(crops), 1, 1, 1)

@@ -20,6 +20,7 @@ from lung_colon_flow import entry_of
 from many_labs import lab_images, locate
 from torchmetrics_rl2.fitting import FitSettings, Split, fit_split
 from torchmetrics_rl2.images import ImageReader
+from torchmetrics_rl2.images.sampling import evenly
 
 PX = 224
 TILES = 48
@@ -106,8 +107,8 @@ def even(patches: Sequence[Patches], tiles: int) -> list[Patches]:
     chosen = []
     for lab in dict.fromkeys(one.lab for one in patches):
         own = [one for one in patches if one.lab == lab]
-        count = min(len(own), max(1, round(tiles * len(own) / sum(one.tiles for one in own))))
-        chosen += [own[i * len(own) // count] for i in range(count)]
+        count = max(1, round(tiles * len(own) / sum(one.tiles for one in own)))
+        chosen += evenly(own, count)
     return chosen
 
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from torchmetrics_rl2.pixels import optical_density
+from torchmetrics_rl2.pixels.batch import to_8_bit
 from torchmetrics_rl2.pixels.damage import GLASS, STAINS
 
 FAMILIES = ("focus", "noise", "impulse", "compression", "occlusion", "blank", "color")
@@ -65,9 +66,9 @@ class Draws:
         return self.uniform(0, 1, *shape) < share
 
 
-def to_8_bit(images: Tensor) -> Tensor:
-    """Rounded as an image file is."""
-    return (images.clamp(0, 1) * 255).round() / 255
+def rounded(images: Tensor) -> Tensor:
+    """Clamped to [0, 1], and rounded as an image file is."""
+    return to_8_bit(images) / 255
 
 
 def on(numbers: Tensor, images: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
         decoded.append(restored[:, :height, :width])
     luma, blue, red = decoded[0], decoded[1] - 128, decoded[2] - 128
     colors = torch.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], 1)
-    return to_8_bit(colors / 255)
+    return rounded(colors / 255)
 
 
 def _quantized(plane: Tensor, table: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ def restain(images: Tensor, labs: int, draws: Draws) -> Tensor:
     seen = stained(images, gains, of_lab(0.06 * draws.normal(labs, 2, 3)))
     seen = seen * of_lab(draws.uniform(0.88, 1, labs, 3)).view(n, 3, 1, 1)
     seen = seen ** view(of_lab(draws.uniform(-0.25, 0.25, labs)).exp2())
-    images = to_8_bit(torch.where(view(changed), seen, images))
+    images = rounded(torch.where(view(changed), seen, images))
     compressed = on(of_lab(draws.plan.chosen(0.4, labs)).nonzero().flatten(), images)
     quality = of_lab(70 + draws.integers(29, labs)).to(images.dtype)
     images[compressed] = jpeg(images[compressed], quality[compressed])
@@ -160,7 +161,7 @@ def damage(images: Tensor, number: Tensor, draws: Draws) -> tuple[Tensor, Tensor
         rows = (of_family >= 0).nonzero().flatten()
         if len(rows):
             amounts, rows = on(of_family[rows], images), on(rows, images)
-            images[rows] = to_8_bit(_DAMAGE[family](images[rows], amounts, draws))
+            images[rows] = rounded(_DAMAGE[family](images[rows], amounts, draws))
     # Even the weakest damage is a step away from none.
     return images, on(torch.where(severity >= 0, 0.2 + 0.8 * severity, 0.0), images)
 

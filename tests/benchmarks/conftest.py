@@ -1,6 +1,4 @@
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ from torch import Generator
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import random_images
+from tests.fixtures.scripts import imported
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "paper"
 NAMES = ("experiment", "inception", "blur_by_z_level", "ladders", "artifacts_by_likelihood", "stability", "power")
@@ -23,16 +22,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="package")
 def paper():
-    """The scripts as modules, found as they are when run: by the folder they are in, and by no one else."""
-    before = {name: sys.modules.pop(name) for name in NAMES if name in sys.modules}
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield {name: importlib.import_module(name) for name in NAMES}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in NAMES:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)
+    """The scripts as modules."""
+    with imported(FOLDER, NAMES) as found:
+        yield found
 
 
 @pytest.fixture

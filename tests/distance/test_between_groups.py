@@ -37,8 +37,8 @@ def test_each_group_is_measured_against_all_others_by_hand():
 
 
 def test_the_range_is_of_the_whole_and_of_both_parts():
-    statistics, _ = labs(3.0, kinds=KINDS)
-    found = between_groups(statistics, "laboratories")
+    statistics, _ = labs(3.0, kinds=KINDS, settings={"groups": "laboratories"})
+    found = between_groups(statistics)
     assert found.units == "laboratories"
     assert found.count == 6
     for part, low_middle_high in (("content", found.content), ("look", found.look)):

@@ -1,8 +1,8 @@
-import importlib
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.fixtures.scripts import imported
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 NAMES = (
@@ -18,13 +18,6 @@ NAMES = (
 
 @pytest.fixture(scope="package")
 def recipes():
-    """The recipes as modules, found as they are when run: by the folder they are in, and by no one else."""
-    before = {name: sys.modules.pop(name) for name in NAMES if name in sys.modules}
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield {name: importlib.import_module(name) for name in NAMES}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in NAMES:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)
+    """The recipes as modules."""
+    with imported(FOLDER, NAMES) as found:
+        yield found

@@ -253,6 +253,6 @@ def test_lung_and_colon_share_the_backbone_of_lung_colon(shipping):
 def test_histology_has_no_readout_and_says_what_real_tissue_of_other_laboratories_scores():
     encoder = LatentEncoder.load("histology@1")
     assert encoder.features.readout is None
-    found = between_groups(encoder.reference_statistics, encoder.card["groups"])
+    found = between_groups(encoder.reference_statistics)
     assert (found.units, found.count) == ("laboratories", 10)
     assert 5 < found.whole[0] < found.whole[1] < found.whole[2] < 40

@@ -70,10 +70,8 @@ def show(name: Name, json: Json = False) -> None:
     from torchmetrics_rl2.weights.loading import load_weights
 
     loaded = load_weights(name)
-    groups = None
-    if loaded.reference and loaded.reference.groups:
-        reference = LatentEncoder(loaded).reference_statistics
-        groups = between_groups(reference, str(reference.settings.get("groups", "groups")))
+    has_groups = loaded.reference and loaded.reference.groups
+    groups = between_groups(LatentEncoder(loaded).reference_statistics) if has_groups else None
     shown: dict[str, Any] = {
         "name": loaded.name,
         "weights_id": loaded.weights_id,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.sums import jackknife_residuals
 from torchmetrics_rl2.distance.text import three_digits
 from torchmetrics_rl2.functional import LatentSums, debias, distance, mean_variance
 
@@ -52,19 +53,20 @@ class BetweenGroups:
         )
 
 
-def between_groups(reference: Statistics, units: str = "groups") -> BetweenGroups | None:
+def between_groups(reference: Statistics) -> BetweenGroups | None:
     """The range over groups; ``None`` where there are fewer than five of eight images or more.
 
     Args:
-        reference: Real images with groups.
-        units: What the groups are, in the plural.
+        reference: Real images with groups; ``groups`` of its settings says what these are, in the plural.
 
     """
     if reference.groups is None or int((reference.groups.count >= MIN_IMAGES).sum()) < MIN_GROUPS:
         return None
     found = group_distances(reference)
     parts = {name: _range(group_distances(reference.part(name))) for name in PARTS} if reference.kinds else {}
-    return BetweenGroups(units, len(found), _range(found), **parts)
+    units = reference.settings.get("groups")
+    named = units if isinstance(units, str) and units else "groups"
+    return BetweenGroups(named, len(found), _range(found), **parts)
 
 
 def group_distances(statistics: Statistics) -> list[float]:
@@ -86,11 +88,9 @@ def group_distances(statistics: Statistics) -> list[float]:
 
 
 def _jackknife(groups: LatentSums) -> Tensor:
-    """Trace of the covariance of the mean with groups as units, as ``group_units`` has it, without its matrix."""
-    n, images = len(groups.count), groups.count.sum()
-    weights = (n - 1) / (images - groups.count).double()
-    residuals = (groups.sum - groups.count[:, None] * groups.sum.sum(0) / images) * weights[:, None]
-    return residuals.square().sum() / (n - 1) / n
+    """Trace of the covariance of the mean with groups as units, without its matrix."""
+    n = len(groups.count)
+    return jackknife_residuals(groups)[0].square().sum() / (n - 1) / n
 
 
 def _rows(groups: LatentSums, rows: int | Sequence[int]) -> LatentSums:

@@ -42,8 +42,7 @@ def compare(real: Statistics, fake: Statistics) -> RL2Result:
     if real.kinds is not None:
         found |= _parts(real, fake) | {"kinds": kind_shares(real, fake) if len(real) and len(fake) else []}
     if real.source == REFERENCE:
-        units = real.settings.get("groups")
-        found["between_groups"] = between_groups(real, units if isinstance(units, str) and units else "groups")
+        found["between_groups"] = between_groups(real)
     return RL2Result(
         n_real=len(real),
         n_fake=len(fake),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums
 
-__all__ = ["add_rows", "rows_of", "stack", "sums_to_tensors", "tensors_to_sums"]
+__all__ = ["add_rows", "jackknife_residuals", "rows_of", "stack", "sums_to_tensors", "tensors_to_sums"]
 
 BY_ROW = ("sum", "square_sum", "count", "content_square_sum", "kind_counts")
 """What groups, and images that there are several of, have; their second moment is not kept."""
@@ -40,6 +40,17 @@ def repeat_rows(values: LatentSums, counts: Tensor) -> LatentSums:
             for name, value in _given(values).items()
         }
     )
+
+
+def jackknife_residuals(groups: LatentSums) -> tuple[Tensor, Tensor]:
+    """How far each group pulls the mean, ``(n, d)``, and the jackknife's weights, ``(n,)``.
+
+    A group that most images are of pulls the mean to itself, and without weights would seem to vary little.
+    """
+    n, images = len(groups.count), groups.count.sum()
+    mean = groups.sum.sum(0) / images
+    weights = (n - 1) / (images - groups.count).double()
+    return (groups.sum - groups.count[:, None] * mean) * weights[:, None], weights
 
 
 def stack(parts: Sequence[LatentSums]) -> LatentSums:

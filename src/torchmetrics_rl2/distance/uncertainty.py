@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from torch import Tensor
 
+from torchmetrics_rl2.distance.sums import jackknife_residuals
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.functional import LatentSums
 
@@ -114,9 +115,7 @@ def group_units(groups: LatentSums) -> Units:
     """Groups as units, from sums with one row a group."""
     n, images = len(groups.count), groups.count.sum()
     mean = groups.sum.sum(0) / images
-    # The jackknife's weights: a group that most images are of pulls the mean to itself, and seems to vary little.
-    weights = (n - 1) / (images - groups.count).double()
-    residuals = (groups.sum - groups.count[:, None] * mean) * weights[:, None]
+    residuals, weights = jackknife_residuals(groups)
     covariance = residuals.T @ residuals / (n - 1)
     inner = groups.square_sum.sum() / images - mean.square().sum()
     excess = (groups.square_sum - 2 * groups.sum @ mean + groups.count * (mean.square().sum() - inner)) * weights

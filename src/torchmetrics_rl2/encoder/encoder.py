@@ -120,8 +120,7 @@ class LatentEncoder(Frozen):
             )
         groups = self.reference.groups
         names = () if groups is None else tuple(f"reference {i}" for i in range(len(groups.count)))
-        units = self.card.get("groups")
-        settings = {"groups": units} if isinstance(units, str) and units else {}
+        settings = {"groups": self.card["groups"]} if "groups" in self.card else {}
         return Statistics(
             self.reference.sums, groups, names, self.name, self.weights_id, REFERENCE, settings, kinds=self.kinds
         )

@@ -17,6 +17,7 @@ from torchmetrics_rl2.fitting.split import Split
 from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
+from torchmetrics_rl2.networks.flow import means_of_groups
 from torchmetrics_rl2.runtime import Progress, default_device
 
 __all__ = ["Features", "feature_device", "features_of_split", "names_of"]
@@ -76,15 +77,14 @@ class Features:
 
         """
         names, rows = rows_of(names_of([*self.fit_files, *self.stop_files], groups))
-        fewest, smallest = min(zip(rows.bincount(minlength=len(names)).tolist(), names, strict=True))
+        fewest, smallest = min(zip(rows.bincount().tolist(), names, strict=True))
         if fewest < MIN_OF_GROUP:
             raise RL2Error(
                 f"Within groups, each needs at least {MIN_OF_GROUP} patches that fit or stop the flow, and {smallest} "
                 f"has {fewest}. Join it with another group, or fit without --within-groups."
             )
         both = torch.cat([self.fit, self.stop]).double()
-        sums = both.new_zeros(len(names), both.shape[1]).index_add(0, rows, both)
-        means = sums / rows.bincount(minlength=len(names))[:, None]
+        means = means_of_groups(both, rows)
         both = (both - means[rows] + means.mean(0)).float()
         return replace(self, fit=both[: len(self.fit)], stop=both[len(self.fit) :])
 

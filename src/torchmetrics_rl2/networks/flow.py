@@ -46,7 +46,7 @@ class LinearLayer(nn.Module):
         """
         data = x.to("cpu", torch.float64)
         mean = data.mean(0)
-        data = data - _means_of_kinds(data, kinds) if kinds is not None else data
+        data = data - means_of_groups(data, kinds)[kinds] if kinds is not None else data
         if self.scaling == "diagonal":
             sd = data.std(0)
             # A feature that (almost) never moves on the data must not blow up the first image that moves it.
@@ -248,11 +248,11 @@ class RealNVP(nn.Module):
         return ", ".join(f"{key}={value}" for key, value in self.config.items())
 
 
-def _means_of_kinds(data: Tensor, kinds: Tensor) -> Tensor:
-    """The mean of the kind of each row, ``(N, d)``."""
-    count = int(kinds.max()) + 1
-    sums = data.new_zeros(count, data.shape[1]).index_add(0, kinds, data)
-    return (sums / kinds.bincount(minlength=count)[:, None])[kinds]
+def means_of_groups(data: Tensor, groups: Tensor) -> Tensor:
+    """The means ``(K, d)`` of rows ``(N, d)`` by the group of each, ``(N,)`` int64 from 0 to K - 1, none empty."""
+    counts = groups.bincount()
+    sums = data.new_zeros(len(counts), data.shape[1]).index_add(0, groups, data)
+    return sums / counts[:, None]
 
 
 def shrunk_covariance(x: Tensor) -> Tensor:
