@@ -14,6 +14,7 @@ ORDER = [
     {"explaining"},
     {"scoring", "auditing", "quality"},
     {"fitting", "screening", "metrics"},
+    {"callbacks"},
     {"__init__", "cli"},
 ]
 GROUP = {room: number for number, rooms in enumerate(ORDER) for room in rooms}

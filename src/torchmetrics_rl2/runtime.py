@@ -11,7 +11,14 @@ import torch
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["Progress", "default_device", "default_workers", "exact_arithmetic", "versions"]
+__all__ = [
+    "Progress",
+    "default_device",
+    "default_workers",
+    "exact_arithmetic",
+    "require_matplotlib",
+    "versions",
+]
 
 Progress = Callable[[str, int, int, int], None]
 """Told what is being done, how much of it is done, how much there is, and images read since the last call."""
@@ -66,6 +73,19 @@ def default_workers(workers: int | None, device: torch.device) -> int:
     if workers is not None:
         return workers
     return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+def require_matplotlib() -> None:
+    """Find out before long work whether pictures can be drawn.
+
+    Raises:
+        RL2Error: If matplotlib is missing.
+
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise RL2Error("Pictures need matplotlib: pip install 'torchmetrics-rl2[plot]'.") from error
 
 
 def versions() -> dict[str, str]:

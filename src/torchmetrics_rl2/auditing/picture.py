@@ -10,6 +10,7 @@ from torchmetrics_rl2.auditing.content_result import CrossTalk
 from torchmetrics_rl2.auditing.ladder_result import LadderResult
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.runtime import require_matplotlib
 
 __all__ = ["check_plot", "plot_audit"]
 
@@ -33,10 +34,9 @@ def check_plot(path: Path) -> None:
         RL2Error: If matplotlib is missing, or the ending is none it knows.
 
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RL2Error("Pictures need matplotlib: pip install 'torchmetrics-rl2[plot]'.") from error
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     kinds = Figure().canvas.get_supported_filetypes()
     if not os.access(path.absolute().parent, os.W_OK):
         raise RL2Error(

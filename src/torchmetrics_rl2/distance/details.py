@@ -14,7 +14,7 @@ from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["MAX_DOMAIN_SHIFT", "details_of", "html_of", "text_of"]
+__all__ = ["MAX_DOMAIN_SHIFT", "conclusion_of", "details_of", "html_of", "text_of"]
 
 PRINTED = 3
 MAX_DOMAIN_SHIFT = 0.5
@@ -42,7 +42,7 @@ def text_of(result: "RL2Result") -> str:
         lines = [f"{numbers}: {result.verdict or why_no_interval(result)}"]
     else:
         parts = f"{part_text('look', result.look)}; {part_text('content', result.content)}"
-        lines = [_conclusion(result), f"{numbers}; {parts}"]
+        lines = [conclusion_of(result), f"{numbers}; {parts}"]
         lines += kind_sentences(result.kinds) if "content" in result.verdict else []
     lines += strata_sentence(result)
     lines += [str(result.explanation)] if result.explanation and str(result.explanation) else []
@@ -146,7 +146,8 @@ def why_no_interval(result: "RL2Result") -> str:
     return "no interval: a side has no second moments, which ResNetL2(uncertainty=True) and 'rl2 stats' keep"
 
 
-def _conclusion(result: "RL2Result") -> str:
+def conclusion_of(result: "RL2Result") -> str:
+    """The verdict as a sentence, with what is known of the other part."""
     verdict = result.verdict or why_no_interval(result)
     others = [part for part in PARTS if part not in verdict]
     if len(others) == 1:

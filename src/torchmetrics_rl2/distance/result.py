@@ -8,6 +8,7 @@ from torchmetrics_rl2.distance.details import details_of, html_of, text_of
 from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
+from torchmetrics_rl2.distance.picture import plot_result
 from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult
 from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
@@ -238,6 +239,25 @@ class RL2Result:
                 others = OF_PARTS if self.assumes_independence else (*OF_PARTS, "p_value")
                 found |= {f"{name}_{other}": getattr(part, other) for other in others}
         return {f"{prefix}{name}": float(value) for name, value in found.items() if value is not None}
+
+    def plot(self, ax: Any = None) -> tuple[Any, Any]:
+        """Draw content across and look up, with baselines, 95 % intervals and arcs of equal RL2.
+
+        The dot is ``content.value`` and ``look.value``, and the cross the intervals, which are of the debiased values.
+        In the shaded areas a part is not claimed, because the other part alone may reach that far. Without kinds of
+        tissue, RL2 is a bar. For values over time see :meth:`ResNetL2.plot`.
+
+        Args:
+            ax: A matplotlib axis to draw on.
+
+        Returns:
+            Figure and axis.
+
+        Raises:
+            RL2Error: If matplotlib is missing.
+
+        """
+        return plot_result(self, ax)
 
     def _repr_html_(self) -> str:
         """A small table, for notebooks."""

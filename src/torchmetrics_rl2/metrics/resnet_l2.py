@@ -243,14 +243,19 @@ class ResNetL2(NetworkMetric):
                 if value is not None:
                     setattr(self, f"{self._real_prefix}_{name}", value)
 
-    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
+    def plot(self, val: Tensor | Sequence[Tensor] | Sequence[RL2Result] | None = None, ax: Any = None) -> Any:
         """Plot a value, or several over time.
 
+        For one result with its interval see :meth:`RL2Result.plot`.
+
         Args:
-            val: What ``forward`` or ``compute`` returned, or a list of it; by default ``compute`` is called.
+            val: What ``forward`` or ``compute`` returned, or a list of it; by default ``compute`` is called. Of a list of
+                results RL2, content and look are drawn.
             ax: A matplotlib axis to draw on.
 
         """
+        if isinstance(val, Sequence):
+            val = [_curves(one) if isinstance(one, RL2Result) else one for one in val]
         return self._plot(val, ax)
 
     def _described(self) -> str:
@@ -372,6 +377,12 @@ class ResNetL2(NetworkMetric):
                 f"{found.source} has sums alone. Make it with 'rl2 stats', or from a metric with uncertainty=True."
             )
         return found
+
+
+def _curves(result: RL2Result) -> dict[str, Tensor]:
+    """RL2 and its parts, as torchmetrics draws them over time."""
+    parts = {name: part.value for name in PARTS if (part := getattr(result, name))}
+    return {name: torch.tensor(value) for name, value in ({"RL2": result.value} | parts).items()}
 
 
 def _side_or_mask(real: Any) -> Any:
