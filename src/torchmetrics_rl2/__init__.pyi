@@ -1,3 +1,4 @@
+from . import callbacks as callbacks
 from . import functional as functional
 from . import pixels as pixels
 from . import quality as quality

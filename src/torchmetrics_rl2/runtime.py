@@ -16,6 +16,7 @@ __all__ = [
     "default_device",
     "default_workers",
     "exact_arithmetic",
+    "require_lightning",
     "require_matplotlib",
     "versions",
 ]
@@ -73,6 +74,24 @@ def default_workers(workers: int | None, device: torch.device) -> int:
     if workers is not None:
         return workers
     return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+def require_lightning(what: str) -> None:
+    """Find out before long work whether there is a trainer.
+
+    Args:
+        what: What needs it.
+
+    Raises:
+        RL2Error: If it is missing.
+
+    """
+    try:
+        import lightning.pytorch  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "lightning":
+            raise
+        raise RL2Error(f"{what} needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error
 
 
 def require_matplotlib() -> None:

@@ -60,11 +60,11 @@ def _plane(result: "RL2Result", content: PartResult, look: PartResult, ax: Any) 
     ax.plot(result.value * np.cos(angles), result.value * np.sin(angles), color=COLOR, lw=0.8, ls="--")
     if look.debiased > 0:
         end = content.limit / look.debiased * height
-        label = "content that look alone may move"
+        label = "content that look alone may cause"
         ax.fill_betweenx([0, height], 0, [0, end], color=OF_LOOK, alpha=0.12, lw=0, label=label)
     if content.debiased > 0:
         end = look.limit / content.debiased * width
-        label = "look that content alone may move"
+        label = "look that content alone may cause"
         ax.fill_between([0, width], 0, [0, end], color=OF_CONTENT, alpha=0.12, lw=0, label=label)
     if content.baseline is not None and look.baseline is not None:
         ax.axvline(content.baseline, color="black", lw=0.8, ls=":", label=BASELINE)

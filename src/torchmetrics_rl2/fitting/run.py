@@ -23,7 +23,7 @@ from torchmetrics_rl2.fitting.kinds_picture import draw_kinds, kinds_picture
 from torchmetrics_rl2.fitting.leaks import check_apart_within, leak_sentences, measure_leaks
 from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
-from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine, require_lightning
+from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
 from torchmetrics_rl2.fitting.split import Split, split_images
 from torchmetrics_rl2.images.find import find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of, labels_of
@@ -31,7 +31,7 @@ from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.quality.calibrating import beside, calibrate
-from torchmetrics_rl2.runtime import Progress, default_workers, versions
+from torchmetrics_rl2.runtime import Progress, default_workers, require_lightning, versions
 from torchmetrics_rl2.weights.backbone import load_backbone
 from torchmetrics_rl2.weights.file import Weights, write_weights
 
@@ -188,7 +188,7 @@ def fit_split(
         raise RL2Error(f"The number of kinds is a whole number from 1, but got {kinds}. Leave it out to find kinds.")
     if settings.within_groups and not groups:
         raise RL2Error("A fit within groups needs groups, such as laboratories: on the command line, give --groups.")
-    require_lightning()
+    require_lightning("A fit")
     described = read_card(card)
     start = load_backbone(backbone)
     run = open_run(out, resume, describe(split, start, settings, joint, reader, kinds, groups))

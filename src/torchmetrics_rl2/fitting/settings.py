@@ -6,7 +6,7 @@ from typing import Literal
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["FitSettings", "JointSettings", "Machine", "require_lightning"]
+__all__ = ["FitSettings", "JointSettings", "Machine"]
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,3 @@ class JointSettings:
                 "Joint training needs epochs >= 1, a learning rate above 0, and shares above 0 and at most 1, "
                 f"but got {self}."
             )
-
-
-def require_lightning() -> None:
-    """Find out before long work whether there is a trainer.
-
-    Raises:
-        RL2Error: If it is missing.
-
-    """
-    try:
-        import lightning.pytorch  # noqa: F401
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "lightning":
-            raise
-        raise RL2Error("A fit needs Lightning: pip install 'torchmetrics-rl2[fit]'") from error

@@ -249,14 +249,15 @@ class ResNetL2(NetworkMetric):
         For one result with its interval see :meth:`RL2Result.plot`.
 
         Args:
-            val: What ``forward`` or ``compute`` returned, or a list of it; by default ``compute`` is called. Of a list of
-                results RL2, content and look are drawn.
+            val: What ``forward`` or ``compute`` returned, or a list of it; by default ``compute`` is called. Of a list
+                of results RL2, content and look are drawn.
             ax: A matplotlib axis to draw on.
 
         """
+        curves: Any = val
         if isinstance(val, Sequence):
-            val = [_curves(one) if isinstance(one, RL2Result) else one for one in val]
-        return self._plot(val, ax)
+            curves = [_curves(one) if isinstance(one, RL2Result) else one for one in val]
+        return self._plot(curves, ax)
 
     def _described(self) -> str:
         generated = f"{int(self._sums('fake').count)} generated images"

@@ -1,0 +1,1 @@
+from .monitor import ResNetL2Monitor as ResNetL2Monitor
