@@ -93,6 +93,20 @@ def test_plots_a_value_and_a_history():
     assert ResNetL2(Moments(), debiased=True).plot(below)[1].get_ylim()[0] < -5
 
 
+def test_plots_rl2_and_its_parts_of_results_over_time(encoder_of_kinds):
+    metrics = [ResNetL2(encoder_of_kinds), ResNetL2(encoder_of_kinds)]
+    for seed, metric in enumerate(metrics):
+        metric.update(random_images(8, seed=seed), torch.arange(8) < 4)
+    results = [metric.result() for metric in metrics]
+    _, ax = metrics[0].plot(results)
+    curves = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
+    assert curves == {
+        "RL2": pytest.approx([result.value for result in results]),
+        "content": pytest.approx([result.content.value for result in results]),
+        "look": pytest.approx([result.look.value for result in results]),
+    }
+
+
 def test_constants_and_hash():
     metric = ResNetL2(Moments())
     for name in ("is_differentiable", "higher_is_better", "full_state_update"):

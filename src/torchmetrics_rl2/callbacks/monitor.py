@@ -67,8 +67,8 @@ class ResNetL2Monitor(Callback):
         seed: Of the draws, which are the same in each epoch.
 
     Raises:
-        RL2Error: If the model has no such metric, or several and none was named, or if pictures need matplotlib and it is
-            missing.
+        RL2Error: If the model has no such metric, or several and none was named, or if matplotlib is missing and there
+            are pictures to draw.
         ValueError: If ``validation_step`` returns something else than color images.
 
     Example:
@@ -96,7 +96,7 @@ class ResNetL2Monitor(Callback):
             )
         self.metric, self.prefix, self.every_n_epochs = metric, prefix, every_n_epochs
         self.images, self.keep, self.key, self.seed = images, keep, key, seed
-        self._kept = KeptImages(keep, seed)
+        self._kept: KeptImages | None = None
         self._has_warned = False
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,13 +104,14 @@ class ResNetL2Monitor(Callback):
         _find_metric(pl_module, self.metric)
         if _loggers_of_pictures(trainer):
             require_matplotlib()
-        self._kept = KeptImages(self.keep, self.seed)
+        shows_images = self._is_due(trainer) and self.images and _loggers_of_pictures(trainer)
+        self._kept = KeptImages(self.keep, self.seed) if shows_images else None
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any, **__: Any
     ) -> None:
         """Keep some of the generated images."""
-        if not self._is_due(trainer) or not self.images or not _loggers_of_pictures(trainer):
+        if self._kept is None:
             return
         fake = outputs.get(self.key) if isinstance(outputs, Mapping) else None
         if fake is None:
@@ -134,20 +135,20 @@ class ResNetL2Monitor(Callback):
         loggers = _loggers_of_pictures(trainer)
         if not loggers:
             return
-        worst = self._worst(metric) if self.images else _Worst([], 0, 0)
-        self._kept = KeptImages(self.keep, self.seed)
+        worst = None if self._kept is None else _worst_of(self._kept, metric, self.images)
+        self._kept = None
         if not trainer.is_global_zero:
             return
-        if self.images and not worst.seen and not self._has_warned:
+        if worst and not worst.seen and not self._has_warned:
             self._has_warned = True
             rank_zero_warn(
                 f"ResNetL2Monitor shows no images, as validation_step returns none. Return {{{self.key!r}: images}}, "
                 "the same that you give to update(images, real=False), or make the callback with images=0."
             )
         pictures = {"plot": draw_result(result)}
-        if worst.images:
+        if worst and worst.images:
             drawn = "" if worst.kept == worst.seen else f"{worst.kept} drawn at random of "
-            title = f"the {len(worst.images)} worst of {drawn}{worst.seen} generated images; share of RL2, average image: 1x"
+            title = f"the {len(worst.images)} worst of {drawn}{worst.seen} generated images; share of RL2, average: 1x"
             pictures["worst_images"] = draw_images(worst.images, title)
         # As Lightning counts the steps of its own scalars.
         step = trainer.fit_loop.epoch_loop._batches_that_stepped
@@ -157,18 +158,18 @@ class ResNetL2Monitor(Callback):
     def _is_due(self, trainer: Trainer) -> bool:
         return not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
-    def _worst(self, metric: ResNetL2) -> _Worst:
-        """The worst of all processes, which all have to call it."""
-        real, fake = (metric.statistics(real=side).sums for side in (True, False))
-        shares = torch.empty(0)
-        if self._kept.images:
-            shares = image_shares(self._kept.latents, real.sum / real.count, fake.sum / fake.count)
-        order = shares.argsort(descending=True, stable=True)[: self.images].tolist()
-        images = self._kept.images
-        own = [(float(shares[i]), images[i]) for i in order if math.isfinite(shares[i])]
-        parts = _of_all_processes(_Worst(own, len(images), self._kept.seen))
-        worst = sorted((pair for part in parts for pair in part.images), key=lambda pair: -pair[0])
-        return _Worst(worst[: self.images], sum(part.kept for part in parts), sum(part.seen for part in parts))
+
+def _worst_of(kept: KeptImages, metric: ResNetL2, count: int) -> _Worst:
+    """The worst of all processes, which all have to call it."""
+    real, fake = (metric.statistics(real=side).sums for side in (True, False))
+    images, shares = kept.images, torch.empty(0)
+    if images:
+        shares = image_shares(kept.latents, real.sum / real.count, fake.sum / fake.count)
+    order = shares.argsort(descending=True, stable=True)[:count].tolist()
+    own = [(float(shares[i]), images[i]) for i in order if math.isfinite(shares[i])]
+    parts = _of_all_processes(_Worst(own, len(images), kept.seen))
+    worst = sorted((pair for part in parts for pair in part.images), key=lambda pair: -pair[0])
+    return _Worst(worst[:count], sum(part.kept for part in parts), sum(part.seen for part in parts))
 
 
 def _of_all_processes(own: _Worst) -> list[_Worst]:
