@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.utils import make_grid
 
 from torchmetrics_rl2 import ResNetL2, RL2Result
+from torchmetrics_rl2.callbacks import ResNetL2Monitor
 from torchmetrics_rl2.images import find_images, read_image
 
 CMU = Path(__file__).parent / "cmu"
@@ -133,8 +134,8 @@ class PatchGenerator(LightningModule):
             x = x + self.average(x, torch.full((len(x),), step / STEPS, device=x.device)) / STEPS
         return (x / 2 + 0.5).clamp(0, 1)
 
-    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        """Give real crops to the metric, and as many samples."""
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Give real crops to the metric, and as many samples; the monitor shows the worst of these."""
         real, indices = batch
         # Noise is seeded by index, so that the samples do not depend on the number of processes.
         noise = [torch.randn(real.shape[1:], generator=Generator().manual_seed(int(index))) for index in indices]
@@ -144,15 +145,15 @@ class PatchGenerator(LightningModule):
         self.log("val/rl2", self.rl2)
         if batch_idx == 0:
             self.grid = make_grid(fake, nrow=4)
+        return {"fake": fake}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the interval and samples, while the metric still has the images of this epoch."""
+        """Log samples, and print the interval while the metric still has the images of this epoch."""
         if self.trainer.sanity_checking:
             return
         result = self.rl2.result()
         assert result.interval is not None
         low, high = result.interval
-        self.log_dict({"val/rl2_low": low, "val/rl2_high": high}, sync_dist=True)
         if self.trainer.is_global_zero:
             self.logger.experiment.add_image("val/samples", self.grid, self.global_step)
             self.history.append((result, self.grid))
@@ -223,6 +224,7 @@ def main() -> None:
         accelerator=arguments.accelerator,
         strategy=arguments.strategy,
         logger=TensorBoardLogger(arguments.out, name=None),
+        callbacks=[ResNetL2Monitor()],
         log_every_n_steps=5,
         use_distributed_sampler=False,
         enable_checkpointing=False,

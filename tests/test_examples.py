@@ -41,7 +41,9 @@ def test_the_generator_logs_rl2_with_its_interval_beside_samples(tmp_path, devic
     pattern = r"epoch (\d): RL2 [\d.]+ \([\d.]+ to [\d.]+\), 16 samples against 16 crops"
     assert re.findall(pattern, printed.read_text()) == ["0", "1"]
     events = EventAccumulator(str(tmp_path / "version_0")).Reload()
-    low, value, high = ([event.value for event in events.Scalars(f"val/rl2{end}")] for end in ("_low", "", "_high"))
+    names = ("rl2/rl2_low", "val/rl2", "rl2/rl2_high")
+    low, value, high = ([event.value for event in events.Scalars(name)] for name in names)
     assert len(value) == 2
     assert all(one < two < three for one, two, three in zip(low, value, high, strict=True))
-    assert len(events.Images("val/samples")) == 2
+    for name in ("val/samples", "rl2/plot", "rl2/worst_images"):
+        assert len(events.Images(name)) == 2

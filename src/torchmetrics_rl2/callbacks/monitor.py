@@ -193,7 +193,7 @@ def _find_metric(pl_module: LightningModule, name: str | None) -> ResNetL2:
     holder, _, last = name.rpartition(".")
     try:
         owner = pl_module.get_submodule(holder)
-        # A collection brings the sums of metrics that share them up to date when it is asked for one.
+        # Older torchmetrics brings the sums that metrics of a collection share up to date only when asked like this.
         metric = owner[last] if isinstance(owner, MetricCollection) else owner.get_submodule(last)
     except (AttributeError, KeyError):
         metric = None
