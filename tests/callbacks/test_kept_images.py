@@ -61,6 +61,12 @@ def test_draws_are_the_same_each_time_and_leave_those_of_training_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_an_image_keeps_no_others_of_its_batch_in_memory():
+    kept = KeptImages(3, 0)
+    kept.see(random_images(50, px=32), first_pixel)
+    assert [image.untyped_storage().nbytes() for image in kept.images] == [3 * 32 * 32] * 3
+
+
 def test_images_are_kept_as_small_pixels():
     kept = KeptImages(5, 0)
     kept.see(random_images(1, px=64).float() / 255, first_pixel)

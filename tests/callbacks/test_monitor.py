@@ -136,6 +136,13 @@ def test_only_each_nth_epoch_is_logged_and_the_sanity_check_is_not(encoder, tmp_
     assert [event.step for event in found.Scalars("val/rl2")] == [1, 3]
 
 
+def test_a_validation_by_itself_is_always_logged(encoder, tmp_path):
+    fitted = trainer(tmp_path, ResNetL2Monitor(every_n_epochs=5))
+    fitted.validate(Model(encoder))
+    assert fitted.callback_metrics["rl2/rl2"].item() == pytest.approx(expected(encoder).value, rel=1e-5)
+    assert [event.step for event in events(tmp_path).Images("rl2/worst_images")] == [0]
+
+
 class Silent(Model):
     def validation_step(self, batch, i):
         super().validation_step(batch, i)

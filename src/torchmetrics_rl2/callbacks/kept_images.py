@@ -44,7 +44,9 @@ class KeptImages:
                 drawn[place] = row
         if drawn:
             chosen = images[list(drawn.values())]
-            self._kept |= zip(drawn, zip(_small(chosen), encode(chosen).detach().cpu(), strict=True), strict=True)
+            latents = encode(chosen).detach().cpu()
+            for place, image, latent in zip(drawn, _small(chosen), latents, strict=True):
+                self._kept[place] = image.clone(), latent.clone()  # a row would keep all of the batch in memory
 
     @property
     def images(self) -> list[Tensor]:

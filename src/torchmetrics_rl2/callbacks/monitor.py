@@ -24,6 +24,7 @@ from torchmetrics_rl2.runtime import require_lightning, require_matplotlib
 require_lightning("ResNetL2Monitor")
 from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger  # noqa: E402
+from lightning.pytorch.trainer.states import TrainerFn  # noqa: E402
 
 __all__ = ["ResNetL2Monitor"]
 
@@ -60,7 +61,7 @@ class ResNetL2Monitor(Callback):
     Args:
         metric: Where the metric is in the model, such as ``"rl2"`` or ``"metrics.rl2"``; by default the only one.
         prefix: In front of each name in the logger.
-        every_n_epochs: Log in each n-th epoch, if it has a validation.
+        every_n_epochs: Log in each n-th epoch of a fit, if it has a validation, and always in ``trainer.validate``.
         images: How many of the worst images to show; 0 shows none, and keeps none.
         keep: How many generated images each process keeps in an epoch.
         key: Where the generated images are in what ``validation_step`` returns.
@@ -156,7 +157,8 @@ class ResNetL2Monitor(Callback):
             _write(logger, self.prefix, _cause(result), pictures, step)
 
     def _is_due(self, trainer: Trainer) -> bool:
-        return not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        is_nth = trainer.state.fn != TrainerFn.FITTING or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        return is_nth and not trainer.sanity_checking
 
 
 def _worst_of(kept: KeptImages, metric: ResNetL2, count: int) -> _Worst:
