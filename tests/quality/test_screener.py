@@ -179,11 +179,11 @@ def test_pixels_that_are_no_numbers_are_never_kept(screener):
 
 def test_weights_of_one_laboratory_that_ship_have_good_patches_beside_them_for_one_size_of_patch():
     for entry in list_weights():
-        if entry.name != "histology@1":
+        if entry.name != "histology@2":
             good = PatchScreener(entry.name, max_false_rejection=0.02, device="cpu").calibration
             assert (good.of_weights, good.px) == (True, 224)
     with pytest.raises(RL2Error, match="Say what good patches are: --calibrate"):
-        PatchScreener("histology@1", device="cpu")
+        PatchScreener("histology@2", device="cpu")
 
 
 @pytest.mark.parametrize("beside", ["black", "padded", "pen"])

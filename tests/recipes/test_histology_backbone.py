@@ -67,3 +67,11 @@ def test_training_changes_the_backbone_and_goes_on_where_it_stopped(small, tmp_p
     assert said[0].startswith("step 3/3")
     with pytest.raises(RL2Error, match="is of a run with other options"):
         module.train(corpus, 4, start, keep=keep)
+
+
+def test_folds_keep_out_each_set_once_and_laboratories_whole(recipes):
+    first, second = map(set, recipes["histology_backbone"].FOLDS)
+    assert not first & second
+    assert first | second == {row.set for row in recipes["many_labs"].lab_images(["fit"])}
+    labs = recipes["histology_flow"].LABS
+    assert not {labs.get(name, name) for name in first} & {labs.get(name, name) for name in second}

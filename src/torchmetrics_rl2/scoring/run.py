@@ -73,7 +73,7 @@ def compute_statistics(
         >>> from torchmetrics_rl2 import compute_statistics
         >>> real = compute_statistics("examples/cmu/reference")
         >>> len(real), real.weights
-        (40, 'histology@1')
+        (40, 'histology@2')
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
@@ -147,7 +147,7 @@ def score(
         >>> from torchmetrics_rl2 import score
         >>> result = score("examples/cmu/clean", "examples/cmu/reference")
         >>> result.n_fake, result.weights, 3 < result.baseline_multiple < 8
-        (40, 'histology@1', True)
+        (40, 'histology@2', True)
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes

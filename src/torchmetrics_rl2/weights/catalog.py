@@ -27,7 +27,7 @@ class CatalogEntry:
     """Weights that can be asked for by name.
 
     Args:
-        name: Name with version, such as ``histology@1`` or ``acme/breast-40x@3``.
+        name: Name with version, such as ``histology@2`` or ``acme/breast-40x@3``.
         where: A path, an ``https://`` URL, or ``hf://org/repo@revision/file.safetensors``.
         sha256: Checksum of the whole file, 64 hexadecimal digits.
         bytes: Its exact size, which a download is held to.
@@ -94,7 +94,7 @@ def list_weights() -> list[CatalogEntry]:
     Example:
         >>> from torchmetrics_rl2 import list_weights
         >>> [entry.name for entry in list_weights()]
-        ['histology@1', 'lung-colon@3', 'lung@2', 'colon@2']
+        ['histology@2', 'lung-colon@3', 'lung@2', 'colon@2']
 
     """
     return [*_bundled().values(), *_installed().values(), *_registered.values()]
