@@ -1,0 +1,140 @@
+"""The page of a score."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bokeh.embed import components
+from bokeh.resources import Resources
+from jinja2 import Environment, FileSystemLoader
+
+from torchmetrics_rl2._version import __version__
+from torchmetrics_rl2.distance.details import interval_units, why_no_interval
+from torchmetrics_rl2.distance.explanation import Explanation, ImageShare
+from torchmetrics_rl2.distance.result import RL2Result
+from torchmetrics_rl2.distance.text import identity_text, three_digits, times
+from torchmetrics_rl2.images.sampling import evenly
+from torchmetrics_rl2.reporting import sections
+from torchmetrics_rl2.reporting.charts import LINES
+from torchmetrics_rl2.reporting.citing import citation_of
+from torchmetrics_rl2.reporting.pictures import Picture, pictures_of
+from torchmetrics_rl2.reporting.sections import Pair, Table
+from torchmetrics_rl2.scoring.scored import Scored
+
+__all__ = ["page_of"]
+
+PICTURES = 200
+"""Images of a side that have a picture on hover, at most."""
+
+
+def page_of(scored: Scored) -> str:
+    """All of a page, as HTML.
+
+    Args:
+        scored: A result, explained, with what it was found from.
+
+    """
+    result, pictures = scored.result, _pictures(scored)
+    short = _short(name for named in pictures.values() for name in named) | _short(
+        name for seen in scored.seen.values() for name in seen.names
+    )
+    found = result.explanation or Explanation()
+    groups = [
+        ("Generated images that hold most of RL2", [_pair(image, pictures, short) for image in found.images]),
+        ("Typical generated images", [_pair(image, pictures, short) for image in found.typical]),
+    ]
+    shown = {
+        "parts": sections.parts(result),
+        "cause": sections.cause(scored),
+        "kinds": sections.kinds(result),
+        "plane": sections.plane(scored, pictures, short),
+        "sides": sections.sides(scored),
+    }
+    drawn = {name: section.chart for name, section in shown.items() if section.chart is not None}
+    script, divisions = components(drawn)
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    return environment.get_template("page.html").render(
+        result=result,
+        headline=str(result).splitlines()[0],
+        facts=_facts(result),
+        sentences=str(result).splitlines()[1:2],
+        before=[(name, shown[name]) for name in ("parts", "cause", "kinds")],
+        groups=groups,
+        images_withheld=found.withheld.get("images", ""),
+        images_note=sections.images_note(result),
+        after=[(name, shown[name]) for name in ("plane", "sides")],
+        details=result.details().splitlines(),
+        settings=_settings(result),
+        citation=citation_of(result),
+        bokeh=Resources(mode="inline", components=["bokeh"]).render(),
+        script=script,
+        divisions=divisions,
+        lines=LINES,
+        version=__version__,
+    )
+
+
+def _facts(result: RL2Result) -> list[tuple[str, str, str]]:
+    """The numbers of the head: name, value and what it is."""
+    facts = [("RL2", three_digits(result.value), "lower is closer")]
+    if result.baseline_multiple is not None:
+        facts.append(
+            ("Times the baseline", f"{times(result.baseline_multiple)}x", "1x: two random samples of the real images")
+        )
+    if result.interval is None:
+        facts.append(("95 % interval", "none", why_no_interval(result)))
+    else:
+        low, high = map(three_digits, result.interval)
+        debiased = f"of the debiased value, {three_digits(result.debiased)}, {interval_units(result)}"
+        facts.append(("95 % interval", f"{low} to {high}", debiased))
+    facts.append(("Images", f"{result.n_fake:,} against {result.n_real:,}", "generated against real"))
+    return facts
+
+
+def _pictures(scored: Scored) -> dict[str, dict[str, Picture]]:
+    """Of each side: the worst and typical images with their nearest, and others, evenly spread."""
+    found = scored.result.explanation or Explanation()
+    images = [*found.images, *found.typical]
+    close = {"fake": [image.image for image in images], "real": [image.nearest for image in images if image.nearest]}
+    pictures: dict[str, dict[str, Picture]] = {"real": {}, "fake": {}}
+    for side, seen in scored.seen.items():
+        large = set(close[side])
+        names = large | set(evenly(seen.names, max(0, PICTURES - len(large))))
+        pictures[side] = pictures_of(names, large, seen, scored.reader)
+    return pictures
+
+
+def _pair(image: ImageShare, pictures: Mapping[str, Mapping[str, Picture]], short: Mapping[str, str]) -> Pair:
+    def large(side: str, name: str) -> str:
+        return pictures[side][name].large if name in pictures[side] else ""
+
+    return Pair(
+        sections.image_text(image),
+        short.get(image.image, image.image),
+        large("fake", image.image),
+        short.get(image.nearest, image.nearest),
+        large("real", image.nearest),
+    )
+
+
+def _short(names: Iterable[str]) -> dict[str, str]:
+    """Names without the folder that all of them are in."""
+    every = list(names)
+    folders = {os.path.dirname(name) for name in every}
+    try:
+        common = os.path.commonpath(folders) if folders else ""
+    except ValueError:  # on two drives, or absolute and relative
+        common = ""
+    return {name: os.path.relpath(name, common) if common else name for name in every}
+
+
+def _settings(result: RL2Result) -> list[Table]:
+    made: dict[str, Any] = {
+        "Weights": f"{result.weights} ({identity_text(result.weights_id)})",
+        "Data of the weights": result.reference_data or "unknown",
+    }
+    made |= {name.replace("_", " ").capitalize(): value for name, value in result.settings.items()}
+    made |= {f"Version of {name}": value for name, value in result.versions.items()}
+    rows = [[name, "none" if value is None else str(value)] for name, value in made.items()]
+    return [Table("How it was computed", ["Setting", "Value"], rows)]
