@@ -13,7 +13,7 @@ ORDER = [
     {"encoder"},
     {"explaining"},
     {"scoring", "auditing", "quality"},
-    {"fitting", "screening", "metrics"},
+    {"reporting", "fitting", "screening", "metrics"},
     {"__init__", "cli"},
 ]
 GROUP = {room: number for number, rooms in enumerate(ORDER) for room in rooms}

@@ -12,6 +12,7 @@ from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.text import percent, three_digits
 from torchmetrics_rl2.explaining.matching import Match
+from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.reporting.pictures import Picture
 from torchmetrics_rl2.reporting.plane import Plane
 
@@ -52,8 +53,8 @@ def parts_chart(result: RL2Result) -> Any:
             "text": [_part_text(name, part) for _, name, part in rows],
         }
     )
-    dots = chart.scatter("x", "y", source=source, size=13, color=COLORS["fake"])
-    rings = chart.scatter("value", "y", source=source, size=13, fill_alpha=0, line_color=COLORS["fake"], line_width=2)
+    dots = chart.scatter("x", "y", source=source, size=10, color=COLORS["fake"])
+    rings = chart.scatter("value", "y", source=source, size=10, fill_alpha=0, line_color=COLORS["fake"], line_width=2)
     chart.add_tools(HoverTool(renderers=[dots, rings], tooltips="@text"))
     chart.x_range.start = min(0.0, *(part.interval[0] * 1.05 for _, _, part in rows if part.interval), 0.0)
     return chart
@@ -80,8 +81,8 @@ def kinds_chart(kinds: Sequence[KindShare]) -> Any:
             }
         )
         pattern = {} if side == "fake" else {"hatch_pattern": "right_diagonal_line", "hatch_alpha": 0.35}
-        bars = chart.hbar("y", right="share", height=0.34, source=source, color=COLORS[side], alpha=0.85, **pattern)
-        chart.segment("low", "y", "high", "y", source=source, color=GRAY, line_width=2)
+        bars = chart.hbar("y", right="share", height=0.34, source=source, color=COLORS[side], alpha=0.7, **pattern)
+        chart.segment("low", "y", "high", "y", source=source, name="ink", color=GRAY, line_width=2)
         chart.add_tools(HoverTool(renderers=[bars], tooltips="@text"))
     chart.x_range.start = 0
     return chart
@@ -94,7 +95,6 @@ def match_chart(matches: Sequence[Match], units: int) -> Any:
         sizing_mode="stretch_width",
         toolbar_location=None,
         tools="",
-        x_axis_label="Severity, of the strongest",
         y_axis_label="Explained share of look, in %",
         y_range=(100 * LEAST_SHOWN, 105),
     )
@@ -115,16 +115,23 @@ def match_chart(matches: Sequence[Match], units: int) -> Any:
         )
         dot = chart.scatter("x", "y", source=best, size=12 if named else 8, color=color)
         chart.add_tools(HoverTool(renderers=[line, dot], tooltips="@text", line_policy="nearest"))
+    ladder = LADDERS[matches[0].damage]
+    ticks = [number / 5 for number in range(-5 if matches[0].severities[0] < 0 else 0, 6)]
+    chart.xaxis.ticker = ticks
+    chart.xaxis.major_label_overrides = {tick: three_digits(ladder.amount(tick)) for tick in ticks}
+    chart.xaxis.axis_label = f"{ladder.name.capitalize()}: {ladder.unit}"
     chart.add_layout(Span(location=0, dimension="width", line_color=GRAY, line_width=1))
     return _styled(chart)
 
 
-def plane_chart(plane: Plane, pictures: dict[str, dict[str, Picture]], short: dict[str, str]) -> Any:
+def plane_chart(plane: Plane, pictures: dict[str, dict[str, Picture]], short: dict[str, dict[str, str]]) -> Any:
     """Images of both sides as points, with a picture on hover where there is one."""
     chart = figure(
         height=460,
         sizing_mode="stretch_width",
         toolbar_location="above",
+        active_drag=None,  # so that a finger or a wheel still scrolls the page
+        active_scroll=None,
         tools="pan,box_zoom,wheel_zoom,reset",
         x_axis_label=plane.axes[0],
         y_axis_label=plane.axes[1],
@@ -140,7 +147,7 @@ def plane_chart(plane: Plane, pictures: dict[str, dict[str, Picture]], short: di
             columns: dict[str, Any] = {
                 "x": places[rows, 0].astype("float32"),
                 "y": places[rows, 1].astype("float32"),
-                "name": [short[names[i]] for i in rows],
+                "name": [short[side][names[i]] for i in rows],
             }
             if with_picture:
                 columns["small"] = [pictures[side][names[i]].small for i in rows]

@@ -24,7 +24,7 @@ def citation_of(result: RL2Result) -> str:
     if found and found.causes:
         causes = " and ".join(str(cause) for cause in found.causes)
         parts.append(f"look as far as {causes}, which explains {percent(found.explained or 0.0)} of it")
-    verdict = f" ({result.verdict})" if result.verdict else ""
+    verdict = f"; verdict: {result.verdict}" if result.verdict else ""
     intervals = "" if result.interval is None else f"; 95 % intervals are of debiased values, {interval_units(result)}"
     made = f"torchmetrics-rl2 {version}, weights {result.weights}, {identity_text(result.weights_id)}".replace("  ", " ")
     return f"{'; '.join(parts)}{verdict}{intervals}; computed with {made}."

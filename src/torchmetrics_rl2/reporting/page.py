@@ -1,7 +1,8 @@
 """The page of a score."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ __all__ = ["page_of"]
 PICTURES = 200
 """Images of a side that have a picture on hover, at most."""
 
+SHOWN = 6
+"""Images of a list that are not folded away."""
+
 
 def page_of(scored: Scored) -> str:
     """All of a page, as HTML.
@@ -36,9 +40,7 @@ def page_of(scored: Scored) -> str:
 
     """
     result, pictures = scored.result, _pictures(scored)
-    short = _short(name for named in pictures.values() for name in named) | _short(
-        name for seen in scored.seen.values() for name in seen.names
-    )
+    short = {side: _short(scored.seen[side].names) if side in scored.seen else {} for side in pictures}
     found = result.explanation or Explanation()
     groups = [
         ("Generated images that hold most of RL2", [_pair(image, pictures, short) for image in found.images]),
@@ -58,9 +60,10 @@ def page_of(scored: Scored) -> str:
         result=result,
         headline=str(result).splitlines()[0],
         facts=_facts(result),
-        sentences=str(result).splitlines()[1:2],
+        sentences=_sentences(result),
         before=[(name, shown[name]) for name in ("parts", "cause", "kinds")],
         groups=groups,
+        shown=SHOWN,
         images_withheld=found.withheld.get("images", ""),
         images_note=sections.images_note(result),
         after=[(name, shown[name]) for name in ("plane", "sides")],
@@ -73,6 +76,11 @@ def page_of(scored: Scored) -> str:
         lines=LINES,
         version=__version__,
     )
+
+
+def _sentences(result: RL2Result) -> list[str]:
+    """What the text says after its first line, without what has a section of its own."""
+    return str(replace(result, explanation=None, kinds=[], strata_by="")).splitlines()[1:]
 
 
 def _facts(result: RL2Result) -> list[tuple[str, str, str]]:
@@ -105,28 +113,27 @@ def _pictures(scored: Scored) -> dict[str, dict[str, Picture]]:
     return pictures
 
 
-def _pair(image: ImageShare, pictures: Mapping[str, Mapping[str, Picture]], short: Mapping[str, str]) -> Pair:
+def _pair(image: ImageShare, pictures: Mapping[str, Mapping[str, Picture]], short: Mapping[str, Mapping[str, str]]) -> Pair:
     def large(side: str, name: str) -> str:
         return pictures[side][name].large if name in pictures[side] else ""
 
     return Pair(
         sections.image_text(image),
-        short.get(image.image, image.image),
+        short["fake"].get(image.image, image.image),
         large("fake", image.image),
-        short.get(image.nearest, image.nearest),
+        short["real"].get(image.nearest, image.nearest),
         large("real", image.nearest),
     )
 
 
-def _short(names: Iterable[str]) -> dict[str, str]:
+def _short(names: Sequence[str]) -> dict[str, str]:
     """Names without the folder that all of them are in."""
-    every = list(names)
-    folders = {os.path.dirname(name) for name in every}
+    folders = {os.path.dirname(name) for name in names}
     try:
         common = os.path.commonpath(folders) if folders else ""
     except ValueError:  # on two drives, or absolute and relative
         common = ""
-    return {name: os.path.relpath(name, common) if common else name for name in every}
+    return {name: os.path.relpath(name, common) if common else name for name in names}
 
 
 def _settings(result: RL2Result) -> list[Table]:
@@ -137,4 +144,4 @@ def _settings(result: RL2Result) -> list[Table]:
     made |= {name.replace("_", " ").capitalize(): value for name, value in result.settings.items()}
     made |= {f"Version of {name}": value for name, value in result.versions.items()}
     rows = [[name, "none" if value is None else str(value)] for name, value in made.items()]
-    return [Table("How it was computed", ["Setting", "Value"], rows)]
+    return [Table("Settings and versions", ["Setting", "Value"], rows)]

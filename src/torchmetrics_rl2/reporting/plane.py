@@ -71,8 +71,12 @@ def plane_of(scored: Scored, wanted: dict[str, list[str]]) -> Plane:
 def _direction_is_known(result: RL2Result) -> bool:
     """Whether the means differ, and more than half of the squared distance is not chance."""
     verdict = result.verdict
-    by_chance = 1 - max(result.debiased, 0.0) ** 2 / result.value**2 if result.value else 1.0
-    return "differ" in verdict and verdict != NO_DIFFERENCE and by_chance < MAX_CHANCE
+    return "differ" in verdict and verdict != NO_DIFFERENCE and _by_chance(result) < MAX_CHANCE
+
+
+def _by_chance(result: RL2Result) -> float:
+    """Share of the squared RL2 that chance makes."""
+    return 1 - max(result.debiased, 0.0) ** 2 / result.value**2 if result.value else 1.0
 
 
 def _along_difference(
@@ -83,16 +87,17 @@ def _along_difference(
     def rest(z: Tensor) -> Tensor:
         return z - (z @ along)[:, None] * along
 
+    by_chance = percent(_by_chance(result))
+    told = f" Chance is {by_chance} of the squared RL2, and pulls the sides apart here, too."
     vectors, shares = _components(sum(_moment(rest(z - means[side])) for side, z in latents.items()), 1)
     directions = torch.stack([along, vectors[:, 0]], 1)
     return Plane(
         {side: ((z - means["real"]) @ directions / result.value).numpy() for side, z in latents.items()},
         names,
-        ("Share of RL2 (0: mean of real, 1: mean of generated)", "First component across, in units of RL2"),
+        ("Share of RL2 (0: real, 1: generated)", "First component across, in units of RL2"),
         "The plane: to the right the direction from the mean of the real images to that of the generated ones; upward "
         f"the first principal component across it, {percent(shares[0])} of the variance within both sides. Images far "
-        f"to the right hold most of RL2. Of the squared RL2, {percent(1 - result.debiased**2 / result.value**2)} is "
-        "chance, which parts the two sets here, too.",
+        f"to the right hold most of RL2.{told}",
     )
 
 

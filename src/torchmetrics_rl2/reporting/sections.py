@@ -1,6 +1,6 @@
 """What a page says of a score: sentences, charts and tables, and why something is not there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torchmetrics_rl2.scoring.scored import Scored
 __all__ = ["Pair", "Section", "Table", "cause", "kinds", "parts", "plane", "sides"]
 
 COMPARED = 4
+NAMED = 3
 SIDES = {"real": "Real", "fake": "Generated"}
 
 
@@ -144,6 +145,7 @@ def cause(scored: Scored) -> Section:
         [[match.damage, match.amount, percent(match.share)] for match in every],
     )
     note = "A line for each damage by itself: how much of look it explains as it gets more severe."
+    note += " The other lines go as far along their own scale." if len(shown) > 1 else ""
     if result.look is None:
         note += " These weights have no parts, so look is all of RL2."
     return Section(
@@ -162,14 +164,14 @@ def kinds(result: RL2Result) -> Section:
     strata = strata_sentence(result)
     if not result.kinds:
         return Section(title, strata, withheld="These weights have one kind of tissue, so there are no shares.")
-    differing = kind_sentences(result.kinds)
+    told = _kinds_told(result)
     rows = []
     for kind in result.kinds:
         ends = [f"{percent(share)} ({percent(*end)})" for share, end in _both(kind)]
         rows.append([kind.name, *ends, "yes" if kind.differs else "no"])
     return Section(
         title,
-        [*(differing or ["No share differs beyond chance."]), *strata],
+        [*told, *strata],
         charts.kinds_chart(result.kinds),
         "; ".join(f"{kind.name}: {percent(kind.fake)} generated, {percent(kind.real)} real" for kind in result.kinds),
         [("box fake", "generated"), ("box real", "real"), ("whisker", "95 % interval")],
@@ -177,7 +179,7 @@ def kinds(result: RL2Result) -> Section:
     )
 
 
-def plane(scored: Scored, pictures: dict[str, dict[str, Picture]], short: Mapping[str, str]) -> Section:
+def plane(scored: Scored, pictures: dict[str, dict[str, Picture]], short: dict[str, dict[str, str]]) -> Section:
     """Both sets in two dimensions."""
     title = "Both sets at a glance"
     seen = scored.seen.get("fake")
@@ -200,7 +202,7 @@ def plane(scored: Scored, pictures: dict[str, dict[str, Picture]], short: Mappin
     return Section(
         title,
         sentences,
-        charts.plane_chart(found, pictures, dict(short)),
+        charts.plane_chart(found, pictures, short),
         "Points of both sides. The table has their means and standard deviations.",
         [("triangle", "generated"), *([("dot real", "real")] if with_real else [])],
         [Table("Mean of each side, and standard deviation of its images", ["Side", "Images", *found.axes], rows)],
@@ -224,6 +226,15 @@ def sides(scored: Scored) -> Section:
         told = [*result.warnings, "Formats, sharpness and stain are compared where both sides are images."]
     head = ["Side", "Images", "Groups", "Size, px", "Format of files", "Source"]
     return Section("What differs beside the tissue", told, tables=[Table("Both sides", head, rows)], folded=False)
+
+
+def _kinds_told(result: RL2Result) -> list[str]:
+    if not result.is_judged("content"):
+        return ["Content cannot be judged here: so large a change of look makes images look like other kinds, too."]
+    differing = [kind for kind in result.kinds if kind.differs]
+    few = sorted(differing, key=lambda kind: -abs(kind.fake - kind.real))[:NAMED]
+    more = [f"{len(differing)} kinds differ, see the table."] if len(differing) > NAMED else []
+    return [*kind_sentences(few), *more] or ["No share differs beyond chance."]
 
 
 def image_text(image: ImageShare) -> str:
