@@ -70,7 +70,8 @@ def details_of(result: "RL2Result") -> str:
         lines += [why_no_interval(result)]
     else:
         low, high = result.interval
-        lines += [f"95 % interval of the debiased value: {three_digits(low)} to {three_digits(high)}, {interval_units(result)}"]
+        shown = f"{three_digits(low)} to {three_digits(high)}"
+        lines += [f"95 % interval of the debiased value: {shown}, {interval_units(result)}"]
         if not low <= result.value <= high:
             lines[-1] += "; RL2 itself lies outside, because small samples add to it"
     if result.p_value is not None and not result.assumes_independence:

@@ -58,8 +58,8 @@ def matches(real: Statistics, fake: Statistics, signatures: Signatures) -> list[
 
     found = []
     for ladder, (best, _) in curves.nearest(look.difference).items():
-        ends = curves.of[ladder].x[[0, -1]]
-        severities = np.unique([0.0, *np.linspace(*ends, STEPS)])
+        low, high = curves.of[ladder].x[[0, -1]].tolist()
+        severities = np.unique([0.0, *np.linspace(low, high, STEPS)])
         amounts = tuple(_amount(ladder, severity) for severity in severities)
         share = float(explained(ladder, np.array(best)))
         found.append(

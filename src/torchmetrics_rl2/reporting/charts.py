@@ -39,12 +39,13 @@ def parts_chart(result: RL2Result) -> Any:
     chart = _figure([*reversed(parts)], height=90 + 60 * len(parts), x_axis_label="Distance in latent space")
     rows = [(y, name, part) for y, (name, part) in enumerate(reversed(parts.items()))]
     for y, _, part in rows:
-        if getattr(part, "limit", 0.0):
+        if isinstance(part, PartResult):
             chart.quad(left=0, right=part.limit, bottom=y - 0.32, top=y + 0.32, color=GRAY, alpha=0.35, line_width=0)
         if part.baseline is not None:
             chart.segment(x0=part.baseline, x1=part.baseline, y0=y - 0.32, y1=y + 0.32, color=GRAY, line_width=3)
         if part.interval is not None:
-            chart.segment(*([end] for end in (part.interval[0], y, part.interval[1], y)), color=COLORS["fake"], line_width=3)
+            low, high = part.interval
+            chart.segment(x0=low, x1=high, y0=y, y1=y, color=COLORS["fake"], line_width=3)
     source = ColumnDataSource(
         {
             "x": [part.debiased for _, _, part in rows],
@@ -63,7 +64,8 @@ def parts_chart(result: RL2Result) -> Any:
 def kinds_chart(kinds: Sequence[KindShare]) -> Any:
     """Bars of the share of each kind on both sides."""
     shown = [*reversed(kinds)]
-    chart = _figure([kind.name for kind in shown], height=90 + 46 * len(shown), x_axis_label="Images most like it, in %")
+    names = [kind.name for kind in shown]
+    chart = _figure(names, height=90 + 46 * len(names), x_axis_label="Images most like it, in %")
     for side, offset in (("fake", 0.19), ("real", -0.19)):
         places = [y + offset for y in range(len(shown))]
         ends = [getattr(kind, f"{side}_interval") for kind in shown]

@@ -26,14 +26,16 @@ def citation_of(result: RL2Result) -> str:
         parts.append(f"look as far as {causes}, which explains {percent(found.explained or 0.0)} of it")
     verdict = f"; verdict: {result.verdict}" if result.verdict else ""
     intervals = "" if result.interval is None else f"; 95 % intervals are of debiased values, {interval_units(result)}"
-    made = f"torchmetrics-rl2 {version}, weights {result.weights}, {identity_text(result.weights_id)}".replace("  ", " ")
+    made = " ".join(["torchmetrics-rl2", *([version] if version else [])])
+    made += f", weights {result.weights}, {identity_text(result.weights_id)}"
     return f"{'; '.join(parts)}{verdict}{intervals}; computed with {made}."
 
 
 def _numbers(part: RL2Result | PartResult, result: RL2Result) -> str:
     text = three_digits(part.value)
     if part.baseline is not None and part.baseline_multiple is not None:
-        text += f", {times(part.baseline_multiple)} times the real-against-real baseline of {three_digits(part.baseline)}"
+        baseline = f"the real-against-real baseline of {three_digits(part.baseline)}"
+        text += f", {times(part.baseline_multiple)} times {baseline}"
     text += f", debiased {three_digits(part.debiased)}"
     if part.interval is not None:
         text += " ({} to {})".format(*map(three_digits, part.interval))

@@ -28,6 +28,7 @@ __all__ = ["page_of"]
 PICTURES = 200
 """Images of a side that have a picture on hover, at most."""
 
+MAX_NAME = 80
 SHOWN = 6
 """Images of a list that are not folded away."""
 
@@ -113,7 +114,9 @@ def _pictures(scored: Scored) -> dict[str, dict[str, Picture]]:
     return pictures
 
 
-def _pair(image: ImageShare, pictures: Mapping[str, Mapping[str, Picture]], short: Mapping[str, Mapping[str, str]]) -> Pair:
+def _pair(
+    image: ImageShare, pictures: Mapping[str, Mapping[str, Picture]], short: Mapping[str, Mapping[str, str]]
+) -> Pair:
     def large(side: str, name: str) -> str:
         return pictures[side][name].large if name in pictures[side] else ""
 
@@ -128,12 +131,13 @@ def _pair(image: ImageShare, pictures: Mapping[str, Mapping[str, Picture]], shor
 
 def _short(names: Sequence[str]) -> dict[str, str]:
     """Names without the folder that all of them are in."""
-    folders = {os.path.dirname(name) for name in names}
+    folders = {str(Path(name).parent) for name in names}
     try:
         common = os.path.commonpath(folders) if folders else ""
     except ValueError:  # on two drives, or absolute and relative
         common = ""
-    return {name: os.path.relpath(name, common) if common else name for name in names}
+    short = {name: os.path.relpath(name, common) if common else name for name in names}
+    return {name: one if len(one) <= MAX_NAME else f"...{one[-MAX_NAME:]}" for name, one in short.items()}
 
 
 def _settings(result: RL2Result) -> list[Table]:

@@ -16,8 +16,9 @@ from torchmetrics_rl2.images.reader import ImageReader
 
 __all__ = ["Picture", "pictures_of"]
 
-LARGE, SMALL = 224, 64
-QUALITY = 80
+LARGE, SMALL = (224, 24_000), (64, 3_000)
+"""Side in pixels and bytes of a picture, at most."""
+QUALITIES = (80, 60, 40)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Picture:
     large: str = ""
 
 
-def pictures_of(names: Collection[str], large: Collection[str], seen: SeenImages, reader: ImageReader) -> dict[str, Picture]:
+def pictures_of(
+    names: Collection[str], large: Collection[str], seen: SeenImages, reader: ImageReader
+) -> dict[str, Picture]:
     """Pictures of these images, which are read again; without those that have gone.
 
     Args:
@@ -53,9 +56,14 @@ def pictures_of(names: Collection[str], large: Collection[str], seen: SeenImages
     return found
 
 
-def _uri(pixels: Tensor, most: int) -> str:
-    image = to_pil_image(pixels)
-    image.thumbnail((most, most), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _uri(pixels: Tensor, most: tuple[int, int]) -> str:
+    side, size = most
+    image: Image.Image = to_pil_image(pixels)
+    while True:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        for quality in QUALITIES:
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=quality)
+            if buffer.tell() <= size:
+                return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        side = side * 3 // 4  # noise, for one

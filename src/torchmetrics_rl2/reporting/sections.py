@@ -92,7 +92,7 @@ def parts(result: RL2Result) -> Section:
     found = charts.parts_of(result)
     rows = []
     for name, part in found.items():
-        interval = "unknown" if part.interval is None else "{} to {}".format(*map(three_digits, part.interval))
+        interval = "unknown" if part.interval is None else _range(part.interval)
         numbers = [three_digits(part.value), three_digits(part.debiased), interval]
         numbers += ["unknown" if part.baseline is None else three_digits(part.baseline)]
         numbers += ["unknown" if part.baseline_multiple is None else f"{times(part.baseline_multiple)}x"]
@@ -100,8 +100,8 @@ def parts(result: RL2Result) -> Section:
         rows.append([name, *numbers, "none" if limit is None else three_digits(limit)])
     head = ["Part", "As measured", "Debiased", "95 % interval", "Baseline", "Times the baseline", "Limit"]
     sentences = [
-        "Content is which tissue is shown, look is how it is shown; their squares add up to that of RL2. A part differs "
-        "where its interval lies above its limit, as far as the other part may move it."
+        "Content is which tissue is shown, look is how it is shown; their squares add up to that of RL2. A part "
+        "differs where its interval lies above its limit, as far as the other part may move it."
     ]
     one = result.content is None
     return Section(
@@ -133,11 +133,7 @@ def cause(scored: Scored) -> Section:
     causes = Table(
         "Damage that explains look" if found.causes else "The closest damage, which does not explain look",
         ["Damage", "Amount", "95 % interval", "Unit", "Share explained"],
-        [
-            [one.damage, three_digits(one.amount), "{} to {}".format(*map(three_digits, one.interval)), one.unit]
-            + [percent(one.share)]
-            for one in named
-        ],
+        [[one.damage, three_digits(one.amount), _range(one.interval), one.unit, percent(one.share)] for one in named],
     )
     all_of_them = Table(
         "Each kind of damage by itself, at the amount that explains most",
@@ -215,14 +211,16 @@ def sides(scored: Scored) -> Section:
     result = scored.result
     rows = []
     for side, name in SIDES.items():
-        statistics, formats = scored.sides[side], scored.formats.get(side) or {}
+        statistics, formats = scored.sides[side], dict(scored.formats.get(side, {}))
         px = ", ".join(f"{h} x {w}" for h, w in (statistics.settings.get("px") or [])[:3]) or "unknown"
         named = ", ".join(f"{kind} ({count:,})" for kind, count in formats.items()) or "unknown"
         groups = getattr(result, f"groups_{side}")
-        source = f"reference data of the weights, {result.data}" if statistics.source == REFERENCE else statistics.source
+        source = (
+            f"reference data of the weights, {result.data}" if statistics.source == REFERENCE else statistics.source
+        )
         rows.append([name, f"{len(statistics):,}", "none" if groups is None else str(groups), px, named, source])
     told = list(result.warnings) or ["Nothing was found: the sides do not differ in size, format, sharpness or stain."]
-    if all(scored.formats.get(side) for side in SIDES) is False:
+    if not all(scored.formats.get(side) for side in SIDES):
         told = [*result.warnings, "Formats, sharpness and stain are compared where both sides are images."]
     head = ["Side", "Images", "Groups", "Size, px", "Format of files", "Source"]
     return Section("What differs beside the tissue", told, tables=[Table("Both sides", head, rows)], folded=False)
@@ -253,6 +251,10 @@ def images_note(result: RL2Result) -> str:
     if result.verdict == NO_DIFFERENCE:
         return "The sides do not differ beyond chance, so the order of images says little."
     return ""
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return "{} to {}".format(*map(three_digits, ends))
 
 
 def _both(kind: Any) -> list[tuple[float, tuple[float, float]]]:
