@@ -82,7 +82,7 @@ def test_an_image_is_shown_where_one_points(opened):
 def test_charts_are_painted_in_the_colors_of_the_page(opened):
     ink = opened.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
     colors = opened.evaluate(
-        "Bokeh.documents.flatMap((one) => one.roots()).flatMap((one) => one.below.map((axis) => axis.axis_label_text_color))"
+        "Bokeh.documents.flatMap((one) => one.roots()).flatMap((one) => one.below.map((it) => it.axis_label_text_color))"
     )
     assert set(colors) == {ink}
 
@@ -91,6 +91,5 @@ def test_axe_finds_nothing_serious(opened):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     opened.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     found = axe.Axe().run(opened).response["violations"]
-    assert [
-        (fault["id"], fault["nodes"][0]["html"]) for fault in found if fault["impact"] in ("serious", "critical")
-    ] == []
+    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in serious] == []
