@@ -80,10 +80,9 @@ def test_an_image_is_shown_where_one_points(opened):
 
 
 def test_charts_are_painted_in_the_colors_of_the_page(opened):
+    charts = "Bokeh.documents.flatMap((one) => one.roots())"
     ink = opened.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
-    colors = opened.evaluate(
-        "Bokeh.documents.flatMap((one) => one.roots()).flatMap((one) => one.below.map((it) => it.axis_label_text_color))"
-    )
+    colors = opened.evaluate(f"{charts}.flatMap((one) => one.below.map((axis) => axis.axis_label_text_color))")
     assert set(colors) == {ink}
 
 

@@ -83,7 +83,7 @@ def kinds_chart(kinds: Sequence[KindShare]) -> Any:
             }
         )
         pattern = {} if side == "fake" else {"hatch_pattern": "right_diagonal_line", "hatch_alpha": 0.35}
-        bars = chart.hbar("y", right="share", height=0.34, source=source, color=COLORS[side], alpha=0.7, **pattern)
+        bars = chart.hbar("y", right="share", height=0.34, source=source, color=COLORS[side], alpha=0.85, **pattern)
         chart.segment("low", "y", "high", "y", source=source, name="ink", color=GRAY, line_width=2)
         chart.add_tools(HoverTool(renderers=[bars], tooltips="@text"))
     chart.x_range.start = 0
@@ -120,7 +120,7 @@ def match_chart(matches: Sequence[Match], units: int) -> Any:
     ladder = LADDERS[matches[0].damage]
     ticks = [number / 5 for number in range(-5 if matches[0].severities[0] < 0 else 0, 6)]
     chart.xaxis.ticker = ticks
-    chart.xaxis.major_label_overrides = {tick: three_digits(ladder.amount(tick)) for tick in ticks}
+    chart.xaxis.major_label_overrides = {tick: f"{ladder.amount(tick):.3g}" for tick in ticks}
     chart.xaxis.axis_label = f"{ladder.name.capitalize()}: {ladder.unit}"
     chart.add_layout(Span(location=0, dimension="width", line_color=GRAY, line_width=1))
     return _styled(chart)
@@ -160,7 +160,7 @@ def plane_chart(plane: Plane, pictures: dict[str, dict[str, Picture]], short: di
                 marker=markers[side],
                 color=COLORS[side],
                 size=9 if with_picture else 5,
-                alpha=0.75 if with_picture else 0.4,
+                alpha=0.9 if with_picture else 0.4,
             )
             text = f"<div>{NAMES[side]}: @name</div>"
             tooltips = f"<div>{PICTURE}{text}</div>" if with_picture else text

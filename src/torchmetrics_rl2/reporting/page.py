@@ -44,8 +44,8 @@ def page_of(scored: Scored) -> str:
     short = {side: _short(scored.seen[side].names) if side in scored.seen else {} for side in pictures}
     found = result.explanation or Explanation()
     groups = [
-        ("Generated images that hold most of RL2", [_pair(image, pictures, short) for image in found.images]),
-        ("Typical generated images", [_pair(image, pictures, short) for image in found.typical]),
+        ("Generated images that hold most of RL2", [_pair(image, result, pictures, short) for image in found.images]),
+        ("Typical generated images", [_pair(image, result, pictures, short) for image in found.typical]),
     ]
     shown = {
         "parts": sections.parts(result),
@@ -115,13 +115,16 @@ def _pictures(scored: Scored) -> dict[str, dict[str, Picture]]:
 
 
 def _pair(
-    image: ImageShare, pictures: Mapping[str, Mapping[str, Picture]], short: Mapping[str, Mapping[str, str]]
+    image: ImageShare,
+    result: RL2Result,
+    pictures: Mapping[str, Mapping[str, Picture]],
+    short: Mapping[str, Mapping[str, str]],
 ) -> Pair:
     def large(side: str, name: str) -> str:
         return pictures[side][name].large if name in pictures[side] else ""
 
     return Pair(
-        sections.image_text(image),
+        sections.image_text(image, result),
         short["fake"].get(image.image, image.image),
         large("fake", image.image),
         short["real"].get(image.nearest, image.nearest),

@@ -235,9 +235,10 @@ def _kinds_told(result: RL2Result) -> list[str]:
     return [*kind_sentences(few), *more] or ["No share differs beyond chance."]
 
 
-def image_text(image: ImageShare) -> str:
-    """What an image holds of RL2 and its parts."""
-    of_parts = [f"{name} {times_of(part)}" for name, part in (("look", image.look), ("content", image.content)) if part]
+def image_text(image: ImageShare, result: RL2Result) -> str:
+    """What an image holds of RL2, and of the parts that differ."""
+    parts = {"look": image.look, "content": image.content}
+    of_parts = [f"{name} {times_of(part)}" for name, part in parts.items() if part and name in result.verdict]
     return f"{times_of(image.share)} of the average image" + (f" ({', '.join(of_parts)})" if of_parts else "")
 
 
