@@ -133,11 +133,12 @@ def test_three_images_have_no_interval_and_the_page_says_why(patches, weights_fi
 
 
 def test_names_of_files_are_text(patches, weights_file, tmp_path):
-    name = "<script><img src=x onerror='alert(1)'>\"&</"
-    for side in ("real", "fake"):
-        (tmp_path / side / name).mkdir(parents=True)
-        for path in (patches / ("bright" if side == "fake" else "a")).iterdir():
-            (tmp_path / side / name / f"script>{path.name}").write_bytes(path.read_bytes())
+    folder = "<script><img src=x onerror='alert(1)'>\"&</"
+    for side, patch in (("real", "a"), ("fake", "bright")):
+        for i, path in enumerate((patches / patch).iterdir()):
+            of_two = tmp_path / side / f"{i % 2}{folder}"
+            of_two.mkdir(parents=True, exist_ok=True)
+            (of_two / f"script>{path.name}").write_bytes(path.read_bytes())
     sides = [tmp_path / side for side in ("fake", "real")]
     score(*sides, weights=weights_file, report=report_to(tmp_path / "out.html"))
     text = (tmp_path / "out.html").read_text()
