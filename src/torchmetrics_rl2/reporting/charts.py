@@ -16,7 +16,18 @@ from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.reporting.pictures import Picture
 from torchmetrics_rl2.reporting.plane import Plane
 
-__all__ = ["COLORS", "LINES", "kinds_chart", "match_chart", "parts_chart", "parts_of", "plane_chart"]
+__all__ = [
+    "COLORS",
+    "GRAY",
+    "LINES",
+    "kinds_chart",
+    "match_chart",
+    "parts_chart",
+    "parts_of",
+    "plane_chart",
+    "rows_figure",
+    "styled",
+]
 
 COLORS = {"real": "#0878bd", "fake": "#d95f02"}  # both 3:1 on white and on almost black
 GRAY = "#808080"
@@ -36,7 +47,7 @@ def parts_of(result: RL2Result) -> dict[str, RL2Result | PartResult]:
 def parts_chart(result: RL2Result) -> Any:
     """How far the whole and each part lie, with interval, baseline and limit."""
     parts = parts_of(result)
-    chart = _figure([*reversed(parts)], height=90 + 60 * len(parts), x_axis_label="Distance in latent space")
+    chart = rows_figure([*reversed(parts)], height=90 + 60 * len(parts), x_axis_label="Distance in latent space")
     rows = [(y, name, part) for y, (name, part) in enumerate(reversed(parts.items()))]
     for y, _, part in rows:
         if isinstance(part, PartResult):
@@ -65,7 +76,7 @@ def kinds_chart(kinds: Sequence[KindShare]) -> Any:
     """Bars of the share of each kind on both sides."""
     shown = [*reversed(kinds)]
     names = [kind.name for kind in shown]
-    chart = _figure(names, height=90 + 46 * len(names), x_axis_label="Images most like it, in %")
+    chart = rows_figure(names, height=90 + 46 * len(names), x_axis_label="Images most like it, in %")
     for side, offset in (("fake", 0.19), ("real", -0.19)):
         places = [y + offset for y in range(len(shown))]
         ends = [getattr(kind, f"{side}_interval") for kind in shown]
@@ -123,7 +134,7 @@ def match_chart(matches: Sequence[Match], units: int) -> Any:
     chart.xaxis.major_label_overrides = {tick: f"{ladder.amount(tick):.3g}" for tick in ticks}
     chart.xaxis.axis_label = f"{ladder.name.capitalize()}: {ladder.unit}"
     chart.add_layout(Span(location=0, dimension="width", line_color=GRAY, line_width=1))
-    return _styled(chart)
+    return styled(chart)
 
 
 def plane_chart(plane: Plane, pictures: dict[str, dict[str, Picture]], short: dict[str, dict[str, str]]) -> Any:
@@ -165,10 +176,10 @@ def plane_chart(plane: Plane, pictures: dict[str, dict[str, Picture]], short: di
             text = f"<div>{NAMES[side]}: @name</div>"
             tooltips = f"<div>{PICTURE}{text}</div>" if with_picture else text
             chart.add_tools(HoverTool(renderers=[points], tooltips=tooltips, visible=False, limit=3))
-    return _styled(chart)
+    return styled(chart)
 
 
-def _figure(names: Sequence[str], **options: Any) -> Any:
+def rows_figure(names: Sequence[str], **options: Any) -> Any:
     """A chart with a row a name, bottom up."""
     chart = figure(
         sizing_mode="stretch_width",
@@ -180,10 +191,11 @@ def _figure(names: Sequence[str], **options: Any) -> Any:
     chart.yaxis.ticker = [*range(len(names))]
     chart.yaxis.major_label_overrides = {y: fill(name, 17) for y, name in enumerate(names)}
     chart.ygrid.visible = False
-    return _styled(chart)
+    return styled(chart)
 
 
-def _styled(chart: Any) -> Any:
+def styled(chart: Any) -> Any:
+    """A chart on the paper of the page, whose script paints text and lines in its colors."""
     chart.background_fill_alpha = chart.border_fill_alpha = 0
     chart.outline_line_color = None
     chart.axis.axis_label_text_font_style = "normal"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.scoring.scored import Scored
 
@@ -13,10 +14,11 @@ __all__ = ["report_to"]
 NEEDED = ("bokeh", "jinja2")
 
 
-def report_to(path: str | Path) -> Callable[[Scored], None]:
-    """What writes a score as one HTML file, for ``score(..., report=)``.
+def report_to(path: str | Path) -> Callable[[Scored | AuditResult], None]:
+    """What writes a result as one HTML file: a score, as ``score(..., report=report_to("out.html"))``, or an audit.
 
-    The file needs no network and no other file. It holds small copies of some 400 images at most, and names of files.
+    The file needs no network and no other file. That of a score holds small copies of some 400 images at most, and
+    names of files.
 
     Args:
         path: The file, ``.html``; one that is there is replaced.
@@ -35,10 +37,11 @@ def report_to(path: str | Path) -> Callable[[Scored], None]:
     file = Path(path)
     _check(file)
 
-    def write(scored: Scored) -> None:
-        from torchmetrics_rl2.reporting.page import page_of
+    def write(found: Scored | AuditResult) -> None:
+        from torchmetrics_rl2.reporting.audit_page import page_of_audit
+        from torchmetrics_rl2.reporting.score_page import page_of_score
 
-        text = page_of(scored)
+        text = page_of_score(found) if isinstance(found, Scored) else page_of_audit(found)
         part = file.with_name(f"{file.name}.part")
         part.write_text(text, encoding="utf-8")
         part.replace(file)

@@ -14,31 +14,16 @@ from torchmetrics_rl2.distance.strata_result import strata_sentence
 from torchmetrics_rl2.distance.text import NO_DIFFERENCE, percent, three_digits, times
 from torchmetrics_rl2.explaining.matching import matches
 from torchmetrics_rl2.reporting import charts
+from torchmetrics_rl2.reporting.layout import Section, Table, range_text
 from torchmetrics_rl2.reporting.pictures import Picture
 from torchmetrics_rl2.reporting.plane import plane_of
 from torchmetrics_rl2.scoring.scored import Scored
 
-__all__ = ["Pair", "Section", "Table", "cause", "kinds", "parts", "plane", "sides"]
+__all__ = ["Pair", "cause", "kinds", "parts", "plane", "sides"]
 
 COMPARED = 4
 NAMED = 3
 SIDES = {"real": "Real", "fake": "Generated"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Numbers in rows.
-
-    Args:
-        caption: What they are.
-        head: Of the columns.
-        rows: The first of each is its head.
-
-    """
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -61,38 +46,12 @@ class Pair:
     nearest_picture: str = ""
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of a page.
-
-    Args:
-        title: Its heading.
-        sentences: What it says first.
-        chart: A figure of Bokeh.
-        label: What the chart shows, for those who do not see it.
-        legend: Marks of the chart, as classes, and what they are.
-        tables: Numbers.
-        folded: Whether the tables open on demand, as those that repeat a chart.
-        withheld: Why something is not here.
-
-    """
-
-    title: str
-    sentences: Sequence[str] = ()
-    chart: Any = None
-    label: str = ""
-    legend: Sequence[tuple[str, str]] = ()
-    tables: Sequence[Table] = ()
-    folded: bool = True
-    withheld: str = ""
-
-
 def parts(result: RL2Result) -> Section:
     """How far the whole, look and content lie."""
     found = charts.parts_of(result)
     rows = []
     for name, part in found.items():
-        interval = "unknown" if part.interval is None else _range(part.interval)
+        interval = "unknown" if part.interval is None else range_text(part.interval)
         numbers = [three_digits(part.value), three_digits(part.debiased), interval]
         numbers += ["unknown" if part.baseline is None else three_digits(part.baseline)]
         numbers += ["unknown" if part.baseline_multiple is None else f"{times(part.baseline_multiple)}x"]
@@ -133,7 +92,10 @@ def cause(scored: Scored) -> Section:
     causes = Table(
         "Damage that explains look" if found.causes else "The closest damage, which does not explain look",
         ["Damage", "Amount", "95 % interval", "Unit", "Share explained"],
-        [[one.damage, three_digits(one.amount), _range(one.interval), one.unit, percent(one.share)] for one in named],
+        [
+            [one.damage, three_digits(one.amount), range_text(one.interval), one.unit, percent(one.share)]
+            for one in named
+        ],
     )
     all_of_them = Table(
         "Each kind of damage by itself, at the amount that explains most",
@@ -200,7 +162,7 @@ def plane(scored: Scored, pictures: dict[str, dict[str, Picture]], short: dict[s
         sentences,
         charts.plane_chart(found, pictures, short),
         "Points of both sides. The table has their means and standard deviations.",
-        [("triangle", "generated"), *([("dot real", "real")] if with_real else [])],
+        [("triangle fake", "generated"), *([("dot real", "real")] if with_real else [])],
         [Table("Mean of each side, and standard deviation of its images", ["Side", "Images", *found.axes], rows)],
         withheld="" if with_real else "Real images are not shown: there are only sums of them.",
     )
@@ -252,10 +214,6 @@ def images_note(result: RL2Result) -> str:
     if result.verdict == NO_DIFFERENCE:
         return "The sides do not differ beyond chance, so the order of images says little."
     return ""
-
-
-def _range(ends: tuple[float, float]) -> str:
-    return "{} to {}".format(*map(three_digits, ends))
 
 
 def _both(kind: Any) -> list[tuple[float, tuple[float, float]]]:

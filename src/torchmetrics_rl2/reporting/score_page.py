@@ -4,26 +4,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from bokeh.embed import components
-from bokeh.resources import Resources
-from jinja2 import Environment, FileSystemLoader
-
-from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.distance.details import interval_units, why_no_interval
 from torchmetrics_rl2.distance.explanation import Explanation, ImageShare
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.text import identity_text, three_digits, times
 from torchmetrics_rl2.images.sampling import evenly
 from torchmetrics_rl2.reporting import sections
-from torchmetrics_rl2.reporting.charts import LINES
 from torchmetrics_rl2.reporting.citing import citation_of
+from torchmetrics_rl2.reporting.layout import page_from, settings_table
 from torchmetrics_rl2.reporting.pictures import Picture, pictures_of
-from torchmetrics_rl2.reporting.sections import Pair, Table
+from torchmetrics_rl2.reporting.sections import Pair
 from torchmetrics_rl2.scoring.scored import Scored
 
-__all__ = ["page_of"]
+__all__ = ["page_of_score"]
 
 PICTURES = 200
 """Images of a side that have a picture on hover, at most."""
@@ -33,7 +27,7 @@ SHOWN = 6
 """Images of a list that are not folded away."""
 
 
-def page_of(scored: Scored) -> str:
+def page_of_score(scored: Scored) -> str:
     """All of a page, as HTML.
 
     Args:
@@ -54,28 +48,26 @@ def page_of(scored: Scored) -> str:
         "plane": sections.plane(scored, pictures, short),
         "sides": sections.sides(scored),
     }
-    drawn = {name: section.chart for name, section in shown.items() if section.chart is not None}
-    script, divisions = components(drawn)
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    return environment.get_template("page.html").render(
-        result=result,
-        headline=str(result).splitlines()[0],
+    headline = str(result).splitlines()[0]
+    made = {
+        "Weights": f"{result.weights} ({identity_text(result.weights_id)})",
+        "Data of the weights": result.reference_data or "unknown",
+    }
+    return page_from(
+        "score.html",
+        shown,
+        title=f"{headline} (RL2 {three_digits(result.value)})",
+        subject=f"RL2 of {result.fake} against {result.real}",
+        headline=headline,
         facts=_facts(result),
         sentences=_sentences(result),
-        before=[(name, shown[name]) for name in ("parts", "cause", "kinds")],
         groups=groups,
         shown=SHOWN,
         images_withheld=found.withheld.get("images", ""),
         images_note=sections.images_note(result),
-        after=[(name, shown[name]) for name in ("plane", "sides")],
         details=result.details().splitlines(),
-        settings=_settings(result),
+        settings=settings_table(made, result.settings, result.versions),
         citation=citation_of(result),
-        bokeh=Resources(mode="inline", components=["bokeh"]).render(),
-        script=script,
-        divisions=divisions,
-        lines=LINES,
-        version=__version__,
     )
 
 
@@ -141,14 +133,3 @@ def _short(names: Sequence[str]) -> dict[str, str]:
         common = ""
     short = {name: os.path.relpath(name, common) if common else name for name in names}
     return {name: one if len(one) <= MAX_NAME else f"...{one[-MAX_NAME:]}" for name, one in short.items()}
-
-
-def _settings(result: RL2Result) -> list[Table]:
-    made: dict[str, Any] = {
-        "Weights": f"{result.weights} ({identity_text(result.weights_id)})",
-        "Data of the weights": result.reference_data or "unknown",
-    }
-    made |= {name.replace("_", " ").capitalize(): value for name, value in result.settings.items()}
-    made |= {f"Version of {name}": value for name, value in result.versions.items()}
-    rows = [[name, "none" if value is None else str(value)] for name, value in made.items()]
-    return [Table("Settings and versions", ["Setting", "Value"], rows)]
