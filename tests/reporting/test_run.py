@@ -130,6 +130,7 @@ def test_three_images_have_no_interval_and_the_page_says_why(patches, weights_fi
     found = Page((tmp_path / "out.html").read_text()).sections
     assert "needs at least 4 images a side" in found[""]
     assert "unknown" in found["parts"]
+    assert "Sharpness and stain are compared from 10 images a side on" in found["sides"]
 
 
 def test_names_of_files_are_text(patches, weights_file, tmp_path):

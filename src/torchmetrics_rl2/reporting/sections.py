@@ -17,6 +17,7 @@ from torchmetrics_rl2.reporting import charts
 from torchmetrics_rl2.reporting.layout import Section, Table, range_text
 from torchmetrics_rl2.reporting.pictures import Picture
 from torchmetrics_rl2.reporting.plane import plane_of
+from torchmetrics_rl2.scoring.comparability import MIN_IMAGES
 from torchmetrics_rl2.scoring.scored import Scored
 
 __all__ = ["Pair", "cause", "kinds", "parts", "plane", "sides"]
@@ -181,9 +182,12 @@ def sides(scored: Scored) -> Section:
             f"reference data of the weights, {result.data}" if statistics.source == REFERENCE else statistics.source
         )
         rows.append([name, f"{len(statistics):,}", "none" if groups is None else str(groups), px, named, source])
-    told = list(result.warnings) or ["Nothing was found: the sides do not differ in size, format, sharpness or stain."]
+    told = list(result.warnings)
     if not all(scored.formats.get(side) for side in SIDES):
-        told = [*result.warnings, "Formats, sharpness and stain are compared where both sides are images."]
+        told.append("Formats, sharpness and stain are compared where both sides are images.")
+    elif min(result.n_real, result.n_fake) < MIN_IMAGES:
+        told.append(f"Sharpness and stain are compared from {MIN_IMAGES} images a side on.")
+    told = told or ["Nothing was found: the sides do not differ in size, format, sharpness or stain."]
     head = ["Side", "Images", "Groups", "Size, px", "Format of files", "Source"]
     return Section("What differs beside the tissue", told, tables=[Table("Both sides", head, rows)], folded=False)
 
