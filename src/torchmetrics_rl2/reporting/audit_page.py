@@ -1,10 +1,11 @@
 """The page of an audit."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
+from textwrap import wrap
 from typing import Any
 
-from bokeh.models import ColumnDataSource, HoverTool, Span
+from bokeh.models import BasicTickFormatter, ColumnDataSource, HoverTool, Span
 
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.distance.text import percent, three_digits
@@ -13,7 +14,9 @@ from torchmetrics_rl2.reporting.layout import Section, Table, page_from, setting
 
 __all__ = ["page_of_audit"]
 
-ROW = 30
+LETTERS = 27
+NAMED = 4
+VERDICTS = ("detects", "saturates", "blind", "inverts", "untested")
 Mark = tuple[str, str, str]
 """What it is of, its shape and its color."""
 
@@ -35,14 +38,16 @@ def page_of_audit(result: AuditResult) -> str:
         result: Of one set of weights.
 
     """
-    counts = Counter(ladder.verdict for ladder in result.ladders)
-    found = ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
-    headline = f"Of {len(result.ladders)} kinds of damage: {found}"
+    part = "RL2" if result.part == "whole" else "look"
+    by_verdict = {verdict: [one.name for one in result.ladders if one.verdict == verdict] for verdict in VERDICTS}
+    detected, total = len(by_verdict["detects"]), len(result.ladders)
+    others = [f"{verdict}: {_named(names)}" for verdict, names in by_verdict.items() if names and verdict != "detects"]
+    headline = "; ".join([f"Detects {detected} of {total} kinds of damage", *others])
     sections = {"damage": _damage(result), "single": _single(result)}
     sections["content"] = _content(result)
     sections["checks"] = Section("Checks", result.check_sentences(), withheld=_withheld(result))
     facts = [
-        ("Detected", f"{counts['detects']} of {len(result.ladders)}", "RL2 rises with the damage up to the strongest"),
+        ("Detected", f"{detected} of {total}", f"{part} rises with the damage, up to the strongest"),
         ("Images", f"{result.n:,}", f"{result.units:,} independent units, {result.px} px"),
         ("Two clean halves", three_digits(result.clean), f"debiased {three_digits(result.clean_debiased)}"),
     ]
@@ -66,9 +71,11 @@ def _damage(result: AuditResult) -> Section:
     """How far each ladder moves RL2 or look."""
     part = "RL2" if result.part == "whole" else "look"
     ladders = [*reversed(result.ladders)]
-    names = [f"{ladder.name}: {ladder.verdict}" for ladder in ladders]
-    axis = f"{part.capitalize() if part == 'look' else part}, times two clean halves"
-    chart = rows_figure(names, height=90 + ROW * len(names), x_axis_label=axis, x_axis_type="log")
+    names = [one.name if one.verdict == "detects" else f"{one.name}: {one.verdict}" for one in ladders]
+    axis = f"{part[0].upper()}{part[1:]}, times two clean halves"
+    chart = rows_figure(names, LETTERS, height=_height(names), x_axis_label=axis, x_axis_type="log")
+    chart.xaxis.ticker = [base * 10**power for power in range(-1, 4) for base in (1, 3)]
+    chart.xaxis.formatter = BasicTickFormatter(use_scientific=False)
     chart.add_layout(Span(location=1, dimension="height", line_color=GRAY, line_width=2))
     columns: dict[str, list[Any]] = {"x": [], "y": [], "text": [], "size": []}
     for y, ladder in enumerate(ladders):
@@ -164,7 +171,7 @@ def _content(result: AuditResult) -> Section:
 
 def _dots(names: Sequence[str], shares: dict[str, list[float]], marks: Mapping[str, Mark], axis: str) -> Any:
     """A row a name, and a mark a model or part."""
-    chart = rows_figure(names, height=90 + ROW * len(names), x_axis_label=axis)
+    chart = rows_figure(names, LETTERS, height=_height(names), x_axis_label=axis)
     for key, values in shares.items():
         label, marker, color = marks[key]
         source = ColumnDataSource(
@@ -179,6 +186,16 @@ def _dots(names: Sequence[str], shares: dict[str, list[float]], marks: Mapping[s
     return chart
 
 
+def _height(names: Sequence[str]) -> int:
+    lines = max(len(wrap(name, LETTERS)) for name in names)
+    return 90 + (12 + 16 * lines) * len(names)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
+
+
 def _class(color: str) -> str:
     return {COLORS["fake"]: "fake", COLORS["real"]: "real"}.get(color, "gray")
 
@@ -188,10 +205,11 @@ def _withheld(result: AuditResult) -> str:
 
 
 def _citation(result: AuditResult, headline: str) -> str:
-    by_verdict = result.summary()["verdicts"]
-    named = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in by_verdict.items())
+    mean = fmean(ladder.at_visible.auc for ladder in result.ladders)
     version = result.versions.get("torchmetrics-rl2", "")
+    part = "RL2" if result.part == "whole" else "look"
     return (
-        f"{headline} ({named}), by the weights {result.name} on {result.n} images of {result.units} units at "
-        f"{result.px} px; computed with torchmetrics-rl2 {version}."
+        f"{headline}, of sets of patches judged by {part}; mean AUC of single patches with clearly visible damage "
+        f"{mean:.2f}; weights {result.name}, {result.n} images of {result.units} units, {result.px} px; computed with "
+        f"torchmetrics-rl2 {version}."
     )

@@ -179,8 +179,8 @@ def plane_chart(plane: Plane, pictures: dict[str, dict[str, Picture]], short: di
     return styled(chart)
 
 
-def rows_figure(names: Sequence[str], **options: Any) -> Any:
-    """A chart with a row a name, bottom up."""
+def rows_figure(names: Sequence[str], width: int = 17, **options: Any) -> Any:
+    """A chart with a row a name, bottom up; names are broken at so many letters."""
     chart = figure(
         sizing_mode="stretch_width",
         toolbar_location=None,
@@ -189,7 +189,7 @@ def rows_figure(names: Sequence[str], **options: Any) -> Any:
         **options,
     )
     chart.yaxis.ticker = [*range(len(names))]
-    chart.yaxis.major_label_overrides = {y: fill(name, 17) for y, name in enumerate(names)}
+    chart.yaxis.major_label_overrides = {y: fill(name, width) for y, name in enumerate(names)}
     chart.ygrid.visible = False
     return styled(chart)
 
