@@ -89,6 +89,7 @@ def _along_difference(
 
     by_chance = percent(_by_chance(result))
     told = f" Chance is {by_chance} of the squared RL2, and pulls the sides apart here, too."
+    told = "" if by_chance == percent(0) else told
     vectors, shares = _components(sum(_moment(rest(z - means[side])) for side, z in latents.items()), 1)
     directions = torch.stack([along, vectors[:, 0]], 1)
     return Plane(
