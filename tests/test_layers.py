@@ -13,7 +13,7 @@ ORDER = [
     {"encoder"},
     {"explaining"},
     {"scoring", "auditing", "quality"},
-    {"fitting", "screening", "metrics"},
+    {"reporting", "fitting", "screening", "metrics"},
     {"callbacks"},
     {"__init__", "cli"},
 ]

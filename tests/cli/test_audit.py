@@ -50,7 +50,7 @@ def test_several_weights_stand_side_by_side(rl2, own, weights_file, patches, tmp
     assert f"audit of {own}" in err.replace("\n", "")
     assert [one["weights_id"] for one in json.loads(rl2(*command, "--json")[1])] == [one.weights_id for one in expected]
     code, _, err = rl2(*command, "--save")
-    assert (code, "--plot and --save are for one set of weights" in err) == (2, True)
+    assert (code, "--plot, --report and --save are for one set of weights" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

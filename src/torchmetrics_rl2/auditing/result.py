@@ -179,18 +179,19 @@ class AuditResult:
         }
 
     def __str__(self) -> str:
-        lines = [*self._heading(), "", *self._table(), ""]
+        lines = [*self.heading_sentences(), "", *self._table(), ""]
         for name, (flow, gaussian, handcrafted) in self.families().items():
             lines.append(f"   mean AUC, {name:14}{flow:.3f}   Gaussian {gaussian:.3f}   hand-crafted {handcrafted:.3f}")
         if self.cross_talk:
             lines += ["", *self._kinds(), *matrix_lines(self.cross_talk)]
-        return "\n".join([*lines, "", *self._checks(), *(f"Withheld: {claim}" for claim in self.withheld)])
+        return "\n".join([*lines, "", *self.check_sentences(), *(f"Withheld: {claim}" for claim in self.withheld)])
 
     def _kinds(self) -> list[str]:
         how = "as given" if self.settings.get("kinds") else "by the weights"
         return [f"Kinds of tissue, {how}: {', '.join(f'{name} {count}' for name, count in self.kinds.items())}"]
 
-    def _heading(self) -> list[str]:
+    def heading_sentences(self) -> list[str]:
+        """What was audited, and what the numbers are."""
         part = "RL2" if self.part == "whole" else "look"
         tested = "" if self.clean_p_value is None else f", p {_with_sign(p_text(self.clean_p_value))}"
         judged = "Damage is judged by look, how tissue is shown; composition by content, which tissue is shown"
@@ -216,7 +217,8 @@ class AuditResult:
             )
         return lines
 
-    def _checks(self) -> list[str]:
+    def check_sentences(self) -> list[str]:
+        """What was found of power, outliers, diversity and domain."""
         lines = []
         for power in self.power:
             shares = "".join(f", {name} {share:.0%}" for name, share in power.power.items())

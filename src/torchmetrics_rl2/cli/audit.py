@@ -58,6 +58,10 @@ def audit(
     device: Device = None,
     skip_unreadable: SkipUnreadable = False,
     plot: Annotated[Path | None, Option(metavar="PNG|PDF", help="Draw the audit on one page.")] = None,
+    report: Annotated[
+        Path | None,
+        Option(metavar="HTML", help="Also write the audit as one HTML file to look at and to send: charts and tables."),
+    ] = None,
     save: Annotated[bool, Option("--save", help="Write a summary into the card of the weights file.")] = False,
     json: Annotated[bool, Option("--json", help="Print all numbers as JSON.")] = False,
 ) -> None:
@@ -83,13 +87,18 @@ def audit(
     from torchmetrics_rl2.auditing import audit as run
     from torchmetrics_rl2.auditing import check_can_save, check_plot, plot_audit, save_audit, side_by_side
 
-    if len(weights) > 1 and (plot or save):
-        raise RL2Error("--plot and --save are for one set of weights. Audit each by itself for these.")
+    if len(weights) > 1 and (plot or report or save):
+        raise RL2Error("--plot, --report and --save are for one set of weights. Audit each by itself for these.")
+    write = None
+    if report:
+        from torchmetrics_rl2.reporting import report_to
+
+        write = report_to(report)
     if plot:
         check_plot(plot)
     if save:
         check_can_save(weights[0])
-    with progress_bars() as report:
+    with progress_bars() as bars:
         results = [
             run(
                 one,
@@ -105,7 +114,7 @@ def audit(
                 workers=workers,
                 device=device,
                 skip_unreadable=skip_unreadable,
-                progress=report if len(weights) == 1 else partial(_named, report, one),
+                progress=bars if len(weights) == 1 else partial(_named, bars, one),
             )
             for one in weights
         ]
@@ -117,6 +126,8 @@ def audit(
         print_unreadable(result.unreadable)
     if plot:
         plot_audit(result, plot)
+    if write:
+        write(result)
     if save:
         save_audit(result, weights[0])
 

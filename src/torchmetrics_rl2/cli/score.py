@@ -1,5 +1,6 @@
 """``rl2 score``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -76,6 +77,15 @@ def score(
             "hold most of RL2.",
         ),
     ] = False,
+    report: Annotated[
+        Path | None,
+        Option(
+            metavar="HTML",
+            help="Also write all of it as one HTML file to look at and to send: verdict, charts, the explanation of "
+            "--explain, pictures of the worst and typical patches. It has small copies of some 400 patches and the "
+            "names of files in it.",
+        ),
+    ] = None,
     tile: Tile = None,
     scale: Scale = None,
     batch_size: BatchSize = 64,
@@ -112,6 +122,8 @@ def score(
     rl2 score generated/ --real classes/ --real-classes parent --fake-classes labels.csv --verbose
 
     rl2 score generated/ --weights ours.safetensors --json
+
+    rl2 score generated/ --real slides/ --report generated.html
     """
     from torchmetrics_rl2 import score as run
 
@@ -120,7 +132,12 @@ def score(
             f"{len(fake)} sources of generated patches are given, {fake[0]} and {fake[1]} among them. Score each by "
             "itself, or all as one set with --pool. Several sources of real patches take one --real each."
         )
-    with progress_bars() as report:
+    write = None
+    if report:
+        from torchmetrics_rl2.reporting import report_to
+
+        write = report_to(report)
+    with progress_bars() as bars:
         result = run(
             fake,
             real,
@@ -137,7 +154,8 @@ def score(
             workers=workers,
             device=device,
             skip_unreadable=skip_unreadable,
-            progress=report,
+            report=write,
+            progress=bars,
         )
     if json:
         print_json(result.to_dict())
@@ -146,3 +164,5 @@ def score(
     if verbose:
         typer.echo(result.details())
     print_unreadable(result.unreadable)
+    if report:
+        typer.echo(f"Wrote {report}")

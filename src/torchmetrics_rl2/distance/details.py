@@ -14,7 +14,15 @@ from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["MAX_DOMAIN_SHIFT", "conclusion_of", "details_of", "html_of", "text_of"]
+__all__ = [
+    "MAX_DOMAIN_SHIFT",
+    "conclusion_of",
+    "details_of",
+    "html_of",
+    "interval_units",
+    "kind_sentences",
+    "text_of",
+]
 
 PRINTED = 3
 MAX_DOMAIN_SHIFT = 0.5
@@ -70,7 +78,8 @@ def details_of(result: "RL2Result") -> str:
         lines += [why_no_interval(result)]
     else:
         low, high = result.interval
-        lines += [f"95 % interval of the debiased value: {three_digits(low)} to {three_digits(high)}, {_units(result)}"]
+        shown = f"{three_digits(low)} to {three_digits(high)}"
+        lines += [f"95 % interval of the debiased value: {shown}, {interval_units(result)}"]
         if not low <= result.value <= high:
             lines[-1] += "; RL2 itself lies outside, because small samples add to it"
     if result.p_value is not None and not result.assumes_independence:
@@ -195,7 +204,8 @@ def _domain(result: "RL2Result") -> list[str]:
     ]
 
 
-def _units(result: "RL2Result") -> str:
+def interval_units(result: "RL2Result") -> str:
+    """What the interval takes as independent."""
     if result.groups_real is None and result.groups_fake is None:
         return "assuming independent patches"
     for side, groups in (("real", result.groups_real), ("generated", result.groups_fake)):

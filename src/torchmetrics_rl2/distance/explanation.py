@@ -85,9 +85,10 @@ class Explanation:
     withheld: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return "\n".join([*self._causes(), *self._images()])
+        return "\n".join([*self.cause_sentences(), *self._images()])
 
-    def _causes(self) -> list[str]:
+    def cause_sentences(self) -> list[str]:
+        """What look is explained by, or why nothing is named."""
         if self.causes:
             named = " and ".join(str(cause) for cause in self.causes)
             shares = [f"{percent(cause.share)} by {cause.damage}" for cause in self.causes]

@@ -1,7 +1,7 @@
 """Statistics of images, and RL2 between two sets of them: what ``rl2 stats`` and ``rl2 score`` do, from Python."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from torchmetrics_rl2.distance.comparing import compare, domain_shift
 from torchmetrics_rl2.distance.details import MAX_DOMAIN_SHIFT
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.explaining.images import SeenImages
+from torchmetrics_rl2.explaining.measuring import Step
 from torchmetrics_rl2.explaining.own import measure_of
 from torchmetrics_rl2.explaining.run import explain as add_explanation
 from torchmetrics_rl2.images.find import left_out_sentence
@@ -25,8 +28,10 @@ from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, diff
 from torchmetrics_rl2.scoring.duplicates import copied_sentences, repeated_sentences
 from torchmetrics_rl2.scoring.measuring import Watch, encoder_for, image_reader, measure
 from torchmetrics_rl2.scoring.outliers import Outliers
+from torchmetrics_rl2.scoring.scored import Scored
 from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
 from torchmetrics_rl2.scoring.strata import add_strata, check_strata, strata_of
+from torchmetrics_rl2.weights.signatures import Signatures
 
 __all__ = ["compute_statistics", "score"]
 
@@ -103,6 +108,7 @@ def score(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
+    report: Callable[[Scored], None] | None = None,
     progress: Progress | bool | None = None,
 ) -> RL2Result:
     r"""RL2 between generated and real images, with its uncertainty.
@@ -133,6 +139,8 @@ def score(
         workers: Processes that read ahead; by default none on a CPU, else up to 8.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read, and say so in the result.
+        report: Given the result and what it was found from, such as
+            :func:`report_to("out.html") <torchmetrics_rl2.reporting.report_to>`. With it, ``explain`` is ``True``.
         progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
             function, called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
 
@@ -151,6 +159,7 @@ def score(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
+    explain = explain or report is not None
     strata_by = check_strata(by, real, real_classes, fake_classes)
     found = {} if real is None else {"real": find_sources(real, real_groups, real_classes)}
     if real is None and real_groups is not None:
@@ -195,12 +204,38 @@ def score(
     if encoder and encoder.reference:
         shift = None if real is None else domain_shift(encoder.reference_statistics, sides["real"])
         result = replace(result, reference_data=encoder.reference_data, domain_shift=shift)
+    signatures = None
     if explain and encoder:
         files = [path for one in found.get("real", []) if isinstance(one, ImageSource) for path in one.paths]
-        own = measure_of(encoder, files, reader) if (result.domain_shift or 0.0) > MAX_DOMAIN_SHIFT else None
-        result = add_explanation(result, sides["real"], sides["fake"], encoder.signatures, shown, own)
+        result, signatures = _explain(result, sides, encoder, files, reader, shown)
     settings = {**_as_dict(reader), "device": str(encoder.device)} if encoder else {}
-    return replace(result, warnings=told, copied=copied, settings=settings, versions=versions())
+    result = replace(result, warnings=told, copied=copied, settings=settings, versions=versions())
+    if report:
+        formats = {side: appearance.formats for side, appearance in appearances.items()}
+        report(Scored(result, sides, shown, formats, signatures, reader))
+    return result
+
+
+def _explain(
+    result: RL2Result,
+    sides: Mapping[str, Statistics],
+    encoder: LatentEncoder | OwnEncoder,
+    files: Sequence[Path],
+    reader: ImageReader,
+    shown: Mapping[str, SeenImages],
+) -> tuple[RL2Result, Signatures | None]:
+    """A result with its explanation, and the signatures behind that."""
+    used = encoder.signatures
+    own = measure_of(encoder, files, reader) if (result.domain_shift or 0.0) > MAX_DOMAIN_SHIFT else None
+
+    def measured(steps: Sequence[Step], count: int) -> Signatures:
+        nonlocal used
+        assert own is not None
+        used = own(steps, count)
+        return used
+
+    result = add_explanation(result, sides["real"], sides["fake"], used, shown, measured if own else None)
+    return result, used
 
 
 def _told(statistics: Statistics, side: str) -> list[str]:

@@ -1,0 +1,172 @@
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from torchmetrics_rl2 import RL2Error, compute_statistics, score
+from torchmetrics_rl2.distance.text import three_digits
+from torchmetrics_rl2.reporting import report_to
+from torchmetrics_rl2.reporting.citing import citation_of
+
+pytest.importorskip("bokeh")
+
+MOST = 5_000_000
+
+
+class Page(HTMLParser):
+    """What is on a page: text by heading, tags with their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.sections, self._hidden = [], {"": ""}, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag in ("script", "style"):
+            self._hidden = tag
+        if tag == "section":
+            self.sections[dict(attributes)["aria-labelledby"]] = ""
+
+    def handle_endtag(self, tag):
+        if tag == self._hidden:
+            self._hidden = None
+
+    def handle_data(self, data):
+        if not self._hidden:
+            self.sections[[*self.sections][-1]] += data
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def text(scored, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "out.html"
+    report_to(path)(scored)
+    return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def test_a_page_says_the_verdict_first_and_then_what_is_behind_it(scored, page):
+    result = scored.result
+    assert list(page.sections) == ["", "parts", "cause", "kinds", "images", "plane", "sides", "computed", "cite"]
+    head = page.sections[""]
+    assert str(result).splitlines()[0] in head
+    assert head.index(str(result).splitlines()[0]) < head.index(three_digits(result.value))
+    assert "{} to {}".format(*map(three_digits, result.interval)) in head
+    assert f"24 against {result.n_real}" in head
+    for part in (result, result.look, result.content):
+        assert "{} to {}".format(*map(three_digits, part.interval)) in page.sections["parts"]
+    cause = result.explanation.causes[0]
+    assert cause.damage == "near blank"
+    assert "near blank" in page.sections["cause"]
+    assert "{} to {}".format(*map(three_digits, cause.interval)) in page.sections["cause"]
+    assert all(kind.name in page.sections["kinds"] for kind in result.kinds)
+    assert "PNG (24)" in page.sections["sides"]
+    assert "64 x 64" in page.sections["sides"]
+    assert result.versions["torch"] in page.sections["computed"]
+    assert citation_of(result) in page.sections["cite"]
+
+
+def test_images_stand_beside_their_nearest_real_one(scored, page):
+    shown = [image["alt"] for image in page.of("img")]
+    found = [*scored.result.explanation.images, *scored.result.explanation.typical]
+    expected = [(f"Generated image {i.image[-6:]}", f"Nearest real image {i.nearest[-6:]}") for i in found]
+    assert shown == [name for pair in expected for name in pair]
+    assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.of("img"))
+
+
+def test_a_page_loads_nothing(text, page):
+    assert "default-src 'none'" in next(tag["content"] for tag in page.of("meta") if "http-equiv" in tag)
+    assert page.of("link") == []
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert styles
+    assert not any("url(" in style or "@import" in style for style in styles)
+
+
+@pytest.mark.slow
+def test_a_page_of_ten_thousand_images_stays_small(ten_thousand, tmp_path):
+    report_to(tmp_path / "out.html")(ten_thousand)
+    text = (tmp_path / "out.html").read_text()
+    assert 2_000_000 < len(text.encode()) < MOST
+    assert 300 < text.count("data:image/jpeg") < 500
+    assert "of 10,000 generated images" in text
+
+
+def test_what_is_not_known_is_withheld_with_a_reason(patches, weights_file, tmp_path):
+    """Weights of one kind and without signatures, and sums instead of images on both sides."""
+    fake = compute_statistics(patches / "bright", weights=weights_file)
+    score(fake, weights=weights_file, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "these weights have one kind of tissue" in found["parts"]
+    assert "has no signatures of damage" in found["cause"]
+    assert "there are no shares" in found["kinds"]
+    assert "statistics keep none" in found["images"]
+    assert "not images alone" in found["plane"]
+    assert "where both sides are images" in found["sides"]
+
+
+def test_generated_images_against_the_reference_are_shown_alone(patches, weights_file, tmp_path):
+    score(patches / "bright", weights=weights_file, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "no real images, only sums of them" in found["images"]
+    assert "Real images are not shown" in found["plane"]
+    assert "against the reference data inside the weights" in found[""]
+
+
+def test_three_images_have_no_interval_and_the_page_says_why(patches, weights_file, tmp_path):
+    few = [str(path) for path in sorted((patches / "bright").iterdir())[:3]]
+    score(few, patches / "a", weights=weights_file, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "needs at least 4 images a side" in found[""]
+    assert "unknown" in found["parts"]
+    assert "Sharpness and stain are compared from 10 images a side on" in found["sides"]
+
+
+def test_names_of_files_are_text(patches, weights_file, tmp_path):
+    folder = "<script><img src=x onerror='alert(1)'>\"&</"
+    for side, patch in (("real", "a"), ("fake", "bright")):
+        for i, path in enumerate((patches / patch).iterdir()):
+            of_two = tmp_path / side / f"{i % 2}{folder}"
+            of_two.mkdir(parents=True, exist_ok=True)
+            (of_two / f"script>{path.name}").write_bytes(path.read_bytes())
+    sides = [tmp_path / side for side in ("fake", "real")]
+    score(*sides, weights=weights_file, report=report_to(tmp_path / "out.html"))
+    text = (tmp_path / "out.html").read_text()
+    assert "<img src=x" not in text
+    assert text.count("</script>") == text.count("<script type") + text.count("<script>")
+    assert all(image["src"].startswith("data:") for image in Page(text).of("img"))
+
+
+def test_images_that_have_gone_leave_a_gap(scored, tmp_path):
+    name = scored.result.explanation.images[0].image
+    before = Path(name).read_bytes()
+    try:
+        Path(name).write_bytes(b"")
+        report_to(tmp_path / "out.html")(scored)
+    finally:
+        Path(name).write_bytes(before)
+    assert "cannot be read any more" in (tmp_path / "out.html").read_text()
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_any_image_is_read(tmp_path, monkeypatch):
+    with pytest.raises(RL2Error, match=r"an \.html file, but got report\.txt"):
+        report_to("report.txt")
+    with pytest.raises(RL2Error, match="does not exist or is not writable"):
+        report_to(tmp_path / "gone" / "out.html")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(RL2Error, match="is a folder"):
+        report_to(tmp_path / "folder.html")
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    with pytest.raises(RL2Error, match=r"Reports need bokeh: pip install 'torchmetrics-rl2\[report\]'"):
+        report_to(tmp_path / "out.html")
