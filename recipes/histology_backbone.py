@@ -12,8 +12,8 @@ the first. A laboratory is one data set with a stain, scale and compression draw
     python recipes/histology_backbone.py MANY_LABS LC25000 backbone.safetensors --start lung-colon@3
 
 Two minutes on one H200, most of a day on two CPU cores. Interrupted, the same command goes on where it stopped.
-``--fold 1`` or ``--fold 2`` keeps half of the sets out, so that a backbone can be judged on laboratories that it has not
-seen; ``--drop LOSS`` leaves a loss out.
+``--fold 1`` or ``--fold 2`` keeps half of the sets out, so that a backbone can be judged on laboratories that it has
+not seen; ``--drop LOSS`` leaves a loss out.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from torch import Generator
 from tests.distance.test_statistics import ID
 from torchmetrics_rl2 import Statistics, compare
 from torchmetrics_rl2.distance import uncertainty as module
+from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.kinds import LEAKS, PARTS, Kinds
 from torchmetrics_rl2.distance.parts import kind_shares
 from torchmetrics_rl2.distance.statistics import REFERENCE
@@ -338,6 +339,13 @@ def test_the_kinds_that_differ_most_are_printed_first():
     assert len(lines) == 3
     assert lines[0].startswith("Generated: 79 % most like mucosa (")
     assert all(abs(a - b) >= abs(c - d) for (a, b), (c, d) in pairwise(shares))
+
+
+def test_tissue_further_away_than_any_laboratory_is_not_called_a_kind():
+    result = compare(*both_sides(shares=TILTED))
+    for high, named in ((1.1 * result.debiased, True), (0.9 * result.debiased, False)):
+        beside = BetweenGroups("laboratories", 6, (0.1, 0.2, high))
+        assert ("most like" in str(replace(result, between_groups=beside))) == named
 
 
 @pytest.mark.parametrize("groups", [False, True])

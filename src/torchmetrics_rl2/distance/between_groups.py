@@ -37,6 +37,15 @@ class BetweenGroups:
     content: tuple[float, float, float] | None = None
     look: tuple[float, float, float] | None = None
 
+    def is_exceeded_by(self, debiased: float) -> bool:
+        """Whether a debiased distance is greater than that of any group.
+
+        Args:
+            debiased: Of generated images from all of the reference.
+
+        """
+        return debiased > self.whole[2]
+
     def sentence(self, debiased: float) -> str:
         """A debiased distance beside the range.
 
@@ -45,7 +54,7 @@ class BetweenGroups:
 
         """
         low, middle, high = self.whole
-        place = "further than" if debiased > high else "closer than" if debiased < low else "as far as"
+        place = "further than" if self.is_exceeded_by(debiased) else "closer than" if debiased < low else "as far as"
         any_of = "some" if place == "as far as" else "any"
         return (
             f"Debiased {three_digits(debiased)}, {place} real images of {any_of} of {self.count} {self.units}, each "

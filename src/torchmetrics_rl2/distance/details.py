@@ -51,7 +51,9 @@ def text_of(result: "RL2Result") -> str:
     else:
         parts = f"{part_text('look', result.look)}; {part_text('content', result.content)}"
         lines = [conclusion_of(result), f"{numbers}; {parts}"]
-        lines += kind_sentences(result.kinds) if "content" in result.verdict else []
+        # Tissue further away than that of any known laboratory is not of a known kind, whichever it is most like.
+        is_foreign = result.between_groups is not None and result.between_groups.is_exceeded_by(result.debiased)
+        lines += kind_sentences(result.kinds) if "content" in result.verdict and not is_foreign else []
     lines += strata_sentence(result)
     lines += [str(result.explanation)] if result.explanation and str(result.explanation) else []
     if result.between_groups and math.isfinite(result.debiased):
