@@ -77,9 +77,13 @@ def test_a_page_says_the_verdict_first_and_then_what_is_behind_it(scored, page):
 
 def test_images_stand_beside_their_nearest_real_one(scored, page):
     shown = [image["alt"] for image in page.of("img")]
-    found = [*scored.result.explanation.images, *scored.result.explanation.typical]
-    expected = [(f"Generated image {i.image[-6:]}", f"Nearest real image {i.nearest[-6:]}") for i in found]
-    assert shown == [name for pair in expected for name in pair]
+    expected = []
+    for has_place, images in ((True, scored.result.explanation.images), (False, scored.result.explanation.typical)):
+        for i in images:
+            expected.append(f"Generated image {i.image[-6:]}")
+            expected += [f"Where generated image {i.image[-6:]} lies furthest from real ones"] if has_place else []
+            expected.append(f"Nearest real image {i.nearest[-6:]}")
+    assert shown == expected
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in page.of("img"))
 
 
@@ -120,6 +124,7 @@ def test_generated_images_against_the_reference_are_shown_alone(patches, weights
     score(patches / "bright", weights=weights_file, report=report_to(tmp_path / "out.html"))
     found = Page((tmp_path / "out.html").read_text()).sections
     assert "no real images, only sums of them" in found["images"]
+    assert "Where in the images is not shown" in found["images"]
     assert "Real images are not shown" in found["plane"]
     assert "against the reference data inside the weights" in found[""]
 

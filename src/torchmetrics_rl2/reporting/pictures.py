@@ -14,7 +14,7 @@ from torchmetrics_rl2.explaining.images import SeenImages
 from torchmetrics_rl2.images.naming import ImageNames
 from torchmetrics_rl2.images.reader import ImageReader
 
-__all__ = ["Picture", "pictures_of"]
+__all__ = ["Picture", "files_of", "picture_uri", "pictures_of"]
 
 LARGE, SMALL = (224, 24_000), (64, 3_000)
 """Side in pixels and bytes of a picture, at most."""
@@ -47,16 +47,35 @@ def pictures_of(
         reader: How they were read.
 
     """
-    files = {Path(name.rpartition(", tile ")[0] if seen.tiled else name): None for name in names}
-    naming, found = ImageNames(seen.tiled), dict[str, Picture]()
-    for batch in replace(reader, skip_unreadable=True).read(list(files)):
+    found = dict[str, Picture]()
+    files, naming = files_of(names, seen)
+    for batch in replace(reader, skip_unreadable=True).read(files):
         for name, pixels in zip(naming.of(batch.paths), batch.images, strict=True):
             if name in names:
-                found[name] = Picture(_uri(pixels, SMALL), _uri(pixels, LARGE) if name in large else "")
+                found[name] = Picture(picture_uri(pixels, SMALL), picture_uri(pixels) if name in large else "")
     return found
 
 
-def _uri(pixels: Tensor, most: tuple[int, int]) -> str:
+def files_of(names: Collection[str], seen: SeenImages) -> tuple[list[Path], ImageNames]:
+    """Files that these images are in, and what names them as they are read.
+
+    Args:
+        names: Of images, as ``seen`` has them.
+        seen: All images of the side.
+
+    """
+    files = {Path(name.rpartition(", tile ")[0] if seen.tiled else name): None for name in names}
+    return list(files), ImageNames(seen.tiled)
+
+
+def picture_uri(pixels: Tensor, most: tuple[int, int] = LARGE) -> str:
+    """An image as a data URI.
+
+    Args:
+        pixels: uint8, ``(3, H, W)``.
+        most: Side in pixels and bytes, at most.
+
+    """
     side, size = most
     image: Image.Image = to_pil_image(pixels)
     while True:

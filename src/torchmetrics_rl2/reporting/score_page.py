@@ -12,6 +12,7 @@ from torchmetrics_rl2.distance.text import identity_text, three_digits, times
 from torchmetrics_rl2.images.sampling import evenly
 from torchmetrics_rl2.reporting import sections
 from torchmetrics_rl2.reporting.citing import citation_of
+from torchmetrics_rl2.reporting.heat import OTHER_SIZES, heat_of, why_no_heat
 from torchmetrics_rl2.reporting.layout import page_from, settings_table
 from torchmetrics_rl2.reporting.pictures import Picture, pictures_of
 from torchmetrics_rl2.reporting.sections import Pair
@@ -37,8 +38,11 @@ def page_of_score(scored: Scored) -> str:
     result, pictures = scored.result, _pictures(scored)
     short = {side: _short(scored.seen[side].names) if side in scored.seen else {} for side in pictures}
     found = result.explanation or Explanation()
+    no_heat = why_no_heat(scored)
+    heat = {} if no_heat else heat_of(scored, [image.image for image in found.images])
+    worst = [replace(_pair(one, result, pictures, short), places=heat.get(one.image, "")) for one in found.images]
     groups = [
-        ("Generated images that hold most of RL2", [_pair(image, result, pictures, short) for image in found.images]),
+        ("Generated images that hold most of RL2", worst),
         ("Typical generated images", [_pair(image, result, pictures, short) for image in found.typical]),
     ]
     shown = {
@@ -65,6 +69,8 @@ def page_of_score(scored: Scored) -> str:
         shown=SHOWN,
         images_withheld=found.withheld.get("images", ""),
         images_note=sections.images_note(result),
+        has_places=bool(heat),
+        places_withheld=no_heat or ("" if heat else OTHER_SIZES),
         details=result.details().splitlines(),
         settings=settings_table(made, result.settings, result.versions),
         citation=citation_of(result),

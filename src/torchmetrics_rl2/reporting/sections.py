@@ -37,6 +37,7 @@ class Pair:
         picture: Of it, as a data URI; empty where it cannot be read any more.
         nearest: Name of the real image.
         nearest_picture: The same of that.
+        places: The generated image with what lies furthest from real ones in color; empty where that is not known.
 
     """
 
@@ -45,6 +46,7 @@ class Pair:
     picture: str
     nearest: str = ""
     nearest_picture: str = ""
+    places: str = ""
 
 
 def parts(result: RL2Result) -> Section:

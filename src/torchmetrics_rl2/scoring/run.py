@@ -212,7 +212,7 @@ def score(
     result = replace(result, warnings=told, copied=copied, settings=settings, versions=versions())
     if report:
         formats = {side: appearance.formats for side, appearance in appearances.items()}
-        report(Scored(result, sides, shown, formats, signatures, reader))
+        report(Scored(result, sides, shown, formats, signatures, reader, encoder))
     return result
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.explaining.images import SeenImages
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.weights.signatures import Signatures
@@ -24,6 +26,7 @@ class Scored:
         formats: Number of images by format of their file, of those that were read.
         signatures: Of damage, by which look was explained.
         reader: How images were read.
+        encoder: What embedded them, where any were.
 
     """
 
@@ -33,3 +36,4 @@ class Scored:
     formats: Mapping[str, Counter[str]]
     signatures: Signatures | None
     reader: ImageReader
+    encoder: LatentEncoder | OwnEncoder | None = None
