@@ -91,10 +91,10 @@ class Explanation:
         """What look is explained by, or why nothing is named."""
         if self.causes:
             named = " and ".join(str(cause) for cause in self.causes)
-            shares = [f"{percent(cause.share)} by {cause.damage}" for cause in self.causes]
-            shares = shares if len(self.causes) > 1 else [percent(self.causes[0].share)]
-            lines = [f"Look: as far as {named}, which explains {' and '.join(shares)} of it"]
-            lines[0] += f"; {percent(max(0.0, 1 - (self.explained or 0.0)))} is explained by nothing known"
+            which = "which together explain" if len(self.causes) > 1 else "which explains"
+            share = self.explained or 0.0
+            lines = [f"Look: as far as {named}, {which} {percent(share)} of it"]
+            lines[0] += f"; {percent(max(0.0, 1 - share))} is explained by nothing known"
             for cause in self.causes:
                 lines += [f"It may as well be {' or '.join(cause.confusable)}"] if cause.confusable else []
             return lines

@@ -115,12 +115,13 @@ def explain_look(
     ladder = min(nearest, key=lambda name: nearest[name][1])
     severity, apart = nearest[ladder]
     points, share = [Point(ladder, severity)], explained(apart)
+    closest = replace(curves.causes(points, look)[0], share=share)
     *pair, apart_of_two = curves.pair(difference, LADDERS[ladder].family)
     if apart - apart_of_two > max(MIN_SECOND * total, MIN_GAIN * noise):
         points, share = sorted(pair, key=lambda point: -curves.length(point)), explained(apart_of_two)
-    causes = curves.causes(points, look)
     if share < least:
-        return Explanation(explained=share, closest=replace(causes[0], share=share))
+        return Explanation(explained=closest.share, closest=closest)
+    causes = curves.causes(points, look)
     if len(causes) == 1:
         close = [Point(name, nearest[name][0]) for name in nearest if explained(nearest[name][1]) > share - CONFUSABLE]
         causes = [replace(causes[0], share=share, confusable=tuple(str(p) for p in close if p.ladder != ladder))]

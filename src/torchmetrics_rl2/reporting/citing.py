@@ -17,13 +17,17 @@ def citation_of(result: RL2Result) -> str:
     for name in ("look", "content"):
         part: PartResult | None = getattr(result, name)
         if part is not None:
-            parts.append(f"{name} {_numbers(part, result)}")
+            judged = (
+                "" if part.interval is None or result.is_judged(name) else ", which cannot be judged beside the other"
+            )
+            parts.append(f"{name} {_numbers(part, result)}{judged}")
     if result.variance_ratio is not None:
         parts.append(f"variance ratio {three_digits(result.variance_ratio)}")
     found = result.explanation
     if found and found.causes:
         causes = " and ".join(str(cause) for cause in found.causes)
-        parts.append(f"look as far as {causes}, which explains {percent(found.explained or 0.0)} of it")
+        which = "which together explain" if len(found.causes) > 1 else "which explains"
+        parts.append(f"look as far as {causes}, {which} {percent(found.explained or 0.0)} of it")
     verdict = f"; verdict: {result.verdict}" if result.verdict else ""
     intervals = "" if result.interval is None else f"; 95 % intervals are of debiased values, {interval_units(result)}"
     made = " ".join(["torchmetrics-rl2", *([version] if version else [])])
