@@ -175,3 +175,13 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_image_is_read(tmp_p
     monkeypatch.setitem(sys.modules, "bokeh", None)
     with pytest.raises(RL2Error, match=r"Reports need bokeh: pip install 'torchmetrics-rl2\[report\]'"):
         report_to(tmp_path / "out.html")
+
+
+@pytest.mark.parametrize("generated", ["bright", "a"])
+def test_images_against_statistics_are_shown_alone(patches, weights_file, tmp_path, generated):
+    """Both with and without a direction that is known."""
+    real = compute_statistics(patches / "b", weights=weights_file)
+    score(patches / generated, real, weights=weights_file, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "no real images, only sums of them" in found["images"]
+    assert "Real images are not shown" in found["plane"]

@@ -49,6 +49,8 @@ def plane_of(scored: Scored, wanted: dict[str, list[str]]) -> Plane:
     """
     latents, names = {}, {}
     for side, seen in scored.seen.items():
+        if not seen.names:  # sums alone
+            continue
         row_of = {name: row for row, name in enumerate(seen.names)}
         chosen = {*evenly(range(len(seen.names)), MAX_LATENTS), *(row_of[name] for name in wanted.get(side, ()))}
         rows = sorted(chosen)
