@@ -185,3 +185,11 @@ def test_images_against_statistics_are_shown_alone(patches, weights_file, tmp_pa
     found = Page((tmp_path / "out.html").read_text()).sections
     assert "no real images, only sums of them" in found["images"]
     assert "Real images are not shown" in found["plane"]
+
+
+def test_kinds_of_few_images_are_not_judged_and_look_is_not_blamed(explaining, three_kinds, tmp_path):
+    few = [str(path) for path in sorted((three_kinds / "same").iterdir())[:3]]
+    score(few, three_kinds / "real", weights=explaining, report=report_to(tmp_path / "out.html"))
+    kinds = Page((tmp_path / "out.html").read_text()).sections["kinds"]
+    assert "Content is not judged: no interval, which needs at least 4 images a side" in kinds
+    assert "change of look" not in kinds

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torchmetrics_rl2.distance.details import kind_sentences, part_text
+from torchmetrics_rl2.distance.details import kind_sentences, part_text, why_no_interval
 from torchmetrics_rl2.distance.explanation import Explanation, ImageShare
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import REFERENCE
@@ -195,6 +195,8 @@ def sides(scored: Scored) -> Section:
 
 
 def _kinds_told(result: RL2Result) -> list[str]:
+    if result.interval is None:
+        return [f"Content is not judged: {why_no_interval(result)}."]
     if not result.is_judged("content"):
         return ["Content cannot be judged here: so large a change of look makes images look like other kinds, too."]
     differing = [kind for kind in result.kinds if kind.differs]
