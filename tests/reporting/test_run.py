@@ -1,14 +1,17 @@
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from torchmetrics_rl2 import RL2Error, compute_statistics, score
+from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.text import three_digits
 from torchmetrics_rl2.reporting import report_to
 from torchmetrics_rl2.reporting.citing import citation_of
+from torchmetrics_rl2.reporting.sections import kinds as kinds_of
 
 pytest.importorskip("bokeh")
 
@@ -193,3 +196,13 @@ def test_kinds_of_few_images_are_not_judged_and_look_is_not_blamed(explaining, t
     kinds = Page((tmp_path / "out.html").read_text()).sections["kinds"]
     assert "Content is not judged: no interval, which needs at least 4 images a side" in kinds
     assert "change of look" not in kinds
+
+
+def test_tissue_further_away_than_any_laboratory_is_not_called_a_kind(scored):
+    kinds = [replace(kind, differs=True) for kind in scored.result.kinds]
+    judged = replace(scored.result, kinds=kinds, content=replace(scored.result.content, interval=(-1.0, 1.0)))
+    for high, named in ((1.1 * judged.debiased, True), (0.9 * judged.debiased, False)):
+        beside = BetweenGroups("laboratories", 6, (0.1, 0.2, high))
+        told = " ".join(kinds_of(replace(judged, between_groups=beside)).sentences)
+        assert ("Generated:" in told) == named
+        assert ("any of 6 laboratories" in told) != named
