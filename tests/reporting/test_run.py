@@ -1,3 +1,4 @@
+import os
 import re
 import sys
 from dataclasses import replace
@@ -206,3 +207,13 @@ def test_tissue_further_away_than_any_laboratory_is_not_called_a_kind(scored):
         told = " ".join(kinds_of(replace(judged, between_groups=beside)).sentences)
         assert ("Generated:" in told) == named
         assert ("any of 6 laboratories" in told) != named
+
+
+def test_names_that_are_no_utf_8_are_written_as_bytes(patches, weights_file, tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("file names are Unicode")
+    (tmp_path / "fake").mkdir()
+    for i, path in enumerate((patches / "bright").iterdir()):
+        Path(os.fsdecode(os.fsencode(tmp_path / "fake") + b"/\xff%d.png" % i)).write_bytes(path.read_bytes())
+    score(tmp_path / "fake", patches / "a", weights=weights_file, report=report_to(tmp_path / "out.html"))
+    assert "\\udcff0.png" in (tmp_path / "out.html").read_text(encoding="utf-8")
