@@ -217,3 +217,13 @@ def test_names_that_are_no_utf_8_are_written_as_bytes(patches, weights_file, tmp
         Path(os.fsdecode(os.fsencode(tmp_path / "fake") + b"/\xff%d.png" % i)).write_bytes(path.read_bytes())
     score(tmp_path / "fake", patches / "a", weights=weights_file, report=report_to(tmp_path / "out.html"))
     assert "\\udcff0.png" in (tmp_path / "out.html").read_text(encoding="utf-8")
+
+
+def test_a_page_that_is_interrupted_leaves_nothing_behind(scored, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        report_to(tmp_path / "out.html")(scored)
+    assert list(tmp_path.iterdir()) == []
