@@ -55,3 +55,13 @@ def test_of_many_images_some_are_shown_and_those_asked_for():
     assert 2000 <= len(found.names["real"]) <= 2001
     assert "real4999" in found.names["real"]
     assert len(found.names["fake"]) == 50
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_a_plane_of_one_side_does_not_say_that_it_is_of_both(shift):
+    scored = scored_of(normal(80, 0), normal(60, 1, shift))
+    scored.seen["real"] = SeenImages()
+    found = plane_of(scored, {})
+    assert set(found.places) == {"fake"}
+    said = "variance within the generated images" if shift else "latents of the generated images"
+    assert said in found.sentence

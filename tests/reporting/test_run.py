@@ -1,14 +1,18 @@
+import os
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from torchmetrics_rl2 import RL2Error, compute_statistics, score
+from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.text import three_digits
 from torchmetrics_rl2.reporting import report_to
 from torchmetrics_rl2.reporting.citing import citation_of
+from torchmetrics_rl2.reporting.sections import kinds as kinds_of
 
 pytest.importorskip("bokeh")
 
@@ -175,3 +179,51 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_image_is_read(tmp_p
     monkeypatch.setitem(sys.modules, "bokeh", None)
     with pytest.raises(RL2Error, match=r"Reports need bokeh: pip install 'torchmetrics-rl2\[report\]'"):
         report_to(tmp_path / "out.html")
+
+
+@pytest.mark.parametrize("generated", ["bright", "a"])
+def test_images_against_statistics_are_shown_alone(patches, weights_file, tmp_path, generated):
+    """Both with and without a direction that is known."""
+    real = compute_statistics(patches / "b", weights=weights_file)
+    score(patches / generated, real, weights=weights_file, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "no real images, only sums of them" in found["images"]
+    assert "Real images are not shown" in found["plane"]
+
+
+def test_kinds_of_few_images_are_not_judged_and_look_is_not_blamed(explaining, three_kinds, tmp_path):
+    few = [str(path) for path in sorted((three_kinds / "same").iterdir())[:3]]
+    score(few, three_kinds / "real", weights=explaining, report=report_to(tmp_path / "out.html"))
+    kinds = Page((tmp_path / "out.html").read_text()).sections["kinds"]
+    assert "Content is not judged: no interval, which needs at least 4 images a side" in kinds
+    assert "change of look" not in kinds
+
+
+def test_tissue_further_away_than_any_laboratory_is_not_called_a_kind(scored):
+    kinds = [replace(kind, differs=True) for kind in scored.result.kinds]
+    judged = replace(scored.result, kinds=kinds, content=replace(scored.result.content, interval=(-1.0, 1.0)))
+    for high, named in ((1.1 * judged.debiased, True), (0.9 * judged.debiased, False)):
+        beside = BetweenGroups("laboratories", 6, (0.1, 0.2, high))
+        told = " ".join(kinds_of(replace(judged, between_groups=beside)).sentences)
+        assert ("Generated:" in told) == named
+        assert ("any of 6 laboratories" in told) != named
+
+
+def test_names_that_are_no_utf_8_are_written_as_bytes(patches, weights_file, tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("file names are Unicode")
+    (tmp_path / "fake").mkdir()
+    for i, path in enumerate((patches / "bright").iterdir()):
+        Path(os.fsdecode(os.fsencode(tmp_path / "fake") + b"/\xff%d.png" % i)).write_bytes(path.read_bytes())
+    score(tmp_path / "fake", patches / "a", weights=weights_file, report=report_to(tmp_path / "out.html"))
+    assert "\\udcff0.png" in (tmp_path / "out.html").read_text(encoding="utf-8")
+
+
+def test_a_page_that_is_interrupted_leaves_nothing_behind(scored, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        report_to(tmp_path / "out.html")(scored)
+    assert list(tmp_path.iterdir()) == []

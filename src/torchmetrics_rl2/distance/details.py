@@ -20,6 +20,7 @@ __all__ = [
     "details_of",
     "html_of",
     "interval_units",
+    "is_foreign",
     "kind_sentences",
     "text_of",
 ]
@@ -51,9 +52,7 @@ def text_of(result: "RL2Result") -> str:
     else:
         parts = f"{part_text('look', result.look)}; {part_text('content', result.content)}"
         lines = [conclusion_of(result), f"{numbers}; {parts}"]
-        # Tissue further away than that of any known laboratory is not of a known kind, whichever it is most like.
-        is_foreign = result.between_groups is not None and result.between_groups.is_exceeded_by(result.debiased)
-        lines += kind_sentences(result.kinds) if "content" in result.verdict and not is_foreign else []
+        lines += kind_sentences(result.kinds) if "content" in result.verdict and not is_foreign(result) else []
     lines += strata_sentence(result)
     lines += [str(result.explanation)] if result.explanation and str(result.explanation) else []
     if result.between_groups and math.isfinite(result.debiased):
@@ -125,6 +124,11 @@ def part_text(name: str, part: PartResult) -> str:
     """A part and its multiple of the baseline."""
     multiple = "" if part.baseline_multiple is None else f", {times(part.baseline_multiple)}x"
     return f"{name} {three_digits(part.value)}{multiple}"
+
+
+def is_foreign(result: "RL2Result") -> bool:
+    """Whether tissue is further away than any known laboratory: of no known kind, whichever it is most like."""
+    return result.between_groups is not None and result.between_groups.is_exceeded_by(result.debiased)
 
 
 def kind_sentences(kinds: list[KindShare]) -> list[str]:

@@ -49,6 +49,8 @@ def plane_of(scored: Scored, wanted: dict[str, list[str]]) -> Plane:
     """
     latents, names = {}, {}
     for side, seen in scored.seen.items():
+        if not seen.names:  # sums alone
+            continue
         row_of = {name: row for row, name in enumerate(seen.names)}
         chosen = {*evenly(range(len(seen.names)), MAX_LATENTS), *(row_of[name] for name in wanted.get(side, ()))}
         rows = sorted(chosen)
@@ -58,13 +60,14 @@ def plane_of(scored: Scored, wanted: dict[str, list[str]]) -> Plane:
         return _along_difference(scored.result, latents, names, means)
     middle = (means["real"] + means["fake"]) / 2
     vectors, shares = _components(sum(_moment(z - middle) for z in latents.values()), 2)
+    of = "both sides, which count alike" if len(latents) > 1 else "the generated images"
     axes = tuple(f"Principal component {i + 1} ({percent(share)} of the variance)" for i, share in enumerate(shares))
     return Plane(
         {side: ((z - middle) @ vectors).numpy() for side, z in latents.items()},
         names,
         (axes[0], axes[1]),
-        "The plane: the first two principal components of the latents of both sides, which count alike. No direction "
-        "from the real to the generated images is known beyond chance.",
+        f"The plane: the first two principal components of the latents of {of}. No direction from the real to the "
+        "generated images is known beyond chance.",
     )
 
 
@@ -90,6 +93,7 @@ def _along_difference(
     by_chance = percent(_by_chance(result))
     told = f" Chance is {by_chance} of the squared RL2, and pulls the sides apart here, too."
     told = "" if by_chance == percent(0) else told
+    within = "both sides" if len(latents) > 1 else "the generated images"
     vectors, shares = _components(sum(_moment(rest(z - means[side])) for side, z in latents.items()), 1)
     directions = torch.stack([along, vectors[:, 0]], 1)
     return Plane(
@@ -97,7 +101,7 @@ def _along_difference(
         names,
         ("Share of RL2 (0: real, 1: generated)", "First component across, in units of RL2"),
         "The plane: to the right the direction from the mean of the real images to that of the generated ones; upward "
-        f"the first principal component across it, {percent(shares[0])} of the variance within both sides. Images far "
+        f"the first principal component across it, {percent(shares[0])} of the variance within {within}. Images far "
         f"to the right hold most of RL2.{told}",
     )
 

@@ -43,8 +43,12 @@ def report_to(path: str | Path) -> Callable[[Scored | AuditResult], None]:
 
         text = page_of_score(found) if isinstance(found, Scored) else page_of_audit(found)
         part = file.with_name(f"{file.name}.part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
+        try:
+            # Names of files need not be UTF-8, and Python keeps such bytes as surrogates.
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
 
     return write
 

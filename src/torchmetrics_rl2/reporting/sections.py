@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torchmetrics_rl2.distance.details import kind_sentences, part_text
+from torchmetrics_rl2.distance.details import is_foreign, kind_sentences, part_text, why_no_interval
 from torchmetrics_rl2.distance.explanation import Explanation, ImageShare
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import REFERENCE
@@ -195,8 +195,17 @@ def sides(scored: Scored) -> Section:
 
 
 def _kinds_told(result: RL2Result) -> list[str]:
+    if result.interval is None:
+        return [f"Content is not judged: {why_no_interval(result)}."]
     if not result.is_judged("content"):
         return ["Content cannot be judged here: so large a change of look makes images look like other kinds, too."]
+    if is_foreign(result):
+        assert result.between_groups is not None
+        return [
+            "The generated images lie further away than real images of any of "
+            f"{result.between_groups.count} {result.between_groups.units}, so their tissue may be of none of these "
+            "kinds. The shares say only which kind each image is most like."
+        ]
     differing = [kind for kind in result.kinds if kind.differs]
     few = sorted(differing, key=lambda kind: -abs(kind.fake - kind.real))[:NAMED]
     more = [f"{len(differing)} kinds differ, see the table."] if len(differing) > NAMED else []
