@@ -37,6 +37,11 @@ def test_the_sentence_has_amount_interval_and_what_is_left():
     ]
 
 
+def test_two_causes_explain_what_they_do_together():
+    found = Explanation([cause(share=0.52), cause(damage="pen", share=0.17)], explained=0.63)
+    assert "which together explain 63 % of it; 37 % is explained by nothing known" in str(found)
+
+
 def test_three_images_are_printed():
     images = [ImageShare(f"{i}.png", 3 - i / 10) for i in range(12)]
     assert str(Explanation(images=images)) == (

@@ -133,3 +133,12 @@ def test_curves_go_through_no_damage_and_what_was_measured():
         assert np.allclose(curves.of[ladder](severity), shift_of(ladder, severity), atol=1e-9)
     assert {point.ladder for point in curves.points} == set(AXES)
     assert all(point.severity != 0 for point in curves.points)
+
+
+def test_the_closest_damage_explains_what_it_does_alone():
+    """Two together would explain 36 % of it, which is too little to name them."""
+    shift = shift_of("jpeg", 0.5) + shift_of("eosin", 0.5)
+    shift[10] = 26.7
+    found = explain_look(side(1, n=400), side(2, shift, n=400), signatures())
+    assert found.causes == []
+    assert found.explained == found.closest.share == pytest.approx(0.18, abs=0.03)

@@ -20,3 +20,12 @@ def test_one_sentence_has_all_numbers(scored):
 
 def test_with_groups_there_is_a_p_value(scored):
     assert "p = 0.02" in citation_of(replace(scored.result, groups_real=8, groups_fake=8, p_value=0.02))
+
+
+def test_content_that_cannot_be_judged_is_cited_as_such(scored):
+    unsure = replace(scored.result.content, interval=(1.0, 2.0), debiased=1.5, limit=900.0)
+    result = replace(scored.result, content=unsure)
+    assert not result.is_judged("content")
+    found = citation_of(result)
+    assert found.count("which cannot be judged beside the other") == 1
+    assert found.index("; content") < found.index("which cannot be judged")
