@@ -173,6 +173,9 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_image_is_read(tmp_p
         report_to("report.txt")
     with pytest.raises(RL2Error, match="does not exist or is not writable"):
         report_to(tmp_path / "gone" / "out.html")
+    (tmp_path / "file").touch()
+    with pytest.raises(RL2Error, match="does not exist or is not writable"):
+        report_to(tmp_path / "file" / "out.html")
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(RL2Error, match="is a folder"):
         report_to(tmp_path / "folder.html")
