@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from torchmetrics_rl2 import RL2Error, compute_statistics, score
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
@@ -230,3 +232,19 @@ def test_a_page_that_is_interrupted_leaves_nothing_behind(scored, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         report_to(tmp_path / "out.html")(scored)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_that_are_nan_are_told_of(patches, tmp_path):
+    class Broken(nn.Module):
+        num_features = 3
+
+        def forward(self, images):
+            latents = images.float().mean((2, 3))
+            latents[0] = torch.nan
+            return latents
+
+    score(patches / "bright", patches / "a", weights=Broken(), report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "there are NaN latents" in found[""]
+    assert "There are NaN latents, so there are no points" in found["plane"]
+    assert "Images are not ranked: RL2 is nan" in found["images"]

@@ -1,5 +1,6 @@
 """What a page says of a score: sentences, charts and tables, and why something is not there."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,6 +147,8 @@ def plane(scored: Scored, pictures: dict[str, dict[str, Picture]], short: dict[s
     seen = scored.seen.get("fake")
     if seen is None or len(seen.names) != scored.result.n_fake:
         return Section(title, withheld="The generated side is not images alone, so there are no points to show.")
+    if not math.isfinite(scored.result.value):
+        return Section(title, withheld="There are NaN latents, so there are no points to show.")
     found = plane_of(scored, {side: list(named) for side, named in pictures.items()})
     rows, counts = [], []
     for side, places in found.places.items():
