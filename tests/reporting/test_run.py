@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from torchmetrics_rl2 import RL2Error, compute_statistics, score
@@ -248,3 +249,11 @@ def test_latents_that_are_nan_are_told_of(patches, tmp_path):
     assert "there are NaN latents" in found[""]
     assert "There are NaN latents, so there are no points" in found["plane"]
     assert "Images are not ranked: RL2 is nan" in found["images"]
+
+
+def test_of_many_sizes_it_is_said_that_there_are_more(patches, weights_file, tmp_path):
+    (tmp_path / "fake").mkdir()
+    for i, path in enumerate((patches / "bright").iterdir()):
+        Image.open(path).resize((64 + i % 5, 64)).save(tmp_path / "fake" / path.name)
+    score(tmp_path / "fake", patches / "a", weights=weights_file, report=report_to(tmp_path / "out.html"))
+    assert "64 x 64, 64 x 65, 64 x 66 and 2 more sizes" in Page((tmp_path / "out.html").read_text()).sections["sides"]

@@ -180,7 +180,9 @@ def sides(scored: Scored) -> Section:
     rows = []
     for side, name in SIDES.items():
         statistics, formats = scored.sides[side], dict(scored.formats.get(side, {}))
-        px = ", ".join(f"{h} x {w}" for h, w in (statistics.settings.get("px") or [])[:3]) or "unknown"
+        every = [f"{height} x {width}" for height, width in statistics.settings.get("px") or []]
+        more = f" and {len(every) - NAMED} more sizes" if len(every) > NAMED else ""
+        px = f"{', '.join(every[:NAMED])}{more}" or "unknown"
         named = ", ".join(f"{kind} ({count:,})" for kind, count in formats.items()) or "unknown"
         groups = getattr(result, f"groups_{side}")
         source = (
