@@ -257,3 +257,18 @@ def test_of_many_sizes_it_is_said_that_there_are_more(patches, weights_file, tmp
         Image.open(path).resize((64 + i % 5, 64)).save(tmp_path / "fake" / path.name)
     score(tmp_path / "fake", patches / "a", weights=weights_file, report=report_to(tmp_path / "out.html"))
     assert "64 x 64, 64 x 65, 64 x 66 and 2 more sizes" in Page((tmp_path / "out.html").read_text()).sections["sides"]
+
+
+def test_images_beside_statistics_do_not_stand_for_all(patches, weights_file, tmp_path):
+    """Of most of the real images there are only sums, so nothing is known of their stain."""
+    real = [compute_statistics(patches / "b", weights=weights_file), str(next((patches / "a").iterdir()))]
+    score(patches / "bright", real, weights=weights_file, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "Nothing was found" not in found["sides"]
+    assert "compared where both sides are images" in found["sides"]
+    assert f"{len(real[0])} real images are not shown" in found["plane"]
+    assert "nan" not in found["plane"]
+
+
+def test_a_mean_that_is_zero_but_for_rounding_is_zero(page):
+    assert not re.search("e-[0-9]", page.sections["plane"])
