@@ -272,3 +272,15 @@ def test_images_beside_statistics_do_not_stand_for_all(patches, weights_file, tm
 
 def test_a_mean_that_is_zero_but_for_rounding_is_zero(page):
     assert not re.search("e-[0-9]", page.sections["plane"])
+
+
+def test_what_copies_of_one_image_leave_unknown_is_no_number(explaining, three_kinds, tmp_path):
+    (tmp_path / "fake").mkdir()
+    image = next((three_kinds / "same").iterdir()).read_bytes()
+    for i in range(6):
+        (tmp_path / "fake" / f"{i}.png").write_bytes(image)
+    score(tmp_path / "fake", three_kinds / "real", weights=explaining, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "Collapsed" in found[""]
+    for name in ("parts", "cite"):
+        assert not re.search(r"\bnan\b", found[name])

@@ -58,7 +58,8 @@ def parts(result: RL2Result) -> Section:
     rows = []
     for name, part in found.items():
         interval = "unknown" if part.interval is None else range_text(part.interval)
-        numbers = [three_digits(part.value), three_digits(part.debiased), interval]
+        debiased = three_digits(part.debiased) if math.isfinite(part.debiased) else "unknown"
+        numbers = [three_digits(part.value), debiased, interval]
         numbers += ["unknown" if part.baseline is None else three_digits(part.baseline)]
         numbers += ["unknown" if part.baseline_multiple is None else f"{times(part.baseline_multiple)}x"]
         limit = getattr(part, "limit", None)
