@@ -6,6 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
+from torch import nn
 
 from torchmetrics_rl2 import RL2Error, compute_statistics, score
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
@@ -173,6 +176,9 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_image_is_read(tmp_p
         report_to("report.txt")
     with pytest.raises(RL2Error, match="does not exist or is not writable"):
         report_to(tmp_path / "gone" / "out.html")
+    (tmp_path / "file").touch()
+    with pytest.raises(RL2Error, match="does not exist or is not writable"):
+        report_to(tmp_path / "file" / "out.html")
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(RL2Error, match="is a folder"):
         report_to(tmp_path / "folder.html")
@@ -227,3 +233,54 @@ def test_a_page_that_is_interrupted_leaves_nothing_behind(scored, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         report_to(tmp_path / "out.html")(scored)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_that_are_nan_are_told_of(patches, tmp_path):
+    class Broken(nn.Module):
+        num_features = 3
+
+        def forward(self, images):
+            latents = images.float().mean((2, 3))
+            latents[0] = torch.nan
+            return latents
+
+    score(patches / "bright", patches / "a", weights=Broken(), report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "there are NaN latents" in found[""]
+    assert "There are NaN latents, so there are no points" in found["plane"]
+    assert "Images are not ranked: RL2 is nan" in found["images"]
+
+
+def test_of_many_sizes_it_is_said_that_there_are_more(patches, weights_file, tmp_path):
+    (tmp_path / "fake").mkdir()
+    for i, path in enumerate((patches / "bright").iterdir()):
+        Image.open(path).resize((64 + i % 5, 64)).save(tmp_path / "fake" / path.name)
+    score(tmp_path / "fake", patches / "a", weights=weights_file, report=report_to(tmp_path / "out.html"))
+    assert "64 x 64, 64 x 65, 64 x 66 and 2 more sizes" in Page((tmp_path / "out.html").read_text()).sections["sides"]
+
+
+def test_images_beside_statistics_do_not_stand_for_all(patches, weights_file, tmp_path):
+    """Of most of the real images there are only sums, so nothing is known of their stain."""
+    real = [compute_statistics(patches / "b", weights=weights_file), str(next((patches / "a").iterdir()))]
+    score(patches / "bright", real, weights=weights_file, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "Nothing was found" not in found["sides"]
+    assert "compared where both sides are images" in found["sides"]
+    assert f"{len(real[0])} real images are not shown" in found["plane"]
+    assert "nan" not in found["plane"]
+
+
+def test_a_mean_that_is_zero_but_for_rounding_is_zero(page):
+    assert not re.search("e-[0-9]", page.sections["plane"])
+
+
+def test_what_copies_of_one_image_leave_unknown_is_no_number(explaining, three_kinds, tmp_path):
+    (tmp_path / "fake").mkdir()
+    image = next((three_kinds / "same").iterdir()).read_bytes()
+    for i in range(6):
+        (tmp_path / "fake" / f"{i}.png").write_bytes(image)
+    score(tmp_path / "fake", three_kinds / "real", weights=explaining, report=report_to(tmp_path / "out.html"))
+    found = Page((tmp_path / "out.html").read_text()).sections
+    assert "Collapsed" in found[""]
+    for name in ("parts", "cite"):
+        assert not re.search(r"\bnan\b", found[name])

@@ -1,5 +1,7 @@
 """One sentence that says all that another person needs to judge a score."""
 
+import math
+
 from torchmetrics_rl2.distance.details import interval_units
 from torchmetrics_rl2.distance.parts import PartResult
 from torchmetrics_rl2.distance.result import RL2Result
@@ -40,7 +42,8 @@ def _numbers(part: RL2Result | PartResult, result: RL2Result) -> str:
     if part.baseline is not None and part.baseline_multiple is not None:
         baseline = f"the real-against-real baseline of {three_digits(part.baseline)}"
         text += f", {times(part.baseline_multiple)} times {baseline}"
-    text += f", debiased {three_digits(part.debiased)}"
+    if math.isfinite(part.debiased):
+        text += f", debiased {three_digits(part.debiased)}"
     if part.interval is not None:
         text += " ({} to {})".format(*map(three_digits, part.interval))
     if part.p_value is not None and not result.assumes_independence:

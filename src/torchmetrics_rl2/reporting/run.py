@@ -60,7 +60,7 @@ def _check(file: Path) -> None:
     if missing:
         raise RL2Error(f"Reports need {' and '.join(missing)}: pip install 'torchmetrics-rl2[report]'.")
     folder = file.absolute().parent
-    if not os.access(folder, os.W_OK):
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise RL2Error(f"{file} cannot be written: the folder {folder} does not exist or is not writable.")
     if file.is_dir():
         raise RL2Error(f"{file} is a folder; expected the name of an .html file to write.")

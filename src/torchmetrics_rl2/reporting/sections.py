@@ -1,10 +1,12 @@
 """What a page says of a score: sentences, charts and tables, and why something is not there."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from torchmetrics_rl2.distance.details import is_foreign, kind_sentences, part_text, why_no_interval
 from torchmetrics_rl2.distance.explanation import Explanation, ImageShare
@@ -24,6 +26,7 @@ __all__ = ["Pair", "cause", "kinds", "parts", "plane", "sides"]
 
 COMPARED = 4
 NAMED = 3
+REALS_NOT_SHOWN = "Real images are not shown: there are only sums of them."
 SIDES = {"real": "Real", "fake": "Generated"}
 
 
@@ -55,7 +58,8 @@ def parts(result: RL2Result) -> Section:
     rows = []
     for name, part in found.items():
         interval = "unknown" if part.interval is None else range_text(part.interval)
-        numbers = [three_digits(part.value), three_digits(part.debiased), interval]
+        debiased = three_digits(part.debiased) if math.isfinite(part.debiased) else "unknown"
+        numbers = [three_digits(part.value), debiased, interval]
         numbers += ["unknown" if part.baseline is None else three_digits(part.baseline)]
         numbers += ["unknown" if part.baseline_multiple is None else f"{times(part.baseline_multiple)}x"]
         limit = getattr(part, "limit", None)
@@ -146,12 +150,13 @@ def plane(scored: Scored, pictures: dict[str, dict[str, Picture]], short: dict[s
     seen = scored.seen.get("fake")
     if seen is None or len(seen.names) != scored.result.n_fake:
         return Section(title, withheld="The generated side is not images alone, so there are no points to show.")
+    if not math.isfinite(scored.result.value):
+        return Section(title, withheld="There are NaN latents, so there are no points to show.")
     found = plane_of(scored, {side: list(named) for side, named in pictures.items()})
     rows, counts = [], []
     for side, places in found.places.items():
         points = torch.from_numpy(places)
-        middle, spread = points.mean(0).tolist(), points.std(0).tolist()
-        numbers = (f"{three_digits(a)} (SD {three_digits(b)})" for a, b in zip(middle, spread, strict=True))
+        numbers = map(_mean_text, points.unbind(1))
         rows.append([SIDES[side], str(len(places)), *numbers])
         total = len(scored.seen[side].names)
         counts += [f"{len(places):,} of {total:,} {SIDES[side].lower()} images"] if len(places) < total else []
@@ -159,7 +164,9 @@ def plane(scored: Scored, pictures: dict[str, dict[str, Picture]], short: dict[s
     sentences += [f"Shown: {' and '.join(counts)}, evenly spread."] if counts else []
     few = sum(map(len, pictures.values())) < sum(map(len, found.names.values()))
     sentences += ["Large points have a picture, small ones only a name."] if few else []
-    with_real = "real" in found.places and len(found.places["real"]) > 0
+    with_real = "real" in found.places
+    sums = scored.result.n_real - len(scored.seen["real"].names if with_real else ())
+    told = f"{sums:,} real images are not shown: there are only sums of them." if with_real else REALS_NOT_SHOWN
     return Section(
         title,
         sentences,
@@ -167,7 +174,7 @@ def plane(scored: Scored, pictures: dict[str, dict[str, Picture]], short: dict[s
         "Points of both sides. The table has their means and standard deviations.",
         [("triangle fake", "generated"), *([("dot real", "real")] if with_real else [])],
         [Table("Mean of each side, and standard deviation of its images", ["Side", "Images", *found.axes], rows)],
-        withheld="" if with_real else "Real images are not shown: there are only sums of them.",
+        withheld=told if sums else "",
     )
 
 
@@ -177,7 +184,9 @@ def sides(scored: Scored) -> Section:
     rows = []
     for side, name in SIDES.items():
         statistics, formats = scored.sides[side], dict(scored.formats.get(side, {}))
-        px = ", ".join(f"{h} x {w}" for h, w in (statistics.settings.get("px") or [])[:3]) or "unknown"
+        every = [f"{height} x {width}" for height, width in statistics.settings.get("px") or []]
+        more = f" and {len(every) - NAMED} more sizes" if len(every) > NAMED else ""
+        px = f"{', '.join(every[:NAMED])}{more}" or "unknown"
         named = ", ".join(f"{kind} ({count:,})" for kind, count in formats.items()) or "unknown"
         groups = getattr(result, f"groups_{side}")
         source = (
@@ -185,7 +194,7 @@ def sides(scored: Scored) -> Section:
         )
         rows.append([name, f"{len(statistics):,}", "none" if groups is None else str(groups), px, named, source])
     told = list(result.warnings)
-    if not all(scored.formats.get(side) for side in SIDES):
+    if any(sum(scored.formats.get(side, {}).values()) < len(scored.sides[side]) for side in SIDES):
         told.append("Formats, sharpness and stain are compared where both sides are images.")
     elif min(result.n_real, result.n_fake) < MIN_IMAGES:
         told.append(f"Sharpness and stain are compared from {MIN_IMAGES} images a side on.")
@@ -229,6 +238,14 @@ def images_note(result: RL2Result) -> str:
     if result.verdict == NO_DIFFERENCE:
         return "The sides do not differ beyond chance, so the order of images says little."
     return ""
+
+
+def _mean_text(values: Tensor) -> str:
+    """Mean and standard deviation; a mean that is 0 but for rounding is 0."""
+    if len(values) == 1:
+        return three_digits(float(values))
+    middle, spread = float(values.mean()), float(values.std())
+    return f"{three_digits(middle if abs(middle) > 1e-9 * spread else 0.0)} (SD {three_digits(spread)})"
 
 
 def _both(kind: Any) -> list[tuple[float, tuple[float, float]]]:
