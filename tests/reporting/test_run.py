@@ -284,3 +284,8 @@ def test_what_copies_of_one_image_leave_unknown_is_no_number(explaining, three_k
     assert "Collapsed" in found[""]
     for name in ("parts", "cite"):
         assert not re.search(r"\bnan\b", found[name])
+
+
+def test_a_side_against_itself_has_no_images_to_rank(explaining, three_kinds, tmp_path):
+    score(three_kinds / "real", three_kinds / "real", weights=explaining, report=report_to(tmp_path / "out.html"))
+    assert "Images are not ranked: RL2 is 0" in Page((tmp_path / "out.html").read_text()).sections["images"]

@@ -37,7 +37,8 @@ def places(images: Tensor, reals: Tensor, direction: Tensor, encode: Callable[[T
     """
     of_real, _ = _windows(reals, WINDOW)
     windows, (rows, columns) = _windows(images, CELL)
-    along = direction.double() / direction.double().norm()
+    along = direction.cpu().double()
+    along = along / along.norm()
     apart = [(_latents(x, encode) @ along) for x in (of_real, windows)]
     values = (apart[1] - apart[0].mean()).clamp(min=0).view(len(images), 1, rows, columns)
     # Each cell has the windows that begin at it and up to two before; the least of them is the greatest of negatives.

@@ -39,7 +39,7 @@ def page_of_score(scored: Scored) -> str:
     short = {side: _short(scored.seen[side].names) if side in scored.seen else {} for side in pictures}
     found = result.explanation or Explanation()
     no_heat = why_no_heat(scored)
-    heat = {} if no_heat else heat_of(scored, [image.image for image in found.images])
+    heat = {} if no_heat or not found.images else heat_of(scored, [image.image for image in found.images])
     worst = [replace(_pair(one, result, pictures, short), places=heat.get(one.image, "")) for one in found.images]
     groups = [
         ("Generated images that hold most of RL2", worst),
