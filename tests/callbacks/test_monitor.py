@@ -6,7 +6,7 @@ import sys
 import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -226,6 +226,13 @@ def test_a_model_without_the_metric_is_told_before_training(encoder, tmp_path):
     del model.rl2
     with pytest.raises(RL2Error, match="Model, which has none"):
         trainer(tmp_path, ResNetL2Monitor()).fit(model, TRAIN)
+
+
+def test_checkpoints_and_early_stopping_wait_for_an_epoch_that_is_logged(encoder_of_kinds, tmp_path):
+    others = [ModelCheckpoint(tmp_path, monitor="rl2/rl2", every_n_epochs=2), EarlyStopping("rl2/rl2", strict=False)]
+    fitted = trainer(tmp_path, ResNetL2Monitor(every_n_epochs=2), *others, loggers=[], enable_checkpointing=True)
+    fitted.fit(Model(encoder_of_kinds), TRAIN)
+    assert others[0].best_model_score == fitted.callback_metrics["rl2/rl2"]
 
 
 @pytest.mark.parametrize("option", [{"every_n_epochs": 0}, {"keep": 0}, {"images": -1}])

@@ -61,7 +61,8 @@ class ResNetL2Monitor(Callback):
     Args:
         metric: Where the metric is in the model, such as ``"rl2"`` or ``"metrics.rl2"``; by default the only one.
         prefix: In front of each name in the logger.
-        every_n_epochs: Log in each n-th epoch of a fit, if it has a validation, and always in ``trainer.validate``.
+        every_n_epochs: Log in each n-th epoch of a fit, if it has a validation, and always in ``trainer.validate``. A
+            ``ModelCheckpoint`` of these numbers needs the same, and ``EarlyStopping`` needs ``strict=False``.
         images: How many of the worst images to show; 0 shows none, and keeps none.
         keep: How many generated images each process keeps in an epoch.
         key: Where the generated images are in what ``validation_step`` returns.
