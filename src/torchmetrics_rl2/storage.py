@@ -23,6 +23,7 @@ from torchmetrics_rl2.errors import RL2Error
 
 __all__ = [
     "MAX_BYTES",
+    "check_folder",
     "check_writable",
     "damaged",
     "digest",
@@ -128,6 +129,18 @@ def check_writable(path: Path) -> None:
     if os.path.lexists(path):
         raise RL2Error(f"{path} exists. Choose another name, or remove it first.")
     _new_file_beside(path).unlink()
+
+
+def check_folder(path: Path) -> None:
+    """Find out before long work whether the folder of a file to write takes it.
+
+    Raises:
+        RL2Error: If it does not.
+
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise RL2Error(f"{path} cannot be written: the folder {folder} does not exist or is not writable.")
 
 
 def _new_file_beside(path: Path) -> Path:

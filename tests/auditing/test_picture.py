@@ -48,3 +48,6 @@ def test_what_cannot_be_drawn_is_refused_early(tmp_path):
         check_plot(tmp_path / "a.gif2")
     with pytest.raises(RL2Error, match="does not exist or is not writable"):
         check_plot(tmp_path / "nowhere" / "a.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(RL2Error, match="does not exist or is not writable"):
+        check_plot(tmp_path / "file" / "a.png")

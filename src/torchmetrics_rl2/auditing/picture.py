@@ -1,6 +1,5 @@
 """Pictures of results."""
 
-import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -11,6 +10,7 @@ from torchmetrics_rl2.auditing.ladder_result import LadderResult
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.runtime import require_matplotlib
+from torchmetrics_rl2.storage import check_folder
 
 __all__ = ["check_plot", "plot_audit"]
 
@@ -38,10 +38,7 @@ def check_plot(path: Path) -> None:
     from matplotlib.figure import Figure
 
     kinds = Figure().canvas.get_supported_filetypes()
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise RL2Error(
-            f"{path} cannot be written: the folder {path.absolute().parent} does not exist or is not writable."
-        )
+    check_folder(path)
     if path.is_dir():
         raise RL2Error(f"{path} is a folder; expected the name of a picture to write.")
     if path.suffix[1:] not in kinds:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.pixels.batch import MIN_PX
+from torchmetrics_rl2.storage import check_folder
 
 __all__ = ["export_program"]
 
@@ -55,10 +56,7 @@ def export_program(encoder: LatentEncoder, out: str | Path, px: int | None = Non
         )
     if os.path.lexists(out):
         raise RL2Error(f"{out} exists. Choose another name, or remove it first.")
-    if not os.access(out.absolute().parent, os.W_OK):
-        raise RL2Error(
-            f"{out} cannot be written: the folder {out.absolute().parent} does not exist or is not writable."
-        )
+    check_folder(out)
     images = torch.randint(0, 256, (3, 3, px, px), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     encoder = encoder.with_dtype(torch.float32).cpu()  # a copy: the caller's stays where it is
     program = _Program(encoder).eval()

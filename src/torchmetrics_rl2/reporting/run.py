@@ -1,6 +1,5 @@
 """One HTML file, with all that a browser needs inside."""
 
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.scoring.scored import Scored
+from torchmetrics_rl2.storage import check_folder
 
 __all__ = ["report_to"]
 
@@ -59,8 +59,6 @@ def _check(file: Path) -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise RL2Error(f"Reports need {' and '.join(missing)}: pip install 'torchmetrics-rl2[report]'.")
-    folder = file.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise RL2Error(f"{file} cannot be written: the folder {folder} does not exist or is not writable.")
+    check_folder(file)
     if file.is_dir():
         raise RL2Error(f"{file} is a folder; expected the name of an .html file to write.")
