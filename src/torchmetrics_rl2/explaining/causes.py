@@ -26,7 +26,7 @@ from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.weights.signatures import Signatures
 
-__all__ = ["Curves", "Look", "explain_look"]
+__all__ = ["Array", "Curves", "Look", "Point", "explain_look"]
 
 Array = NDArray[np.float64]
 
@@ -87,6 +87,10 @@ class Look:
         """The squared length without that."""
         return float(self.difference @ self.difference) - self.noise
 
+    def explained(self, apart: float) -> float:
+        """Share of that which a signature explains, from its squared distance ``apart``."""
+        return 1 - (apart - self.noise) / self.total
+
 
 def explain_look(
     real: Statistics, fake: Statistics, signatures: Signatures, least: float = MIN_EXPLAINED
@@ -108,22 +112,21 @@ def explain_look(
     if total <= 0:
         return Explanation(withheld={"causes": "it is no larger than chance"})
 
-    def explained(apart: float) -> float:
-        return 1 - (apart - noise) / total
-
     nearest = curves.nearest(difference)
     ladder = min(nearest, key=lambda name: nearest[name][1])
     severity, apart = nearest[ladder]
-    points, share = [Point(ladder, severity)], explained(apart)
-    closest = replace(curves.causes(points, look)[0], share=share)
+    points, share = [Point(ladder, severity)], look.explained(apart)
     *pair, apart_of_two = curves.pair(difference, LADDERS[ladder].family)
     if apart - apart_of_two > max(MIN_SECOND * total, MIN_GAIN * noise):
-        points, share = sorted(pair, key=lambda point: -curves.length(point)), explained(apart_of_two)
+        points, share = sorted(pair, key=lambda point: -curves.length(point)), look.explained(apart_of_two)
     if share < least:
-        return Explanation(explained=closest.share, closest=closest)
+        (closest,) = curves.causes([Point(ladder, severity)], look)
+        return Explanation(explained=look.explained(apart), closest=replace(closest, share=look.explained(apart)))
     causes = curves.causes(points, look)
     if len(causes) == 1:
-        close = [Point(name, nearest[name][0]) for name in nearest if explained(nearest[name][1]) > share - CONFUSABLE]
+        close = [
+            Point(name, nearest[name][0]) for name in nearest if look.explained(nearest[name][1]) > share - CONFUSABLE
+        ]
         causes = [replace(causes[0], share=share, confusable=tuple(str(p) for p in close if p.ladder != ladder))]
     return Explanation(causes, explained=share)
 

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from torchmetrics_rl2.distance.explanation import amount_text
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.explaining.causes import Array, Curves, Look
-from torchmetrics_rl2.pixels.degradations import LADDERS
+from torchmetrics_rl2.explaining.causes import Array, Curves, Look, Point
 from torchmetrics_rl2.weights.signatures import Signatures
 
 __all__ = ["Match", "matches"]
@@ -52,21 +50,13 @@ def matches(real: Statistics, fake: Statistics, signatures: Signatures) -> list[
     if look.total <= 0:
         return []
 
-    def explained(ladder: str, severities: Array) -> Array:
-        apart = np.square(look.difference - curves.of[ladder](severities)).sum(-1)
-        return np.asarray(1 - (apart - look.noise) / look.total)
-
     found = []
-    for ladder, (best, _) in curves.nearest(look.difference).items():
+    for ladder, (best, apart) in curves.nearest(look.difference).items():
         low, high = curves.of[ladder].x[[0, -1]].tolist()
         severities = np.unique([0.0, *np.linspace(low, high, STEPS)])
-        amounts = tuple(_amount(ladder, severity) for severity in severities)
-        share = float(explained(ladder, np.array(best)))
-        found.append(
-            Match(ladder, severities, amounts, explained(ladder, severities), best, _amount(ladder, best), share)
-        )
+        amounts = tuple(str(Point(ladder, float(severity))) for severity in severities)
+        others = np.square(look.difference - curves.of[ladder](severities)).sum(-1)
+        shares = np.array([look.explained(other) for other in others])
+        share = look.explained(apart)
+        found.append(Match(ladder, severities, amounts, shares, best, str(Point(ladder, best)), share))
     return sorted(found, key=lambda match: -match.share)
-
-
-def _amount(ladder: str, severity: float) -> str:
-    return amount_text(ladder, LADDERS[ladder].amount(float(severity)), LADDERS[ladder].unit)

@@ -20,6 +20,7 @@ __all__ = [
     "COLORS",
     "GRAY",
     "LINES",
+    "SIDES",
     "kinds_chart",
     "match_chart",
     "parts_chart",
@@ -33,7 +34,7 @@ COLORS = {"real": "#0878bd", "fake": "#d95f02"}  # both 3:1 on white and on almo
 GRAY = "#808080"
 LINES = ("#d95f02", "#0878bd", "#8f6bb8", "#2a9467")
 DASHES = ("solid", "dashed", "dotted", "dotdash")
-NAMES = {"real": "Real", "fake": "Generated"}
+SIDES = {"real": "Real", "fake": "Generated"}
 LEAST_SHOWN = -0.25
 PICTURE = '<img src="@small" alt="" width="96" style="display:block;margin-bottom:4px">'
 
@@ -88,7 +89,7 @@ def kinds_chart(kinds: Sequence[KindShare]) -> Any:
                 "low": [100 * low for low, _ in ends],
                 "high": [100 * high for _, high in ends],
                 "text": [
-                    f"{NAMES[side]}, {kind.name}: {percent(share)} ({percent(*end)})"
+                    f"{SIDES[side]}, {kind.name}: {percent(share)} ({percent(*end)})"
                     for kind, share, end in zip(shown, shares, ends, strict=True)
                 ],
             }
@@ -173,7 +174,7 @@ def plane_chart(plane: Plane, pictures: dict[str, dict[str, Picture]], short: di
                 size=9 if with_picture else 5,
                 alpha=0.9 if with_picture else 0.4,
             )
-            text = f"<div>{NAMES[side]}: @name</div>"
+            text = f"<div>{SIDES[side]}: @name</div>"
             tooltips = f"<div>{PICTURE}{text}</div>" if with_picture else text
             chart.add_tools(HoverTool(renderers=[points], tooltips=tooltips, visible=False, limit=3))
     return styled(chart)

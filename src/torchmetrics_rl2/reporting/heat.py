@@ -1,9 +1,9 @@
 """Pictures of where in an image a distance comes from."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
+from PIL import ImageColor
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import rgb_to_grayscale
@@ -11,9 +11,9 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.explaining.images import SeenImages
 from torchmetrics_rl2.explaining.places import CELL, WINDOW, places
-from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.images.sampling import evenly
-from torchmetrics_rl2.reporting.pictures import files_of, picture_uri
+from torchmetrics_rl2.reporting.charts import COLORS
+from torchmetrics_rl2.reporting.pictures import images_of, picture_uri
 from torchmetrics_rl2.scoring.scored import Scored
 
 __all__ = ["OTHER_SIZES", "heat_of", "why_no_heat"]
@@ -21,7 +21,6 @@ __all__ = ["OTHER_SIZES", "heat_of", "why_no_heat"]
 OTHER_SIZES = "Where in the images is not shown: images of one size, of 48 px or more, are needed."
 
 REALS = 24
-COLOR = (217, 95, 2)
 STRENGTH = 0.85
 
 
@@ -49,29 +48,20 @@ def heat_of(scored: Scored, names: Sequence[str]) -> dict[str, str]:
         z: Tensor = encoder.flow(encoder.features(images.to(encoder.device)))[0]
         return z
 
-    reals = list(_read(evenly(scored.seen["real"].names, REALS), scored.seen["real"], scored.reader).values())
-    images = _read(names, scored.seen["fake"], scored.reader)
+    of_real = evenly(scored.seen["real"].names, REALS)
+    reals = [image for _, image in images_of(of_real, scored.seen["real"], scored.reader)]
+    images = dict(images_of(names, scored.seen["fake"], scored.reader))
     px = {image.shape for image in (*reals, *images.values())}
     if not reals or not images or len(px) > 1 or min(next(iter(px))[1:]) < WINDOW:
         return {}
-    of_real, of_fake = (scored.sides[side].sums for side in ("real", "fake"))
-    difference = of_fake.sum / of_fake.count - of_real.sum / of_real.count
+    real, fake = (scored.sides[side].sums for side in ("real", "fake"))
+    difference = fake.sum / fake.count - real.sum / real.count
     maps = places(torch.stack([*images.values()]), torch.stack(reals), difference, encode)
     strongest = float(maps.max()) or 1.0
     return {
         name: picture_uri(_painted(image, one / strongest))
         for (name, image), one in zip(images.items(), maps, strict=True)
     }
-
-
-def _read(names: Sequence[str], seen: SeenImages, reader: ImageReader) -> dict[str, Tensor]:
-    files, naming = files_of(names, seen)
-    found: dict[str, Tensor] = {}
-    for batch in replace(reader, skip_unreadable=True).read(files):
-        found |= {
-            name: image for name, image in zip(naming.of(batch.paths), batch.images, strict=True) if name in names
-        }
-    return {name: found[name] for name in names if name in found}
 
 
 def _painted(image: Tensor, strength: Tensor) -> Tensor:
@@ -81,6 +71,6 @@ def _painted(image: Tensor, strength: Tensor) -> Tensor:
     smooth = F.pad(smooth, (0, image.shape[2] - width, 0, image.shape[1] - height), mode="replicate")[0]
     opacity = STRENGTH * smooth.clamp(0, 1).float()
     gray = rgb_to_grayscale(image, 3).float()
-    color = torch.tensor(COLOR, dtype=torch.float32).view(3, 1, 1)
+    color = torch.tensor(ImageColor.getrgb(COLORS["fake"]), dtype=torch.float32).view(3, 1, 1)
     painted: Tensor = gray * (1 - opacity) + color * opacity
     return painted.round().to(torch.uint8)

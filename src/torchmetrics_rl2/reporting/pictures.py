@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torchmetrics_rl2.explaining.images import SeenImages
 from torchmetrics_rl2.images.naming import ImageNames
 from torchmetrics_rl2.images.reader import ImageReader
 
-__all__ = ["Picture", "files_of", "picture_uri", "pictures_of"]
+__all__ = ["Picture", "images_of", "picture_uri", "pictures_of"]
 
 LARGE, SMALL = (224, 24_000), (64, 3_000)
 """Side in pixels and bytes of a picture, at most."""
@@ -47,25 +47,27 @@ def pictures_of(
         reader: How they were read.
 
     """
-    found = dict[str, Picture]()
-    files, naming = files_of(names, seen)
-    for batch in replace(reader, skip_unreadable=True).read(files):
-        for name, pixels in zip(naming.of(batch.paths), batch.images, strict=True):
-            if name in names:
-                found[name] = Picture(picture_uri(pixels, SMALL), picture_uri(pixels) if name in large else "")
-    return found
+    return {
+        name: Picture(picture_uri(pixels, SMALL), picture_uri(pixels) if name in large else "")
+        for name, pixels in images_of(names, seen, reader)
+    }
 
 
-def files_of(names: Collection[str], seen: SeenImages) -> tuple[list[Path], ImageNames]:
-    """Files that these images are in, and what names them as they are read.
+def images_of(names: Collection[str], seen: SeenImages, reader: ImageReader) -> Iterator[tuple[str, Tensor]]:
+    """Names and pixels of these images, which are read again; without those that have gone.
 
     Args:
         names: Of images, as ``seen`` has them.
         seen: All images of the side.
+        reader: How they were read.
 
     """
     files = {Path(name.rpartition(", tile ")[0] if seen.tiled else name): None for name in names}
-    return list(files), ImageNames(seen.tiled)
+    naming = ImageNames(seen.tiled)
+    for batch in replace(reader, skip_unreadable=True).read(list(files)):
+        for name, pixels in zip(naming.of(batch.paths), batch.images, strict=True):
+            if name in names:
+                yield name, pixels
 
 
 def picture_uri(pixels: Tensor, most: tuple[int, int] = LARGE) -> str:

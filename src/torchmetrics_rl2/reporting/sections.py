@@ -16,6 +16,7 @@ from torchmetrics_rl2.distance.strata_result import strata_sentence
 from torchmetrics_rl2.distance.text import NO_DIFFERENCE, percent, three_digits, times
 from torchmetrics_rl2.explaining.matching import matches
 from torchmetrics_rl2.reporting import charts
+from torchmetrics_rl2.reporting.charts import SIDES
 from torchmetrics_rl2.reporting.layout import Section, Table, range_text
 from torchmetrics_rl2.reporting.pictures import Picture
 from torchmetrics_rl2.reporting.plane import plane_of
@@ -27,7 +28,6 @@ __all__ = ["Pair", "cause", "kinds", "parts", "plane", "sides"]
 COMPARED = 4
 NAMED = 3
 REALS_NOT_SHOWN = "Real images are not shown: there are only sums of them."
-SIDES = {"real": "Real", "fake": "Generated"}
 
 
 @dataclass(frozen=True)
