@@ -5,7 +5,7 @@ import sys
 import typer
 
 from torchmetrics_rl2._version import __version__
-from torchmetrics_rl2.cli import audit, fit, score, screen, stats, weights
+from torchmetrics_rl2.cli import audit, compare, fit, score, screen, stats, weights
 from torchmetrics_rl2.cli.output import drop, fail
 from torchmetrics_rl2.errors import RL2Error
 
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("score")(score.score)
+app.command("compare")(compare.compare)
 app.command("stats")(stats.stats)
 app.command("fit")(fit.fit)
 app.command("audit")(audit.audit)

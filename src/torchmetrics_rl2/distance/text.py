@@ -10,6 +10,7 @@ __all__ = [
     "if_finite",
     "p_text",
     "percent",
+    "range_text",
     "three_digits",
     "times",
     "without_nan",
@@ -57,6 +58,11 @@ def three_digits(value: float) -> str:
         return f"{value:.3g}"
     places = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
     return f"{float(f'{value:.3g}'):.{places}f}"
+
+
+def range_text(ends: tuple[float, float]) -> str:
+    """An interval."""
+    return "{} to {}".format(*map(three_digits, ends))
 
 
 def times(multiple: float) -> str:

@@ -10,10 +10,9 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
 
 from torchmetrics_rl2._version import __version__
-from torchmetrics_rl2.distance.text import three_digits
 from torchmetrics_rl2.reporting.charts import LINES
 
-__all__ = ["Section", "Table", "page_from", "range_text", "settings_table"]
+__all__ = ["Section", "Table", "page_from", "settings_table"]
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,3 @@ def settings_table(made: Mapping[str, Any], settings: Mapping[str, Any], version
     shown |= {f"Version of {name}": value for name, value in versions.items()}
     rows = [[name, "none" if value is None else str(value)] for name, value in shown.items()]
     return Table("Settings and versions", ["Setting", "Value"], rows)
-
-
-def range_text(ends: tuple[float, float]) -> str:
-    """An interval."""
-    return "{} to {}".format(*map(three_digits, ends))

@@ -13,11 +13,11 @@ from torchmetrics_rl2.distance.explanation import Explanation, ImageShare
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.distance.strata_result import strata_sentence
-from torchmetrics_rl2.distance.text import NO_DIFFERENCE, percent, three_digits, times
+from torchmetrics_rl2.distance.text import NO_DIFFERENCE, percent, range_text, three_digits, times
 from torchmetrics_rl2.explaining.matching import matches
 from torchmetrics_rl2.reporting import charts
 from torchmetrics_rl2.reporting.charts import SIDES
-from torchmetrics_rl2.reporting.layout import Section, Table, range_text
+from torchmetrics_rl2.reporting.layout import Section, Table
 from torchmetrics_rl2.reporting.pictures import Picture
 from torchmetrics_rl2.reporting.plane import plane_of
 from torchmetrics_rl2.scoring.comparability import MIN_IMAGES

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,13 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.encoder.sharing import any_encoder_of
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.find import left_out_sentence
 from torchmetrics_rl2.images.reader import ImageBatch, ImageReader
 from torchmetrics_rl2.runtime import Progress, default_device, default_workers
-from torchmetrics_rl2.scoring.duplicates import Seen
+from torchmetrics_rl2.scoring.duplicates import Seen, repeated_sentences
 from torchmetrics_rl2.scoring.sources import ImageSource
 
-__all__ = ["Watch", "encoder_for", "image_reader", "measure"]
+__all__ = ["Watch", "encoder_for", "image_reader", "measure", "sentences_on", "settings_of"]
 
 PENDING = 64
 
@@ -122,3 +124,20 @@ def measure(
         duplicates=(*merged.duplicates, *seen.duplicates),
         left_out=(*merged.left_out, *left_out),
     ), seen
+
+
+def sentences_on(statistics: Statistics, side: str = "") -> list[str]:
+    """What to say of images that repeat others, and of files that are no images."""
+    left_out = [Path(name) for name in statistics.left_out]
+    return [
+        *repeated_sentences(side, statistics.duplicates, len(statistics)),
+        *([left_out_sentence(statistics.source, left_out)] if left_out else []),
+    ]
+
+
+def settings_of(reader: ImageReader, encoder: LatentEncoder | OwnEncoder | None) -> dict[str, Any]:
+    """How images were read, if any were."""
+    if encoder is None:
+        return {}
+    settings = {name: getattr(reader, name) for name in ("tile", "scale", "batch_size", "workers")}
+    return settings | {"device": str(encoder.device)}

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,13 +19,12 @@ from torchmetrics_rl2.explaining.images import SeenImages
 from torchmetrics_rl2.explaining.measuring import Step
 from torchmetrics_rl2.explaining.own import measure_of
 from torchmetrics_rl2.explaining.run import explain as add_explanation
-from torchmetrics_rl2.images.find import left_out_sentence
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
-from torchmetrics_rl2.scoring.duplicates import copied_sentences, repeated_sentences
-from torchmetrics_rl2.scoring.measuring import Watch, encoder_for, image_reader, measure
+from torchmetrics_rl2.scoring.duplicates import copied_sentences
+from torchmetrics_rl2.scoring.measuring import Watch, encoder_for, image_reader, measure, sentences_on, settings_of
 from torchmetrics_rl2.scoring.outliers import Outliers
 from torchmetrics_rl2.scoring.scored import Scored
 from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
@@ -85,7 +83,7 @@ def compute_statistics(
     found = find_sources(source, groups)
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
     statistics, _ = measure(found, encoder_for(found, weights, device), reader, progress, "images")
-    for sentence in _told(statistics, ""):
+    for sentence in sentences_on(statistics):
         warnings.warn(sentence, stacklevel=3)
     return statistics
 
@@ -192,7 +190,7 @@ def score(
         *different_px(sides["real"], sides["fake"]),
         *asymmetries(appearances["real"], appearances["fake"]),
         *copied_sentences(copied, len(sides["fake"])),
-        *(sentence for side, name in NAMES.items() for sentence in _told(sides[side], name)),
+        *(sentence for side, name in NAMES.items() for sentence in sentences_on(sides[side], name)),
     ]
     for sentence in told:
         warnings.warn(sentence, stacklevel=3)
@@ -208,7 +206,7 @@ def score(
     if explain and encoder:
         files = [path for one in found.get("real", []) if isinstance(one, ImageSource) for path in one.paths]
         result, signatures = _explain(result, sides, encoder, files, reader, shown)
-    settings = {**_as_dict(reader), "device": str(encoder.device)} if encoder else {}
+    settings = settings_of(reader, encoder)
     result = replace(result, warnings=told, copied=copied, settings=settings, versions=versions())
     if report:
         formats = {side: appearance.formats for side, appearance in appearances.items()}
@@ -236,16 +234,3 @@ def _explain(
 
     result = add_explanation(result, sides["real"], sides["fake"], used, shown, measured if own else None)
     return result, used
-
-
-def _told(statistics: Statistics, side: str) -> list[str]:
-    """What to say of images that repeat others, and of files that are no images."""
-    left_out = [Path(name) for name in statistics.left_out]
-    return [
-        *repeated_sentences(side, statistics.duplicates, len(statistics)),
-        *([left_out_sentence(statistics.source, left_out)] if left_out else []),
-    ]
-
-
-def _as_dict(reader: ImageReader) -> dict[str, Any]:
-    return {name: getattr(reader, name) for name in ("tile", "scale", "batch_size", "workers")}

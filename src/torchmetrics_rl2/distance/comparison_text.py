@@ -1,0 +1,104 @@
+"""A comparison of generators in sentences and in a table."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from torchmetrics_rl2.distance.details import conclusion_of, interval_units
+from torchmetrics_rl2.distance.parts import PartResult
+from torchmetrics_rl2.distance.result import CLOSER, COPIES
+from torchmetrics_rl2.distance.text import identity_text, p_text, percent, range_text, three_digits
+
+if TYPE_CHECKING:
+    from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair
+    from torchmetrics_rl2.distance.result import RL2Result
+
+__all__ = ["details_of", "html_of", "text_of"]
+
+
+def text_of(comparison: "ComparisonResult") -> str:
+    """The verdict and the table."""
+    generators = comparison.generators
+    suspect = [
+        f"{one.name}: {conclusion_of(one.result)}. Its place says nothing about new images"
+        for one in generators
+        if one.result.verdict in (CLOSER, COPIES)
+    ]
+    lines = [_verdict(comparison), *suspect, *_table(comparison)]
+    counts = sorted({one.result.n_fake for one in generators})
+    if len(counts) > 1:
+        lines += [
+            f"Numbers of images differ ({counts[0]} to {counts[-1]}), so do not compare RL2 itself; debiased values, "
+            "which the order is by, allow for that"
+        ]
+    return "\n".join(lines)
+
+
+def details_of(comparison: "ComparisonResult") -> str:
+    """Every pair and every verdict."""
+    first = comparison.generators[0].result
+    lines = [
+        f"Against {first.n_real} real images ({first.real}); weights {first.weights} "
+        f"({identity_text(first.weights_id)}); intervals {interval_units(first)}",
+        f"Differences of squared debiased distances, with 95 % intervals for all {len(comparison.pairs)} together:"
+        if len(comparison.pairs) > 1
+        else "Difference of squared debiased distances, with its 95 % interval:",
+        *(f"  {_pair(pair, comparison.assumes_independence)}" for pair in comparison.pairs),
+        "By itself, against the real images:",
+        *(f"  {one.name}: {conclusion_of(one.result)}" for one in comparison.generators),
+    ]
+    return "\n".join(lines)
+
+
+def html_of(comparison: "ComparisonResult") -> str:
+    """For notebooks."""
+    head, *rows = _cells(comparison)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    return f"<p>{escape(_verdict(comparison))}</p><table><tr>{titles}</tr>{body}</table>"
+
+
+def _verdict(comparison: "ComparisonResult") -> str:
+    closest, count = comparison.closest, len(comparison.generators)
+    if len(closest) == 1:
+        others = "the other" if count == 2 else f"each of the other {count - 1}"
+        return f"{closest[0]} is closest to the real images, beyond chance closer than {others}"
+    if len(closest) == count:
+        both = "both generators" if count == 2 else f"all {count} generators"
+        return f"A tie: {both} are as close to the real images as chance lets tell; smallest distance: {closest[0]}"
+    others = ", ".join(closest[1:])
+    return f"{closest[0]} is closest to the real images, but cannot be told from {others}"
+
+
+def _table(comparison: "ComparisonResult") -> list[str]:
+    rows = _cells(comparison)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([f"{row[0]:<{widths[0]}}", f"{row[1]:<{widths[1]}}", *cells]).rstrip())
+    return lines
+
+
+def _cells(comparison: "ComparisonResult") -> list[list[str]]:
+    has_parts = comparison.generators[0].result.look is not None
+    parts = ["look", "content"] if has_parts else []
+    rows = [["", "generator", "images", "RL2", "debiased", *parts, "chance to be closest"]]
+    for place, one in enumerate(comparison.generators, 1):
+        result = one.result
+        numbers = [_interval(result), *(_interval(getattr(result, name)) for name in parts)]
+        mark = "=" if one.tied and len(comparison.closest) > 1 else ""
+        chance = "> 99 %" if 0.99 < one.chance < 1 else "< 1 %" if 0 < one.chance < 0.01 else percent(one.chance)
+        rank = f"{1 if one.tied else place}{mark}"
+        rows.append([rank, one.name, str(result.n_fake), three_digits(result.value), *numbers, chance])
+    return rows
+
+
+def _interval(part: "RL2Result | PartResult") -> str:
+    interval = "" if part.interval is None else f" ({range_text(part.interval)})"
+    return f"{three_digits(part.debiased)}{interval}"
+
+
+def _pair(pair: "GeneratorPair", assumes_independence: bool) -> str:
+    p_value = "" if assumes_independence else f", p {'' if pair.p_value < 0.001 else '= '}{p_text(pair.p_value)}"
+    verb = "is further than" if pair.differs else "cannot be told from"
+    return f"{pair.further} {verb} {pair.closer}: {three_digits(pair.value)} ({range_text(pair.interval)}){p_value}"

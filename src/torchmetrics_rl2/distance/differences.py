@@ -1,0 +1,111 @@
+r"""Which of several sets is closer to the same real ones: differences of squared distances, and their noise.
+
+With :math:`d_i = m_r - m_i` and :math:`V_i` the covariance of the mean of a set, the debiased squared distance is
+:math:`T_i = \lVert d_i \rVert^2 - \mathrm{tr}(V_r + V_i)`. In :math:`T_i - T_j` the noise of the real mean cancels but
+for its part along :math:`m_i - m_j`:
+
+.. math::
+
+    \mathrm{var}(T_i - T_j) = 4 (m_i - m_j)' V_r (m_i - m_j) + 4 d_i' V_i d_i + 4 d_j' V_j d_j
+    - 2\,\mathrm{tr}\,V_i^2 - 2\,\mathrm{tr}\,V_j^2 - 4\,\mathrm{tr}\,V_r (V_i + V_j)
+
+is unbiased at any distance; two sets at distance 0 have
+:math:`2\,\mathrm{tr}\,V_i^2 + 2\,\mathrm{tr}\,V_j^2 + 4\,\mathrm{tr}\,V_r (V_i + V_j)`, which it is not let fall below.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from torchmetrics_rl2.distance.text import LEVEL
+from torchmetrics_rl2.distance.uncertainty import Units
+
+__all__ = ["Difference", "chances_to_be_closest", "difference"]
+
+DRAWS = 100_000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of the debiased squared distances of two sets from the same real ones.
+
+    Args:
+        value: That of the first less that of the second; below 0 the first is closer.
+        standard_error: Of the value.
+        interval: Its interval.
+        p_value: Of the test that both are as far, two-sided.
+
+    """
+
+    value: float
+    standard_error: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def difference(real: Units, one: Units, other: Units, tests: int = 1) -> Difference:
+    """The difference of two sets, with Welch's t.
+
+    Args:
+        real: Units of the real side.
+        one: Of a set.
+        other: Of another, independent of the first.
+        tests: Number of pairs that are looked at; interval and p-value hold for all together (Bonferroni).
+
+    """
+    value = _squared(real, one) - _squared(real, other)
+    between = one.mean - other.mean
+    parts = [float(between @ real.covariance @ between) / real.count]
+    counts, at_zero = [real.count], 0.0
+    for side in (one, other):
+        apart = real.mean - side.mean
+        parts.append(float(apart @ side.covariance @ apart) / side.count)
+        counts.append(side.count)
+        at_zero += 2 * side.squared_trace / side.count**2 + 4 * _shared(real, side)
+    variance = max(4 * sum(parts) - at_zero, at_zero)
+    freedom = (
+        sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True)) if any(parts) else 1
+    )
+    error = math.sqrt(variance)
+    half = float(stats.t.isf(LEVEL / 2 / tests, freedom)) * error
+    p_value = min(1.0, 2 * tests * float(stats.t.sf(abs(value) / error, freedom))) if error else float(value == 0)
+    return Difference(value, error, (value - half, value + half), p_value)
+
+
+def chances_to_be_closest(real: Units, sets: Sequence[Units]) -> list[float]:
+    r"""Share of draws in which each set is the closest, where squared distances are drawn about what was found.
+
+    Draws are normal with :math:`\mathrm{cov}(T_i, T_j) = 4 d_i' V_r d_j - 2\,\mathrm{tr}\,V_r^2`; always the same ones.
+
+    Args:
+        real: Units of the real side.
+        sets: Units of each set.
+
+    """
+    values = np.array([_squared(real, side) for side in sets])
+    apart = [real.mean - side.mean for side in sets]
+    of_real = real.squared_trace / real.count**2
+    covariance = np.empty((len(sets), len(sets)))
+    for i, side in enumerate(sets):
+        for j in range(len(sets)):
+            covariance[i, j] = 4 * float(apart[i] @ real.covariance @ apart[j]) / real.count - 2 * of_real
+        own = float(apart[i] @ side.covariance @ apart[i]) / side.count
+        covariance[i, i] += 4 * own - 2 * side.squared_trace / side.count**2 - 4 * _shared(real, side)
+    # Estimates of a covariance need not be one.
+    sizes, directions = np.linalg.eigh(covariance)
+    scaled = directions * np.sqrt(sizes.clip(min=0))
+    draws = values + np.random.default_rng(0).standard_normal((DRAWS, len(sets))) @ scaled.T
+    counts = np.bincount(draws.argmin(1), minlength=len(sets))
+    return [float(count) for count in counts / DRAWS]
+
+
+def _squared(real: Units, side: Units) -> float:
+    return float((real.mean - side.mean).square().sum()) - real.mean_variance - side.mean_variance
+
+
+def _shared(real: Units, side: Units) -> float:
+    """Trace of the product of the covariances of both means."""
+    return float((real.covariance * side.covariance).sum()) / real.count / side.count
