@@ -7,6 +7,7 @@ from . import weights as weights
 from ._version import __version__ as __version__
 from .auditing import AuditResult as AuditResult
 from .auditing import audit as audit
+from .distance import ComparisonResult as ComparisonResult
 from .distance import RL2Result as RL2Result
 from .distance import Statistics as Statistics
 from .distance import compare as compare
@@ -20,6 +21,7 @@ from .quality import Calibration as Calibration
 from .quality import PatchScreener as PatchScreener
 from .quality import Verdicts as Verdicts
 from .quality import calibrate as calibrate
+from .scoring import compare_generators as compare_generators
 from .scoring import compute_statistics as compute_statistics
 from .scoring import score as score
 from .screening import ScreenResult as ScreenResult

@@ -18,8 +18,9 @@ def compare(
         ),
     ],
     real: Annotated[
-        list[str], Option(help="Real patches in the same forms, best ones that no generator was trained on.")
-    ],
+        list[str] | None,
+        Option(help="Real patches in the same forms, best ones that no generator was trained on. Needed."),
+    ] = None,
     weights: WeightsName = "histology",
     real_groups: Annotated[
         str | None,

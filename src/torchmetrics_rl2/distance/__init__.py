@@ -2,6 +2,7 @@
 
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.comparing import compare
+from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair, RankedGenerator
 from torchmetrics_rl2.distance.explanation import Cause, Explanation, ImageShare
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
@@ -13,12 +14,15 @@ from torchmetrics_rl2.distance.uncertainty import Uncertainty
 __all__ = [
     "BetweenGroups",
     "Cause",
+    "ComparisonResult",
     "Explanation",
+    "GeneratorPair",
     "ImageShare",
     "KindShare",
     "Kinds",
     "PartResult",
     "RL2Result",
+    "RankedGenerator",
     "Statistics",
     "StrataSplit",
     "StratumResult",

@@ -157,8 +157,8 @@ def rank(real: Statistics, fakes: Mapping[str, Statistics]) -> ComparisonResult:
     for name, result in results.items():
         if not math.isfinite(result.debiased):
             raise RL2Error(
-                f"Some latents of {name} or of the real images are NaN or too large, so there is no order. Look for broken "
-                "images.",
+                f"Some latents of {name} or of the real images are NaN or too large, so there is no order. Leave "
+                "out broken images."
             )
     order = sorted(results, key=lambda name: results[name].debiased)
     tests = len(order) * (len(order) - 1) // 2

@@ -26,7 +26,7 @@ __all__ = ["compare_generators"]
 @reports_progress
 def compare_generators(
     fakes: Source | Sequence[Source] | Mapping[str, Source | Sequence[Source]],
-    real: Source | Sequence[Source],
+    real: Source | Sequence[Source] | None,
     *,
     weights: str | Path | nn.Module = "histology",
     real_groups: str | Path | None = None,
@@ -41,10 +41,10 @@ def compare_generators(
 ) -> ComparisonResult:
     r"""Which of several generators, or checkpoints of one, is closest to the same real images.
 
-    The order is that of the debiased squared distances :math:`T_i = \lVert \bar z_r - \bar z_i \rVert^2 - \mathrm{tr}\,V`.
-    Of each two it is said whether :math:`T_i - T_j` differs from 0 by more than chance, for all pairs together. The real
-    images are the same for all, so most of their noise cancels, and two generators can differ where the intervals of
-    their distances overlap.
+    The order is that of the debiased squared distances
+    :math:`T_i = \lVert \bar z_r - \bar z_i \rVert^2 - \mathrm{tr}\,V_i`. Of each two it is said whether
+    :math:`T_i - T_j` differs from 0 by more than chance, for all pairs together. The real images are the same for all, so
+    most of their noise cancels, and two generators can differ where the intervals of their distances overlap.
 
     Args:
         fakes: Generated images of each generator: a list of sources as in :func:`score`, which are named for their
@@ -82,6 +82,11 @@ def compare_generators(
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
     named = {name: find_sources(source, fake_groups) for name, source in _named(fakes).items()}
+    if real is None:
+        raise RL2Error(
+            "A comparison needs real images to be close to. Give your own with --real, best ones that no generator was "
+            "trained on."
+        )
     of_real = find_sources(real, real_groups)
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
     encoder = encoder_for([one for parts in (of_real, *named.values()) for one in parts], weights, device)
