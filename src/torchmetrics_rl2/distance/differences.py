@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import stats
 
 from torchmetrics_rl2.distance.text import LEVEL
@@ -78,7 +79,8 @@ def difference(real: Units, one: Units, other: Units, tests: int = 1) -> Differe
 def chances_to_be_closest(real: Units, sets: Sequence[Units]) -> list[float]:
     r"""Share of draws in which each set is the closest, where squared distances are drawn about what was found.
 
-    Draws are normal with :math:`\mathrm{cov}(T_i, T_j) = 4 d_i' V_r d_j - 2\,\mathrm{tr}\,V_r^2`; always the same ones.
+    Draws are normal with :math:`\mathrm{cov}(T_i, T_j) = 4 d_i' V_r d_j`, up to what all have in common, and with the
+    noise of each set by itself; always the same ones.
 
     Args:
         real: Units of the real side.
@@ -86,24 +88,24 @@ def chances_to_be_closest(real: Units, sets: Sequence[Units]) -> list[float]:
 
     """
     values = np.array([_squared(real, side) for side in sets])
-    apart = [real.mean - side.mean for side in sets]
-    of_real = real.squared_trace / real.count**2
-    covariance = np.empty((len(sets), len(sets)))
-    for i, side in enumerate(sets):
-        for j in range(len(sets)):
-            covariance[i, j] = 4 * float(apart[i] @ real.covariance @ apart[j]) / real.count - 2 * of_real
-        own = float(apart[i] @ side.covariance @ apart[i]) / side.count
-        covariance[i, i] += 4 * own - 2 * side.squared_trace / side.count**2 - 4 * _shared(real, side)
-    # Estimates of a covariance need not be one.
-    sizes, directions = np.linalg.eigh(covariance)
-    scaled = directions * np.sqrt(sizes.clip(min=0))
-    draws = values + np.random.default_rng(0).standard_normal((DRAWS, len(sets))) @ scaled.T
+    apart = torch.stack([real.mean - side.mean for side in sets])
+    shared = 4 * apart @ real.covariance @ apart.T / real.count
+    own = [_own_variance(real, side) for side in sets]
+    covariance = shared.numpy() + np.diag(own)
+    draws = np.random.default_rng(0).multivariate_normal(values, covariance, DRAWS, method="eigh")
     counts = np.bincount(draws.argmin(1), minlength=len(sets))
     return [float(count) for count in counts / DRAWS]
 
 
 def _squared(real: Units, side: Units) -> float:
     return float((real.mean - side.mean).square().sum()) - real.mean_variance - side.mean_variance
+
+
+def _own_variance(real: Units, side: Units) -> float:
+    """What the noise of a set adds to the variance of its squared distance, beside that of the real images."""
+    apart, at_zero = real.mean - side.mean, 2 * side.squared_trace / side.count**2
+    along = float(apart @ side.covariance @ apart) / side.count
+    return max(4 * along - at_zero - 4 * _shared(real, side), at_zero)
 
 
 def _shared(real: Units, side: Units) -> float:

@@ -43,8 +43,8 @@ def compare_generators(
 
     The order is that of the debiased squared distances
     :math:`T_i = \lVert \bar z_r - \bar z_i \rVert^2 - \mathrm{tr}\,V_i`. Of each two it is said whether
-    :math:`T_i - T_j` differs from 0 by more than chance, for all pairs together. The real images are the same for all, so
-    most of their noise cancels, and two generators can differ where the intervals of their distances overlap.
+    :math:`T_i - T_j` differs from 0 by more than chance, for all pairs together. The real images are the same for all,
+    so most of their noise cancels, and two generators can differ where the intervals of their distances overlap.
 
     Args:
         fakes: Generated images of each generator: a list of sources as in :func:`score`, which are named for their
