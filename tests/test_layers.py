@@ -13,7 +13,7 @@ ORDER = [
     {"encoder"},
     {"explaining"},
     {"scoring", "auditing", "quality"},
-    {"reporting", "fitting", "screening", "metrics"},
+    {"reporting", "fitting", "screening", "metrics", "planning"},
     {"callbacks"},
     {"__init__", "cli"},
 ]

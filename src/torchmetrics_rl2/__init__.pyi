@@ -17,6 +17,8 @@ from .fitting import FitResult as FitResult
 from .fitting import fit as fit
 from .metrics import PatchQuality as PatchQuality
 from .metrics import ResNetL2 as ResNetL2
+from .planning import PlanResult as PlanResult
+from .planning import plan as plan
 from .quality import Calibration as Calibration
 from .quality import PatchScreener as PatchScreener
 from .quality import Verdicts as Verdicts

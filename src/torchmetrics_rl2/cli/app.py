@@ -5,7 +5,7 @@ import sys
 import typer
 
 from torchmetrics_rl2._version import __version__
-from torchmetrics_rl2.cli import audit, compare, fit, score, screen, stats, weights
+from torchmetrics_rl2.cli import audit, compare, fit, plan, score, screen, stats, weights
 from torchmetrics_rl2.cli.output import drop, fail
 from torchmetrics_rl2.errors import RL2Error
 
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("score")(score.score)
 app.command("compare")(compare.compare)
+app.command("plan")(plan.plan)
 app.command("stats")(stats.stats)
 app.command("fit")(fit.fit)
 app.command("audit")(audit.audit)

@@ -24,7 +24,7 @@ from scipy import stats
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.distance.uncertainty import Units
 
-__all__ = ["Difference", "chances_to_be_closest", "difference"]
+__all__ = ["Difference", "chances_to_be_closest", "difference", "own_variance", "shared_variance"]
 
 DRAWS = 100_000
 
@@ -65,7 +65,7 @@ def difference(real: Units, one: Units, other: Units, tests: int = 1) -> Differe
         apart = real.mean - side.mean
         parts.append(float(apart @ side.covariance @ apart) / side.count)
         counts.append(side.count)
-        at_zero += 2 * side.squared_trace / side.count**2 + 4 * _shared(real, side)
+        at_zero += 2 * side.squared_trace / side.count**2 + 4 * shared_variance(real, side)
     variance = max(4 * sum(parts) - at_zero, at_zero)
     freedom = (
         sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True)) if any(parts) else 1
@@ -90,7 +90,7 @@ def chances_to_be_closest(real: Units, sets: Sequence[Units]) -> list[float]:
     values = np.array([_squared(real, side) for side in sets])
     apart = torch.stack([real.mean - side.mean for side in sets])
     shared = 4 * apart @ real.covariance @ apart.T / real.count
-    own = [_own_variance(real, side) for side in sets]
+    own = [own_variance(real, side) for side in sets]
     covariance = shared.numpy() + np.diag(own)
     draws = np.random.default_rng(0).multivariate_normal(values, covariance, DRAWS, method="eigh")
     counts = np.bincount(draws.argmin(1), minlength=len(sets))
@@ -101,13 +101,13 @@ def _squared(real: Units, side: Units) -> float:
     return float((real.mean - side.mean).square().sum()) - real.mean_variance - side.mean_variance
 
 
-def _own_variance(real: Units, side: Units) -> float:
+def own_variance(real: Units, side: Units) -> float:
     """What the noise of a set adds to the variance of its squared distance, beside that of the real images."""
     apart, at_zero = real.mean - side.mean, 2 * side.squared_trace / side.count**2
     along = float(apart @ side.covariance @ apart) / side.count
-    return max(4 * along - at_zero - 4 * _shared(real, side), at_zero)
+    return max(4 * along - at_zero - 4 * shared_variance(real, side), at_zero)
 
 
-def _shared(real: Units, side: Units) -> float:
+def shared_variance(real: Units, side: Units) -> float:
     """Trace of the product of the covariances of both means."""
     return float((real.covariance * side.covariance).sum()) / real.count / side.count

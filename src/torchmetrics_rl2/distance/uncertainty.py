@@ -23,6 +23,7 @@ from torchmetrics_rl2.functional import LatentSums
 __all__ = [
     "Uncertainty",
     "Units",
+    "detectable_noncentrality",
     "distinct_units",
     "f_exceeds",
     "group_units",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 MIN_UNITS = 4
+POWER = 0.8
 ROUNDING = 1e-12
 HUGE = 1e9
 Numbers = TypeVar("Numbers", float, NDArray[np.float64])
@@ -196,7 +198,7 @@ def uncertainty(real: Units, fake: Units, limit: float = 0.0, level: float = LEV
         nu = noise**2 / sum(side.mean_variance**2 / (side.count - 1) for side in (real, fake))
         least = freedom * limit**2 / noise
         p_value = float(f_exceeds(square / noise, freedom, nu, least))
-        detectable = math.sqrt(_detectable(freedom, nu, least) * noise / freedom)
+        detectable = math.sqrt(detectable_noncentrality(freedom, nu, least) * noise / freedom)
         t = float(stats.t.ppf(1 - level / 2, nu))
     else:  # all images of a side are the same
         p_value, detectable, t = float(square <= limit**2), limit, 0.0
@@ -261,12 +263,14 @@ def _bound(value: float, noise_square: float, along: float, t: float) -> float:
     return shift if shift >= 0 else value + t * math.sqrt(2 * noise_square)
 
 
-def _detectable(freedom: float, nu: float, least: float, power: float = 0.8) -> float:
-    """Noncentrality that a test of more than the least one finds at 5 % with this power."""
+def detectable_noncentrality(
+    freedom: float, nu: float, least: float, power: float = POWER, level: float = LEVEL
+) -> float:
+    """Noncentrality that a test of more than the least one finds with some power."""
     if least > HUGE:
         return least
     ends = (freedom, freedom * nu)
-    critical = float(stats.ncf.ppf(0.95, *ends, least) if least else stats.f.ppf(0.95, *ends))
+    critical = float(stats.ncf.ppf(1 - level, *ends, least) if least else stats.f.ppf(1 - level, *ends))
 
     def missing(noncentrality: float) -> float:
         return power - float(f_exceeds(critical, freedom, nu, noncentrality))

@@ -1,0 +1,159 @@
+"""How many images it takes, from a pilot: what ``rl2 plan`` does, from Python."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from torchmetrics_rl2.distance.comparing import domain_shift
+from torchmetrics_rl2.distance.details import MAX_DOMAIN_SHIFT
+from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, POWER
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import OwnEncoder
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.planning.goals import Effects
+from torchmetrics_rl2.planning.power import Difference
+from torchmetrics_rl2.planning.result import PlanGoal, PlanResult
+from torchmetrics_rl2.progress import reports_progress
+from torchmetrics_rl2.runtime import Progress
+from torchmetrics_rl2.scoring.measuring import encoder_for, image_reader, measure
+from torchmetrics_rl2.scoring.sources import Source, find_sources
+
+__all__ = ["plan"]
+
+COUNTS = (50, 100, 200, 500, 1000)
+GROUPS = (5, 10, 20, 40, 80)
+
+
+@reports_progress
+def plan(
+    real: Source | Sequence[Source],
+    *,
+    find: Sequence[str] = (),
+    fakes: Sequence[Source] = (),
+    counts: Sequence[int] = (),
+    power: float = POWER,
+    weights: str | Path | nn.Module = "histology",
+    groups: str | Path | None = None,
+    tile: int | None = None,
+    scale: float | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str | torch.device | None = None,
+    skip_unreadable: bool = False,
+    progress: Progress | bool | None = None,
+) -> PlanResult:
+    r"""How many images, or slides, it takes to find a difference, and what numbers of them find.
+
+    A few dozen real images, the pilot, say how far chance moves the mean latent. Known damage is found by look, where
+    the weights have its signatures, and a missing kind of tissue by content. A plan takes generated images to vary as
+    real ones do and to be independent of each other, and as many of them as of real ones.
+
+    Args:
+        real: The pilot: real images, or their statistics, as in :func:`score`.
+        find: What is to be found: ``"distance=10"``, a name of :data:`~torchmetrics_rl2.pixels.LADDERS` with an amount
+            such as ``"gaussian blur=0.5"``, or ``"missing=normal colon"``, a kind of tissue that a generator leaves
+            out, in the share that it has in the pilot. By default the weakest severity that a person sees of some, and
+            each kind that a twentieth of the pilot is of.
+        fakes: Pilots of two generators, to plan a comparison of these with the real images of the pilot.
+        counts: Numbers of images, or of groups, to say of what they find; by default 50 to 1,000 images, or 5 to 80
+            groups.
+        power: Share of draws in which a difference is found, 0.5 to below 1.
+        weights: Name or path of weights, or an encoder that has them.
+        groups: What is independent among real images, see :func:`score`; the plan then counts groups, as large as those
+            of the pilot.
+        tile: Cut images into tiles of this side, in pixels.
+        scale: Resize by this factor before, antialiased.
+        batch_size: Images a batch.
+        workers: Processes that read ahead; by default none on a CPU, else up to 8.
+        device: Where to compute; by default a GPU if there is one.
+        skip_unreadable: Leave out files that cannot be read.
+        progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
+            function, called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
+
+    Raises:
+        RL2Error: If the pilot has fewer than four images or groups, a goal is not known, or images cannot be read.
+
+    Example:
+        >>> from torchmetrics_rl2 import plan
+        >>> found = plan("examples/cmu/reference", find=["gaussian blur=1"])
+        >>> found.goals[0].name, found.goals[0].part, 5 < found.goals[0].needed < 50
+        ('gaussian blur of sigma 1.00 px', 'look', True)
+
+    """
+    assert not isinstance(progress, bool)  # which @reports_progress takes
+    _check(power, fakes, counts)
+    found = find_sources(real, groups)
+    others = [find_sources(one, None) for one in fakes]
+    reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
+    encoder = encoder_for([one for parts in (found, *others) for one in parts], weights, device, always=True)
+    assert encoder is not None
+    effects = Effects.known(encoder, find)
+    pilot, _ = measure(found, encoder, reader, progress, "real")
+    sides = [measure(parts, encoder, reader, progress, "fake")[0] for parts in others]
+    for side in (pilot, *sides):
+        _check_units(side)
+    told = _told(pilot, encoder)
+    for sentence in told:
+        warnings.warn(sentence, stacklevel=3)
+    numbers = sorted(set(counts)) or list(COUNTS if pilot.groups is None else GROUPS)
+    goals = effects.goals(pilot, power)
+    if sides:
+        goals.append(_between(pilot, sides, power))
+    noise, between = effects.noise(pilot)["whole"], None
+    if pilot.groups is not None and noise.images > 1 and noise.unit:
+        between = max(0.0, 1 - noise.image / noise.images / noise.unit)
+    return PlanResult(
+        counts=numbers,
+        rows=effects.rows(pilot, numbers, power),
+        goals=goals,
+        power=power,
+        n_pilot=len(pilot),
+        pilot=pilot.source,
+        weights=pilot.weights,
+        weights_id=pilot.weights_id,
+        images_a_group=None if pilot.groups is None else len(pilot) / len(pilot.groups.count),
+        between=between,
+        warnings=told,
+    )
+
+
+def _between(pilot: Statistics, sides: Sequence[Statistics], power: float) -> PlanGoal:
+    difference = Difference.of(pilot, *sides)
+    first, second = (side.source for side in sides)
+    name = f"{first} and {second} apart, as far as in the pilots, with the {len(pilot)} real images of the pilot"
+    return PlanGoal(name, abs(difference.value), "squared", difference.needed(difference.value, power))
+
+
+def _check(power: float, fakes: Sequence[Source], counts: Sequence[int]) -> None:
+    if not 0.5 <= power < 1:
+        raise RL2Error(f"Power is the share of draws in which a difference is found, 0.5 to below 1, but got {power}.")
+    if len(fakes) not in (0, 2):
+        raise RL2Error(f"A comparison is planned from pilots of two generators, but got {len(fakes)}.")
+    if any(count < MIN_UNITS for count in counts):
+        raise RL2Error(f"Numbers of images or groups start at {MIN_UNITS}, but got {min(counts)}.")
+
+
+def _check_units(side: Statistics) -> None:
+    if side.units is not None and torch.isfinite(side.units.covariance).all():
+        return
+    what = "images" if side.groups is None else "groups"
+    raise RL2Error(
+        f"A pilot needs at least {MIN_UNITS} different {what}, and their second moments, as 'rl2 stats' keeps them; "
+        f"{side.source} has {side.unit_count}."
+    )
+
+
+def _told(pilot: Statistics, encoder: LatentEncoder | OwnEncoder) -> list[str]:
+    if encoder.signatures is None or not encoder.reference:
+        return []
+    shift = domain_shift(encoder.reference_statistics, pilot) or 0.0
+    if shift <= MAX_DOMAIN_SHIFT:
+        return []
+    return [
+        f"The pilot lies {shift:.1f} standard deviations from the reference data of the weights. Amounts of damage and "
+        "shares of kinds are those found in that data, and may differ in yours; distances are right."
+    ]
