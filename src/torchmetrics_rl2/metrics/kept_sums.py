@@ -44,13 +44,12 @@ class KeptSums(NetworkMetric):
         self.groups = groups
         kinds = getattr(network_of(self.encoder), "kinds", None)
         self._kinds = kinds if isinstance(kinds, Kinds) else None
-        self._sides: list[str] = []
+        self._sides: tuple[str, ...] = ()
 
     def _add_sides(self, sides: Sequence[str]) -> None:
-        nothing = torch.empty(0, self.num_features, device=self.device)
-        empty = self._sums_of(nothing)
+        empty = self._sums_of(torch.empty(0, self.num_features, device=self.device))
+        self._sides = tuple(sides)
         for side in sides:
-            self._sides.append(side)
             for name, value in _given(empty):
                 self.add_state(f"{side}_{name}", value, dist_reduce_fx="cat" if self.groups else "sum")
             if self.groups:
