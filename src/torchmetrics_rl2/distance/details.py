@@ -159,8 +159,8 @@ def why_no_interval(result: "RL2Result") -> str:
     if math.isnan(result.value):
         return "no interval: there are NaN latents"
     return (
-        "no interval: a side has no second moments and no groups. ResNetL2(uncertainty=True), ResNetL2(groups=True) and "
-        "'rl2 stats' keep them"
+        "no interval: a side has no second moments and no groups. ResNetL2(uncertainty=True) and 'rl2 stats' keep the "
+        "former, ResNetL2(groups=True) the latter"
     )
 
 
