@@ -108,6 +108,37 @@ def test_numbers_reach_all_loggers_and_pictures_those_that_show_them(encoder_of_
     )
 
 
+class OfSlides(Model):
+    """Patches of five slides, and generated ones that are each of their own noise."""
+
+    def __init__(self, encoder):
+        super().__init__(encoder)
+        self.rl2 = ResNetL2(encoder, groups=True)
+
+    def validation_step(self, batch, batch_idx):
+        real, slides = batch
+        fake = generated(real)
+        self.rl2.update(real, real=True, groups=slides)
+        self.rl2.update(fake, real=False, groups=[f"{batch_idx} {i}" for i in range(len(fake))])
+        self.log("val/rl2", self.rl2)
+        return {"fake": fake}
+
+    def val_dataloader(self):
+        return DataLoader([(image, f"slide {i % 5}") for i, (image,) in enumerate(REAL)], batch_size=3)
+
+
+def test_slides_as_units_have_a_p_value_in_the_logger(encoder_of_kinds, tmp_path):
+    fitted = trainer(tmp_path, ResNetL2Monitor(), loggers=[CSVLogger(tmp_path)])
+    fitted.validate(OfSlides(encoder_of_kinds))
+    images, metric = REAL.tensors[0], ResNetL2(encoder_of_kinds, groups=True)
+    metric.update(images, real=True, groups=[f"slide {i % 5}" for i in range(13)])
+    metric.update(generated(images), real=False, groups=range(13))
+    result = metric.result()
+    assert (result.groups_real, result.groups_fake) == (5, 13)
+    for name in ("p_value", "look_p_value", "rl2_low", "rl2_high"):
+        assert fitted.callback_metrics[f"rl2/{name}"].item() == pytest.approx(result.scalars()[name], rel=1e-4)
+
+
 def test_the_worst_images_are_those_with_the_largest_shares(encoder, tmp_path, drawn):
     trainer(tmp_path, ResNetL2Monitor(images=3), max_epochs=1).fit(Model(encoder), TRAIN)
     real, fake = REAL.tensors[0], generated(REAL.tensors[0])

@@ -14,6 +14,7 @@ from torchmetrics_rl2.distance.kinds import PARTS, Kinds
 from torchmetrics_rl2.pixels import degrade
 
 IMAGES = 11
+GROUPS = [f"patient {'äbcde'[i % 5]}{'x' * i}" if i < 4 else f"patient {i % 5}" for i in range(IMAGES)]
 NAMES = ("sum", "square_sum", "count", "second_moment", "content_square_sum", "kind_counts")
 STATES = tuple(f"{side}_{name}" for side in ("real", "fake") for name in NAMES)
 
@@ -32,12 +33,14 @@ def data():
     return random_images(IMAGES, px=8), torch.arange(IMAGES) % 3 == 0
 
 
-def share(rank, images, mask, uneven):
+def share(rank, images, mask, uneven, names=None):
     """Half each, or all but two on rank 0, or nothing on rank 1."""
     chosen = {"even": torch.arange(IMAGES) % 2 == rank, "uneven": (torch.arange(IMAGES) < 9) == (rank == 0)}.get(uneven)
     if chosen is None:
         chosen = torch.full((IMAGES,), rank == 0)
-    return images[chosen], mask[chosen]
+    if names is None:
+        return images[chosen], mask[chosen]
+    return images[chosen], mask[chosen], [name for name, own in zip(names, chosen.tolist(), strict=True) if own]
 
 
 def with_reference(rank):
@@ -81,6 +84,46 @@ def without_sync(rank):
     expected = ResNetL2(Moments(), distributed_available_fn=lambda: False)
     expected.update(*share(rank, *data(), "uneven"))
     return {"local": (local.compute(), alone.compute(), expected.compute())}
+
+
+def of_groups(rank):
+    """A patient on both ranks, others on one of them, and a rank without images."""
+    found = {}
+    for kind in ("even", "uneven", "one rank empty"):
+        metric = grouped(debiased=kind == "even")
+        imgs, mask, names = share(rank, *data(), kind, GROUPS)
+        if len(imgs):
+            metric.update(imgs, mask, groups=names)
+        local = {name: getattr(metric, name).clone() for name in metric._defaults}
+        metric.sync()
+        found[kind] = {side: rows_by_name(metric, side) for side in ("real", "fake")}
+        metric.unsync()
+        found[kind]["restored"] = all(torch.equal(getattr(metric, name), value) for name, value in local.items())
+        found[kind] |= {"value": metric.compute(), "result": metric.result(), "names": metric._group_names("real")}
+        found[kind]["saved"] = metric.statistics(real=True).group_names
+        try:
+            with patch("torchmetrics_rl2.metrics.kept_sums.add_rows"):
+                metric.sync()
+        except ZeroDivisionError:
+            same = all(torch.equal(getattr(metric, name), value) for name, value in local.items())
+            found[kind]["after error"] = same and not metric._is_synced
+    nothing = grouped()
+    nothing.sync()
+    found["nothing"] = {name: tuple(getattr(nothing, name).shape) for name in nothing._defaults}
+    stepwise = grouped(dist_sync_on_step=True)
+    imgs, mask, names = share(rank, *data(), "even", GROUPS)
+    found["on step"] = stepwise(imgs, mask, groups=names)
+    found["steps"] = [rows_by_name(stepwise, side) for side in ("real", "fake")]
+    return {"groups": found}
+
+
+def grouped(**options):
+    return ResNetL2(Moments(), groups=True, **options)
+
+
+def rows_by_name(metric, side):
+    values = [value.tolist() for value in vars(metric._kept(side)).values() if value is not None]
+    return dict(zip(metric._group_names(side), zip(*values, strict=True), strict=True))
 
 
 QUALITY = ("percentiles", "scores", "kept", "targets")
@@ -158,7 +201,9 @@ def rank_main(rank, init, folder, quality):
     kept.reset()
     kept.update(imgs[~mask], real=False)
     found["kept"] = kept.compute()
-    found |= with_reference(rank) | after_errors(rank) | without_sync(rank) | of_quality(rank, quality)
+    found |= (
+        with_reference(rank) | after_errors(rank) | without_sync(rank) | of_groups(rank) | of_quality(rank, quality)
+    )
     with open(f"{folder}/{rank}", "wb") as file:
         pickle.dump(found, file)
     dist.destroy_process_group()
@@ -271,3 +316,43 @@ def test_patches_of_all_ranks_are_those_of_one_process(ranks, quality, kind):
 
 def test_an_error_in_compute_gives_the_patches_of_the_rank_back(ranks):
     assert all(rank["quality"][kind]["kept"] for rank in ranks for kind in SHARES)
+
+
+@pytest.mark.parametrize("kind", ["even", "uneven", "one rank empty"])
+def test_groups_of_all_ranks_are_exactly_those_of_one_process(ranks, kind):
+    metric = grouped(debiased=kind == "even")
+    imgs, mask = data()
+    metric.update(imgs, mask, groups=GROUPS)
+    expected = metric.result()
+    assert expected.p_value is not None
+    for rank in ranks:
+        found = rank["groups"][kind]
+        for side in ("real", "fake"):
+            assert found[side] == rows_by_name(metric, side)
+        assert found["value"].item() == pytest.approx(metric.compute().item(), rel=1e-6)
+        assert (found["result"].groups_real, found["result"].groups_fake) == (4, 6)
+        for name in ("debiased", "interval", "p_value"):
+            assert getattr(found["result"], name) == pytest.approx(getattr(expected, name), rel=1e-9)
+        assert set(found["saved"]) == set(metric._group_names("real"))
+        assert found["restored"]
+        assert found["after error"]
+    assert ranks[0]["groups"][kind]["value"] == ranks[1]["groups"][kind]["value"]
+    own = [set(rank["groups"][kind]["names"]) for rank in ranks]
+    assert own[0] != own[1]
+    of_fake = [name for name, is_real in zip(GROUPS, mask, strict=True) if not is_real]
+    assert len(set(of_fake)) < len(of_fake)  # the group that ranks share
+
+
+def test_groups_of_no_rank_and_of_a_synced_step(ranks):
+    empty = {name: tuple(value.shape) for name, value in grouped()._defaults.items()}
+    whole = grouped()
+    imgs, mask = data()
+    whole.update(imgs, mask, groups=GROUPS)
+    for rank in ranks:
+        assert rank["groups"]["nothing"] == empty
+        assert rank["groups"]["on step"].item() == pytest.approx(whole.compute().item(), rel=1e-6)
+    for i, side in enumerate(("real", "fake")):
+        own = [rank["groups"]["steps"][i] for rank in ranks]
+        counts = [sum(rows[2] for rows in found.values()) for found in own]
+        assert sum(counts) == int(whole._sums(side).count)
+        assert min(counts) > 0

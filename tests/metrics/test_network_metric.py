@@ -295,7 +295,7 @@ def test_an_exception_leaves_sums_flags_and_cache_as_they_were(encoder, images, 
     value = metric.compute()
     before = {key: entry for key, entry in metric.__dict__.items() if key not in ("update", "compute")}
     if broken in ("update", "statistics"):
-        monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.sums_of", lambda *args: 1 / 0)
+        monkeypatch.setattr("torchmetrics_rl2.metrics.kept_sums.sums_of", lambda *args: 1 / 0)
         monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.Statistics", lambda *args, **kwargs: 1 / 0)
     monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.distance", lambda *args: 1 / 0)
     monkeypatch.setattr("torchmetrics_rl2.metrics.resnet_l2.compare", lambda *args: 1 / 0)

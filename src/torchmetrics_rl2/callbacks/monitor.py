@@ -46,7 +46,8 @@ class ResNetL2Monitor(Callback):
     also get
 
     - ``plot``: content against look, see :meth:`RL2Result.plot <torchmetrics_rl2.RL2Result.plot>`
-    - ``cause``: what look is explained by, in words; needs a metric with ``uncertainty=True``
+    - ``cause``: what look is explained by, in words; needs a metric with ``uncertainty=True`` or
+      ``groups=True``
     - ``worst_images``: the generated images that hold most of RL2, each with its share; that of all images is 1 on
       average
 

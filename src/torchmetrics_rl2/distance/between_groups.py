@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from torch import Tensor
-
 from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.distance.sums import jackknife_residuals
+from torchmetrics_rl2.distance.sums import group_mean_variance
 from torchmetrics_rl2.distance.text import three_digits
 from torchmetrics_rl2.functional import LatentSums, debias, distance, mean_variance
 
@@ -92,14 +90,8 @@ def group_distances(statistics: Statistics) -> list[float]:
             others = [other for other in range(len(groups.count)) if other != row]
             one, rest = _rows(groups, row), _rows(groups, others)
             whole = LatentSums(rest.sum.sum(0), rest.square_sum.sum(), rest.count.sum())
-            found.append(float(debias(distance(one, whole), mean_variance(one) + _jackknife(rest))))
+            found.append(float(debias(distance(one, whole), mean_variance(one) + group_mean_variance(rest))))
     return found
-
-
-def _jackknife(groups: LatentSums) -> Tensor:
-    """Trace of the covariance of the mean with groups as units, without its matrix."""
-    n = len(groups.count)
-    return jackknife_residuals(groups)[0].square().sum() / (n - 1) / n
 
 
 def _rows(groups: LatentSums, rows: int | Sequence[int]) -> LatentSums:

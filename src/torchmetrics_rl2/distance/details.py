@@ -158,7 +158,10 @@ def why_no_interval(result: "RL2Result") -> str:
             return f"no interval, which needs at least {least} a side; the {name} side has {kind}"
     if math.isnan(result.value):
         return "no interval: there are NaN latents"
-    return "no interval: a side has no second moments, which ResNetL2(uncertainty=True) and 'rl2 stats' keep"
+    return (
+        "no interval: a side has no second moments and no groups. ResNetL2(uncertainty=True) and 'rl2 stats' keep the "
+        "former, ResNetL2(groups=True) the latter"
+    )
 
 
 def conclusion_of(result: "RL2Result") -> str:

@@ -104,10 +104,11 @@ def sums_of(latents: Tensor, kinds: Kinds | None, second_moment: bool = False) -
 
 
 def rows_of_images(latents: Tensor, kinds: Kinds | None) -> LatentSums:
-    """Sums of each latent ``(N, d)`` by itself, a row an image, on the CPU."""
-    latents = latents.to("cpu", torch.float64)
-    rows = LatentSums(latents, latents.square().sum(1), torch.ones(len(latents), dtype=torch.int64))
+    """Sums of each latent ``(N, d)`` by itself, a row an image."""
+    latents = latents.to(torch.float32 if latents.device.type == "mps" else torch.float64)
+    ones = torch.ones(len(latents), dtype=torch.int64, device=latents.device)
+    rows = LatentSums(latents, latents.square().sum(1), ones)
     if kinds is None:
         return rows
-    content = (latents @ kinds.basis).square().sum(1)
+    content = (latents @ kinds.basis.to(latents)).square().sum(1)
     return replace(rows, content_square_sum=content, kind_counts=one_hot(kinds.of(latents), len(kinds)))

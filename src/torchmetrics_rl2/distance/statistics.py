@@ -97,7 +97,7 @@ class Statistics:
         if groups is None:
             return cls(sums, kinds=kinds, **described)
         names, rows = rows_of([str(name) for name in (groups.tolist() if isinstance(groups, Tensor) else groups)])
-        grouped = add_rows(rows_of_images(latents, kinds), rows, len(names))
+        grouped = add_rows(rows_of_images(latents.cpu(), kinds), rows, len(names))
         return cls(sums, grouped, names, kinds=kinds, **described)
 
     def __len__(self) -> int:

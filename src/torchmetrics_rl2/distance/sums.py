@@ -10,7 +10,15 @@ from torch import Tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums
 
-__all__ = ["add_rows", "jackknife_residuals", "rows_of", "stack", "sums_to_tensors", "tensors_to_sums"]
+__all__ = [
+    "add_rows",
+    "group_mean_variance",
+    "jackknife_residuals",
+    "rows_of",
+    "stack",
+    "sums_to_tensors",
+    "tensors_to_sums",
+]
 
 BY_ROW = ("sum", "square_sum", "count", "content_square_sum", "kind_counts")
 """What groups, and images that there are several of, have; their second moment is not kept."""
@@ -19,14 +27,14 @@ BY_ROW = ("sum", "square_sum", "count", "content_square_sum", "kind_counts")
 def rows_of(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
     """Names of groups, none twice, and for each of those given the row of its group."""
     index = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    return tuple(index), torch.tensor([index[name] for name in names])
+    return tuple(index), torch.tensor([index[name] for name in names], dtype=torch.int64)
 
 
 def add_rows(values: LatentSums, rows: Tensor, count: int) -> LatentSums:
     """Rows of sums added up into ``count`` rows."""
     return LatentSums(
         **{
-            name: value.new_zeros(count, *value.shape[1:]).index_add(0, rows, value)
+            name: value.new_zeros(count, *value.shape[1:]).index_add(0, rows.to(value.device), value)
             for name, value in _given(values).items()
         }
     )
@@ -49,8 +57,14 @@ def jackknife_residuals(groups: LatentSums) -> tuple[Tensor, Tensor]:
     """
     n, images = len(groups.count), groups.count.sum()
     mean = groups.sum.sum(0) / images
-    weights = (n - 1) / (images - groups.count).double()
+    weights = (n - 1) / (images - groups.count).to(groups.sum.dtype)
     return (groups.sum - groups.count[:, None] * mean) * weights[:, None], weights
+
+
+def group_mean_variance(groups: LatentSums) -> Tensor:
+    """Trace of the covariance of the mean with groups as units, without its matrix; NaN where there is but one."""
+    n = len(groups.count)
+    return jackknife_residuals(groups)[0].square().sum() / (n - 1) / n
 
 
 def stack(parts: Sequence[LatentSums]) -> LatentSums:

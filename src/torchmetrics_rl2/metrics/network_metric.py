@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
@@ -231,14 +232,23 @@ class NetworkMetric(Metric):
         self._computed = None
         self._update_count = max(self._update_count, int(bool(found)))
 
+    def _grows(self, state: str) -> bool:
+        """Whether a state is a tensor that becomes longer."""
+        return isinstance(self._defaults[state], Tensor) and self._reductions[state] is dim_zero_cat
+
     def _unlike_own(self, states: dict[str, Tensor]) -> str:
         """Why states that come from elsewhere are not such as these, if they are not."""
         for key, value in states.items():
             own = getattr(self, key)
             if isinstance(own, list):
                 continue
-            if value.shape != own.shape and key != "encoder_id":
-                return f"{key} has the shape {tuple(value.shape)}, but {tuple(own.shape)} here: of another encoder."
+            free = int(self._grows(key))
+            fits = value.ndim == own.ndim and value.shape[free:] == own.shape[free:]
+            if not fits and key != "encoder_id":
+                return (
+                    f"{key} has the shape {tuple(value.shape)}, but {tuple(own.shape)} here: of another encoder, or of "
+                    "other options."
+                )
             if value.dtype in (torch.float16, torch.bfloat16):
                 return f"{key} is {value.dtype}, too narrow for sums. Save them as they are, in {own.dtype}."
         return ""

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,22 @@ from torch import Tensor, nn
 from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.distance.comparing import compare
-from torchmetrics_rl2.distance.kinds import PARTS, Kinds, Part, sums_of
+from torchmetrics_rl2.distance.kinds import PARTS, Part, sums_of
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.sums import group_mean_variance
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import latents_of
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.explaining.run import explain as add_explanation
 from torchmetrics_rl2.functional import LatentSums, debias, distance, mean_variance
-from torchmetrics_rl2.metrics.network_metric import NetworkMetric
+from torchmetrics_rl2.metrics.kept_sums import GroupNames, KeptSums, names_of
 
 __all__ = ["ResNetL2"]
 
 
-class ResNetL2(NetworkMetric):
+class ResNetL2(KeptSums):
     r"""Distance between the mean latents of real and generated histopathology patches.
 
     Images pass through a frozen ResNet-18 and a RealNVP flow that was fitted on real patches only. With :math:`z_r`
@@ -36,13 +36,16 @@ class ResNetL2(NetworkMetric):
 
     Only sums and counts are kept, so memory does not grow with the data and ranks are combined by addition. Finite
     samples add to the distance, values at different numbers of images do not compare; ``debiased=True`` removes that,
-    and ``uncertainty=True`` lets :meth:`result` say how far the value can be trusted.
+    and ``groups=True``, or ``uncertainty=True`` for independent images, lets :meth:`result` say how far the value can
+    be trusted.
 
     As input to ``forward`` and ``update`` the metric accepts
 
     - ``imgs`` (:class:`~torch.Tensor`): a batch ``(N, 3, H, W)``, uint8, or floats in [0, 1] with ``normalize=True``
     - ``real`` (``bool``, or bool :class:`~torch.Tensor` or NumPy array): the side of the batch, or of each of its N
       images
+    - ``groups`` (``str`` or ``int``, or a sequence of them, array or :class:`~torch.Tensor`): with ``groups=True``,
+      the slide or patient of the batch, or of each of its N images
 
     As output of ``forward`` and ``compute`` the metric returns
 
@@ -66,7 +69,12 @@ class ResNetL2(NetworkMetric):
         normalize: If ``True``, images are floats in [0, 1], else uint8.
         reset_real_features: If ``False``, ``reset`` forgets only the generated images; give real ones once.
         debiased: Return the signed root of the unbiased squared distance, which needs two images a side.
-        uncertainty: Keep second moments too, 2.1 MB a side, from which :meth:`result` has interval, test and power.
+        uncertainty: Keep second moments too, 2.1 MB a side, from which :meth:`result` has interval, test and power. It
+            takes images as independent, which patches of one slide are not.
+        groups: Take slides, patients or whatever ``update`` names as units instead: :meth:`result` then has a p-value
+            that holds for such patches, and ``debiased`` takes off what differs between them. What is kept are the sums
+            of each group, 4 kB a group, and no second moments. Groups of one name are one group, over batches and
+            processes.
         part: What to return: ``None``, the whole; ``"content"``, how far the mean latents differ in which tissue is
             shown; or ``"look"``, the rest. Needs weights with kinds of tissue; :meth:`result` has both parts anyway.
         kwargs: See :class:`torchmetrics.Metric`.
@@ -74,7 +82,8 @@ class ResNetL2(NetworkMetric):
     Raises:
         RL2Error: If there are no such weights or statistics, they do not fit together, or weights have no kinds for a
             ``part``.
-        ValueError: If a module has no ``num_features``, or images or ``real`` have another type, shape or length.
+        ValueError: If a module has no ``num_features``, or images, ``real`` or ``groups`` have another type, shape or
+            length, or groups are given without ``groups=True``, or not given with it.
 
     Example:
         >>> import torch
@@ -89,6 +98,17 @@ class ResNetL2(NetworkMetric):
         >>> metric.update(black + 1, real=False)
         >>> metric.compute()
         tensor(1.7321)
+
+        Slides as units:
+
+        >>> metric = ResNetL2(Brightness(), groups=True)
+        >>> for slide in range(6):
+        ...     patches = black + slide
+        ...     metric.update(patches, real=True, groups=f"slide {slide}")
+        ...     metric.update(patches + 40, real=False, groups=f"generated {slide}")
+        >>> result = metric.result()
+        >>> result.groups_real, [round(end) for end in result.interval], result.p_value < 0.05
+        (6, [65, 74], True)
 
     """
 
@@ -110,19 +130,17 @@ class ResNetL2(NetworkMetric):
         reset_real_features: bool = True,
         debiased: bool = False,
         uncertainty: bool = False,
+        groups: bool = False,
         part: Part | None = None,
         **kwargs: Any,
     ) -> None:
         if part is not None and part not in PARTS:
             raise ValueError(f"ResNetL2 expects part to be None, 'content' or 'look', but got {part!r}.")
-        super().__init__(encoder, **kwargs)
+        super().__init__(encoder, uncertainty, groups, **kwargs)
         self.normalize = normalize
         self.reset_real_features = reset_real_features
         self.debiased = debiased
-        self.uncertainty = uncertainty
         self.part = part
-        self._kinds = getattr(network_of(self.encoder), "kinds", None)
-        self._kinds = self._kinds if isinstance(self._kinds, Kinds) else None
         if part is not None and self._kinds is None:
             raise RL2Error(
                 f"ResNetL2(part={part!r}) needs weights with kinds of tissue, and {self._encoder_name()} has none. "
@@ -139,22 +157,21 @@ class ResNetL2(NetworkMetric):
 
         # Metrics that differ, now or after a reset, must differ in their states, else a MetricCollection merges them.
         self._real_prefix = "real" if reset_real_features else "kept_real"
-        empty = sums_of(torch.empty(0, self.num_features, device=self.device), self._kinds, uncertainty)
-        for side in ([self._real_prefix] if self._reference is None else []) + ["fake"]:
-            for name, value in vars(empty).items():
-                if value is not None:
-                    self.add_state(f"{side}_{name}", value, dist_reduce_fx="sum")
+        self._add_sides(([self._real_prefix] if self._reference is None else []) + ["fake"])
 
-    def update(self, imgs: Tensor, real: bool | Tensor) -> None:
+    def update(self, imgs: Tensor, real: bool | Tensor, groups: GroupNames | None = None) -> None:
         """Add images to one side, or each to its own.
 
         Args:
             imgs: A batch ``(N, 3, H, W)``, uint8, or floats in [0, 1] with ``normalize=True``.
             real: Whether the batch is real, or a bool tensor ``(N,)`` that says so of each image.
+            groups: With ``groups=True``, the name of what is independent and the batch is of, or each image: slide or
+                patient. A generated image that is like no other needs a name of its own.
 
         """
         real = _side_or_mask(real)
         self._check(imgs, real)
+        names = self._check_groups(groups, real, len(imgs))
         if self._reals_kept and torch.as_tensor(real).any():
             self._warn_of_reals_again()
         sides = self._split(real)
@@ -162,15 +179,15 @@ class ResNetL2(NetworkMetric):
             fake = sides["fake"]
             if fake is False or not torch.as_tensor(fake).any():
                 return
-            imgs, sides = imgs if fake is True else imgs[fake], {"fake": True}
+            imgs, names = _chosen(imgs, fake), _chosen_names(names, fake)
+            sides = {"fake": True}
         if self.normalize:
             self._warn_of_range(imgs, [side for side, chosen in sides.items() if chosen is not False])
         self._place(self.device)
         latents = latents_of(self.encoder, network_of(self.encoder), imgs)
         for side, chosen in sides.items():
             if chosen is not False:
-                chosen_latents = latents if chosen is True else latents[chosen]
-                self._add(side, sums_of(chosen_latents, self._kinds, self.uncertainty))
+                self._add(side, _chosen(latents, chosen), _chosen_names(names, chosen))
 
     def compute(self) -> Tensor:
         """RL2 of all images so far, or its part."""
@@ -182,8 +199,8 @@ class ResNetL2(NetworkMetric):
         fake = self._of_part(fake)
         value = distance(real, fake)
         if self.debiased:
-            noise = mean_variance(real) if reference is None else reference.mean_variance
-            value = debias(value, noise + mean_variance(fake))
+            noise = self._noise(self._real_prefix) if reference is None else reference.mean_variance
+            value = debias(value, noise + self._noise("fake"))
         # Before the first update the base class warns.
         if self._update_count:
             self._warn_of_nan(value, real, fake)
@@ -193,7 +210,7 @@ class ResNetL2(NetworkMetric):
         """RL2 of all images so far, over all processes as in ``compute``, and how far to trust it.
 
         Call it on every process, and before the metric is reset: in ``on_validation_epoch_end`` in Lightning. Interval,
-        p-value, power and explanation need ``uncertainty=True``.
+        power and explanation need ``groups=True`` or ``uncertainty=True``, and a p-value needs groups.
 
         Args:
             explain: Also say which known damage look is explained by, and how much of it.
@@ -220,13 +237,13 @@ class ResNetL2(NetworkMetric):
             return self._side(real)
 
     @torch.jit.unused
-    def forward(self, imgs: Tensor, real: bool | Tensor) -> Tensor:
+    def forward(self, imgs: Tensor, real: bool | Tensor, groups: GroupNames | None = None) -> Tensor:
         """Add images and return the value of this batch alone."""
         real = _side_or_mask(real)
         self._check(imgs, real)
         with self._unchanged_by_errors():
             self._in_forward = True
-            value: Tensor = super().forward(imgs, real)
+            value: Tensor = super().forward(imgs, real, groups)
         self._in_forward = False
         return value
 
@@ -235,13 +252,12 @@ class ResNetL2(NetworkMetric):
         # Forward resets, updates and adds the earlier states back: kept reals would count twice.
         keep = not self.reset_real_features and not self._in_forward and self._reference is None
         self._has_warned = self._has_warned and self._in_forward
-        kept = self._sums(self._real_prefix) if keep else None
+        kept = {name: getattr(self, name) for name in self._defaults if keep and name.startswith(self._real_prefix)}
         super().reset()
-        if kept is not None:
-            self._reals_kept = self._reals_kept or int(kept.count) > 0
-            for name, value in vars(kept).items():
-                if value is not None:
-                    setattr(self, f"{self._real_prefix}_{name}", value)
+        for name, value in kept.items():
+            setattr(self, name, value)
+        if keep:
+            self._reals_kept = self._reals_kept or int(self._sums(self._real_prefix).count) > 0
 
     def plot(self, val: Tensor | Sequence[Tensor] | Sequence[RL2Result] | None = None, ax: Any = None) -> Any:
         """Plot a value, or several over time.
@@ -286,6 +302,21 @@ class ResNetL2(NetworkMetric):
                 f"ResNetL2 expects real as a bool or a bool tensor of shape ({len(imgs)},), but got {got}."
             )
 
+    def _check_groups(self, groups: GroupNames | None, real: bool | Tensor, count: int) -> list[str] | None:
+        """Names of the groups of a batch, where the metric has groups."""
+        if groups is not None and not self.groups:
+            raise ValueError(
+                "ResNetL2 was given groups, but keeps the sums of all images alone. Make it with groups=True to take "
+                "groups as units, or leave groups out of update."
+            )
+        is_skipped = self._reference is not None and real is True
+        if groups is None and self.groups and not is_skipped:
+            raise ValueError(
+                "ResNetL2(groups=True) expects groups with every batch, the slide or patient of each image, but got "
+                "none. Name a generated image that is like no other by itself, or make the metric without groups=True."
+            )
+        return None if groups is None else names_of(groups, count)
+
     def _warn_of_range(self, imgs: Tensor, sides: list[str]) -> None:
         # Once a side, because looking at values makes a GPU wait.
         if self._sides_in_range.issuperset(sides):
@@ -304,7 +335,9 @@ class ResNetL2(NetworkMetric):
         # One side alone is how FID's loop calls forward.
         if not self._in_forward and not self._has_warned and value.isnan():
             self._has_warned = True
-            rank_zero_warn(_why_nan(real, fake, self.debiased))
+            by_group = self.groups and self.debiased
+            fewest = min(len(self._kept(side).count) for side in self._sides) if by_group else 2
+            rank_zero_warn(_why_nan(real, fake, self.debiased, fewest))
 
     def _warn_of_reals_again(self) -> None:
         self._reals_kept = False
@@ -320,24 +353,22 @@ class ResNetL2(NetworkMetric):
             return {self._real_prefix: real, "fake": not real}
         return {self._real_prefix: real, "fake": ~real}
 
-    def _sums(self, side: str) -> LatentSums:
-        kept: dict[str, Any] = {field.name: getattr(self, f"{side}_{field.name}", None) for field in fields(LatentSums)}
-        return LatentSums(**kept)
-
     def _of_part(self, sums: LatentSums) -> LatentSums:
         return sums if self.part is None or self._kinds is None else self._kinds.part(sums, self.part)
 
-    def _add(self, side: str, more: LatentSums) -> None:
-        # Out of place: a state made under inference mode could not be changed in place outside of it.
-        for name, value in vars(self._sums(side) + more).items():
-            if value is not None:
-                setattr(self, f"{side}_{name}", value)
+    def _noise(self, side: str) -> Tensor:
+        """What chance adds to the squared distance."""
+        kept = self._of_part(self._kept(side))
+        return group_mean_variance(kept) if self.groups else mean_variance(kept)
 
     def _side(self, real: bool) -> Statistics:
         if real and self._reference is not None:
             return self._reference
+        side = self._real_prefix if real else "fake"
         return Statistics(
-            self._sums(self._real_prefix if real else "fake").to("cpu", torch.float64),
+            self._sums(side).to("cpu", torch.float64),
+            self._kept(side).to("cpu", torch.float64) if self.groups else None,
+            self._group_names(side),
             weights=self._encoder_name(),
             weights_id=self._weights_id(),
             source=f"update(real={real})",
@@ -372,10 +403,11 @@ class ResNetL2(NetworkMetric):
                 "ResNetL2(debiased=True) needs a reference of at least two images, and of two groups where it has "
                 f"groups, but got {found!r}."
             )
-        if self.uncertainty and found.groups is None and found.sums.second_moment is None:
+        if (self.uncertainty or self.groups) and found.groups is None and found.sums.second_moment is None:
             raise RL2Error(
-                "ResNetL2(uncertainty=True) needs a reference with second moments or groups, but that of "
-                f"{found.source} has sums alone. Make it with 'rl2 stats', or from a metric with uncertainty=True."
+                f"ResNetL2({'groups' if self.groups else 'uncertainty'}=True) needs a reference with second moments or "
+                f"groups, but that of {found.source} has sums alone. Make it with 'rl2 stats', or from a metric with "
+                "groups=True or uncertainty=True."
             )
         return found
 
@@ -394,9 +426,21 @@ def _side_or_mask(real: Any) -> Any:
     return bool(real) if is_one or isinstance(real, np.bool_) else real
 
 
-def _why_nan(real: LatentSums, fake: LatentSums, debiased: bool) -> str:
+def _chosen(rows: Tensor, mask: bool | Tensor) -> Tensor:
+    return rows if isinstance(mask, bool) else rows[mask]
+
+
+def _chosen_names(names: list[str] | None, mask: bool | Tensor) -> list[str] | None:
+    if names is None or isinstance(mask, bool):
+        return names
+    return [name for name, is_chosen in zip(names, mask.tolist(), strict=True) if is_chosen]
+
+
+def _why_nan(real: LatentSums, fake: LatentSums, debiased: bool, fewest_groups: int) -> str:
     counts = f"{int(real.count)} real and {int(fake.count)} generated images"
     least = 2 if debiased else 1
     if min(int(real.count), int(fake.count)) < least:
         return f"ResNetL2 is NaN: it needs at least {least} on each side, but has seen {counts} since it was reset."
+    if fewest_groups < 2:
+        return f"ResNetL2 is NaN: debiased, it needs at least 2 groups on each side, and one of {counts} has fewer."
     return f"ResNetL2 is NaN: among {counts} there are some with NaN pixels or latents."
