@@ -23,11 +23,12 @@ from torchmetrics_rl2.functional import LatentSums
 __all__ = [
     "Uncertainty",
     "Units",
-    "detectable_noncentrality",
+    "critical_ratio",
     "distinct_units",
     "f_exceeds",
     "group_units",
     "image_units",
+    "noncentrality_found",
     "squared_trace",
     "uncertainty",
 ]
@@ -198,7 +199,7 @@ def uncertainty(real: Units, fake: Units, limit: float = 0.0, level: float = LEV
         nu = noise**2 / sum(side.mean_variance**2 / (side.count - 1) for side in (real, fake))
         least = freedom * limit**2 / noise
         p_value = float(f_exceeds(square / noise, freedom, nu, least))
-        detectable = math.sqrt(detectable_noncentrality(freedom, nu, least) * noise / freedom)
+        detectable = math.sqrt(_detectable(freedom, nu, least) * noise / freedom)
         t = float(stats.t.ppf(1 - level / 2, nu))
     else:  # all images of a side are the same
         p_value, detectable, t = float(square <= limit**2), limit, 0.0
@@ -263,19 +264,24 @@ def _bound(value: float, noise_square: float, along: float, t: float) -> float:
     return shift if shift >= 0 else value + t * math.sqrt(2 * noise_square)
 
 
-def detectable_noncentrality(
-    freedom: float, nu: float, least: float, power: float = POWER, level: float = LEVEL
-) -> float:
-    """Noncentrality that a test of more than the least one finds with some power."""
-    if least > HUGE:
-        return least
+def _detectable(freedom: float, nu: float, least: float) -> float:
+    """Noncentrality that the test of more than the least one finds."""
+    return least if least > HUGE else noncentrality_found(critical_ratio(freedom, nu, least), freedom, nu)
+
+
+def critical_ratio(freedom: float, nu: float, least: float) -> float:
+    """What F exceeds in 5 % of draws, at the least noncentrality."""
     ends = (freedom, freedom * nu)
-    critical = float(stats.ncf.ppf(1 - level, *ends, least) if least else stats.f.ppf(1 - level, *ends))
+    return float(stats.ncf.ppf(1 - LEVEL, *ends, least) if least else stats.f.ppf(1 - LEVEL, *ends))
+
+
+def noncentrality_found(critical: float, freedom: float, nu: float, power: float = POWER) -> float:
+    """Noncentrality at which F exceeds a critical ratio with some power."""
 
     def missing(noncentrality: float) -> float:
         return power - float(f_exceeds(critical, freedom, nu, noncentrality))
 
-    high = max(1.0, least)
+    high = 1.0
     while missing(high) > 0:
         high *= 2
     return float(optimize.brentq(missing, 0, high))

@@ -1,10 +1,13 @@
 """Differences that people look for, as distances: damage, and kinds of tissue that are missing."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from torchmetrics_rl2.distance.explanation import amount_text
 from torchmetrics_rl2.distance.kinds import Kinds
@@ -13,15 +16,18 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.explaining.causes import Curves
+from torchmetrics_rl2.explaining.measuring import Step
 from torchmetrics_rl2.pixels.degradations import LADDERS
-from torchmetrics_rl2.planning.power import Noise
+from torchmetrics_rl2.planning.power import Judged, Pilot, Shift, least_length, least_units
 from torchmetrics_rl2.planning.result import PlanGoal, PlanRow
+from torchmetrics_rl2.weights.signatures import Signatures
 
-__all__ = ["Effects"]
+__all__ = ["Effects", "severity_of"]
 
 SHOWN = ("gaussian blur", "gaussian noise", "jpeg", "rectangles", "eosin")
 MIN_SHARE = 0.05
-STEPS = 200
+GRID = 60
+FACTORS = (1 / 8, 1 / 4, 1 / 2, 1)
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class Effects:
         kinds: Of the weights, if they have several.
         curves: Of damage, if the weights have signatures.
         wanted: Pairs of a name and a value; empty for what is shown by default.
+        own: Shift by damage, by ladder and severity, as measured on the pilot itself.
 
     """
 
     kinds: Kinds | None
     curves: Curves | None
     wanted: Sequence[tuple[str, str]]
+    own: Mapping[Step, Tensor] = field(default_factory=dict)
 
     @classmethod
     def known(cls, encoder: LatentEncoder | OwnEncoder, find: Sequence[str]) -> "Effects":
@@ -48,63 +56,135 @@ class Effects:
 
         """
         kinds, signatures = encoder.kinds, encoder.signatures
-        curves = None if signatures is None else Curves(signatures, kinds)
+        curves = None if signatures is None else Curves(signatures, None)
         effects = cls(kinds, curves, [_pair(text) for text in find])
         for name, value in effects.wanted:
             effects._check(name, value)
         return effects
 
-    def noise(self, pilot: Statistics) -> dict[str, Noise]:
-        """Of the whole and of both parts."""
-        found = {"whole": Noise.of(pilot)}
-        if self.kinds is None:
-            return found | {"look": found["whole"]}
-        content, look = (Noise.of(pilot.part(name)) for name in ("content", "look"))
-        of_look, of_content = self.kinds.leaks
-        return found | {
-            "look": Noise.of(pilot.part("look"), of_content, content),
-            "content": Noise.of(pilot.part("content"), of_look, look),
-        }
-
     def goals(self, pilot: Statistics, power: float) -> list[PlanGoal]:
         """What is to be found, and how many units that takes."""
-        noise, found = self.noise(pilot), []
-        for name, value in self.wanted or self._default(pilot):
+        chance, found = Pilot(pilot, self.kinds), []
+        for name, value in self._goals(pilot):
+            length, part = 1.0, self._part(name)
             if name == "distance":
-                text, part, distance = f"RL2 of {value}", "whole", float(value)
+                text, length, shift = f"RL2 of {value}", float(value), chance.by_chance("whole")
             elif name == "missing":
                 assert self.kinds is not None
                 row = list(self.kinds.names).index(value)
-                share = self._shares(pilot)[row]
-                text, part = f"{value} missing, {100 * share:.0f} % of the pilot", "content"
-                distance = share * self._from_others(pilot, row)
+                length = self._shares(pilot)[row]
+                text, shift = f"{value} missing, {100 * length:.0f} % of the pilot", self._missing(pilot, chance, row)
             else:
-                text, part = amount_text(name, float(value), LADDERS[name].unit), "look"
-                distance = self._length(name, _severity(name, float(value)))
-            found.append(PlanGoal(text, distance, part, noise[part].needed(distance, power)))
+                text = amount_text(name, float(value), LADDERS[name].unit)
+                shift = chance.shift(self._moved(name, severity_of(name, float(value))))
+            found.append(
+                PlanGoal(
+                    text,
+                    length * math.sqrt(float(np.mean(shift.square[part]))),
+                    part,
+                    least_units(partial(_is_found, chance, shift, part, length, power)),
+                )
+            )
         return found
 
     def rows(self, pilot: Statistics, counts: Sequence[int], power: float) -> list[PlanRow]:
         """The smallest differences that numbers of units find."""
-        noise = self.noise(pilot)
-        distances = {part: [one.detectable(n, power) for n in counts] for part, one in noise.items()}
-        rows = [PlanRow("RL2", "", [*distances["whole"]], "whole")]
-        if self.kinds is not None:
-            rows += [PlanRow(part, "", [*distances[part]], part) for part in ("look", "content")]
-        ladders = dict.fromkeys(name for name, _ in self.wanted if name in LADDERS) or SHOWN
-        for name in ladders if self.curves else ():
-            smallest = [self._smallest(name, distance) for distance in distances["look"]]
-            rows.append(PlanRow(name, LADDERS[name].unit, smallest, "look"))
+        chance, rows = Pilot(pilot, self.kinds), []
+        parts: dict[str, Judged] = {"RL2": "whole"}
+        parts |= {} if self.kinds is None else {"look": "look", "content": "content"}
+        for name, part in parts.items():
+            rows.append(PlanRow(name, "", _lengths(chance, chance.by_chance(part), part, counts, power), part))
+        for name in self._ladders() if self.curves else ():
+            rows.append(self._row(chance, name, counts, power))
         for name in self._common(pilot):
             assert self.kinds is not None
-            apart = self._from_others(pilot, list(self.kinds.names).index(name))
-            shares = [distance / apart for distance in distances["content"]]
-            rows.append(
-                PlanRow(
-                    f"{name} missing", "share of the real images", [s if s < 1 else None for s in shares], "content"
-                )
-            )
+            shift = self._missing(pilot, chance, list(self.kinds.names).index(name))
+            shares = [
+                share if share and share < 1 else None for share in _lengths(chance, shift, "content", counts, power)
+            ]
+            rows.append(PlanRow(f"{name} missing", "share of the real images", shares, "content"))
         return rows
+
+    def steps(self, pilot: Statistics) -> list[Step]:
+        """Ladders and severities of the damage that is to be found."""
+        return [(name, severity_of(name, float(value))) for name, value in self._goals(pilot) if name in LADDERS]
+
+    def ladders(self) -> list[Step]:
+        """Severities of the ladders that rows are of, from far below what a person sees on."""
+        found = []
+        for name in self._ladders():
+            weakest, *_, strongest = LADDERS[name].severities
+            found += [(name, severity) for severity in {*(weakest * factor for factor in FACTORS), strongest}]
+        return found
+
+    def measured(self, signatures: Signatures) -> "Effects":
+        """The same with signatures of the images of the pilot.
+
+        Args:
+            signatures: Of all steps and ladders.
+
+        """
+        keys = zip(signatures.ladders, signatures.severities, strict=True)
+        return replace(self, own=dict(zip(keys, signatures.shifts, strict=True)), curves=Curves(signatures, None))
+
+    def _part(self, name: str) -> Judged:
+        if name == "distance" or self.kinds is None:
+            return "whole"
+        return "content" if name == "missing" else "look"
+
+    def _ladders(self) -> Collection[str]:
+        return dict.fromkeys(name for name, _ in self.wanted if name in LADDERS) or SHOWN
+
+    def _goals(self, pilot: Statistics) -> Sequence[tuple[str, str]]:
+        if self.wanted:
+            return self.wanted
+        damage = [(name, f"{LADDERS[name].amount(LADDERS[name].visible):.6g}") for name in SHOWN if self.curves]
+        return [*damage, *(("missing", name) for name in self._common(pilot))]
+
+    def _moved(self, ladder: str, severity: float) -> Tensor:
+        """The shift of the mean latent by damage."""
+        if (ladder, severity) in self.own:
+            return self.own[ladder, severity]
+        assert self.curves is not None
+        return torch.from_numpy(self.curves.of[ladder](severity))
+
+    def _row(self, chance: Pilot, ladder: str, counts: Sequence[int], power: float) -> PlanRow:
+        """The smallest amounts of damage that are found."""
+        assert self.curves is not None
+        curve, chosen, part = self.curves.of[ladder], LADDERS[ladder], self._part(ladder)
+        # Below the weakest severity that was measured a curve is a guess.
+        weakest = min(severity for severity in curve.x if severity > 0)
+        severities = np.geomspace(weakest, curve.x[-1], GRID)
+        shifts = [chance.shift(torch.from_numpy(curve(severity))) for severity in severities]
+        weaker = "<" if chosen.amount(1) > chosen.amount(0) else ">"
+        smallest, beyond = list[float | None](), []
+        for n in counts:
+            found = [i for i, shift in enumerate(shifts) if chance.power(shift, part, n) >= power]
+            smallest.append(chosen.amount(float(severities[found[0]])) if found else None)
+            beyond.append(weaker if found and found[0] == 0 else "")
+        return PlanRow(ladder, chosen.unit, smallest, "look", beyond)
+
+    def _shares(self, pilot: Statistics) -> list[float]:
+        assert pilot.sums.kind_counts is not None
+        shares: list[float] = (pilot.sums.kind_counts.double() / len(pilot)).tolist()
+        return shares
+
+    def _common(self, pilot: Statistics) -> list[str]:
+        if self.kinds is None:
+            return []
+        return [
+            name
+            for name, share in zip(self.kinds.names, self._shares(pilot), strict=True)
+            if MIN_SHARE <= share <= 1 - MIN_SHARE
+        ]
+
+    def _missing(self, pilot: Statistics, chance: Pilot, row: int) -> Shift:
+        """From a kind to the mean of all others, as they are mixed in the pilot: for a share of 1."""
+        assert self.kinds is not None
+        shares = torch.tensor(self._shares(pilot), dtype=torch.float64)
+        means, shares[row] = self.kinds.means.double(), 0
+        others = shares @ means / shares.sum() if shares.sum() else means[row]
+        return chance.shift((others - means[row]) @ self.kinds.basis @ self.kinds.basis.T)
 
     def _check(self, name: str, value: str) -> None:
         if name == "missing":
@@ -124,51 +204,19 @@ class Effects:
                 raise RL2Error(f"A distance to find is above 0, but got {value}.")
             return
         assert self.curves is not None
-        severity, (low, high) = _severity(name, amount), self.curves.of[name].x[[0, -1]]
+        severity, (low, high) = severity_of(name, amount), self.curves.of[name].x[[0, -1]]
         if not low <= severity <= high:
             ends = sorted(LADDERS[name].amount(float(end)) for end in (low, high))
             raise RL2Error(f"Signatures of {name} go from {ends[0]:g} to {ends[1]:g}, but got {value}.")
 
-    def _default(self, pilot: Statistics) -> list[tuple[str, str]]:
-        damage = [(name, f"{LADDERS[name].amount(LADDERS[name].visible):.6g}") for name in SHOWN if self.curves]
-        return [*damage, *(("missing", name) for name in self._common(pilot))]
 
-    def _shares(self, pilot: Statistics) -> list[float]:
-        assert pilot.sums.kind_counts is not None
-        shares: list[float] = (pilot.sums.kind_counts.double() / len(pilot)).tolist()
-        return shares
+def _is_found(chance: Pilot, shift: Shift, part: Judged, length: float, power: float, n: int) -> bool:
+    return chance.power(shift, part, n, length) >= power
 
-    def _common(self, pilot: Statistics) -> list[str]:
-        if self.kinds is None:
-            return []
-        return [
-            name
-            for name, share in zip(self.kinds.names, self._shares(pilot), strict=True)
-            if MIN_SHARE <= share <= 1 - MIN_SHARE
-        ]
 
-    def _from_others(self, pilot: Statistics, row: int) -> float:
-        """How far a kind lies from the mean of all others, as they are mixed in the pilot."""
-        assert self.kinds is not None
-        shares = torch.tensor(self._shares(pilot), dtype=torch.float64)
-        means = self.kinds.means.double() @ self.kinds.basis
-        shares[row] = 0
-        if not shares.sum():
-            return 0.0
-        return float((means[row] - shares @ means / shares.sum()).norm())
-
-    def _length(self, ladder: str, severity: float) -> float:
-        assert self.curves is not None
-        return float(np.linalg.norm(self.curves.of[ladder](severity)))
-
-    def _smallest(self, ladder: str, distance: float) -> float | None:
-        """The smallest amount that moves look by a distance."""
-        assert self.curves is not None
-        severities = np.linspace(0, self.curves.of[ladder].x[-1], STEPS)
-        lengths = np.maximum.accumulate(np.linalg.norm(self.curves.of[ladder](severities), axis=1))
-        if lengths[-1] < distance:
-            return None
-        return LADDERS[ladder].amount(float(np.interp(distance, lengths, severities)))
+def _lengths(chance: Pilot, shift: Shift, part: Judged, counts: Sequence[int], power: float) -> list[float | None]:
+    """The smallest lengths of a shift that are found."""
+    return [least_length(partial(chance.power, shift, part, n), power) for n in counts]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -180,11 +228,11 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _severity(ladder: str, amount: float) -> float:
+def severity_of(ladder: str, amount: float) -> float:
     """The severity of an amount; amounts are linear in it, or in its exponential."""
     chosen = LADDERS[ladder]
     lowest = -1.0 if chosen.signed else 0.0
-    grid = np.linspace(lowest, 1, 100 * STEPS + 1)
+    grid = np.linspace(lowest, 1, 20_001)
     amounts = np.array([chosen.amount(float(severity)) for severity in grid])
     low, high = sorted((amounts[0], amounts[-1]))
     if not low <= amount <= high or amount == chosen.amount(0):

@@ -1,121 +1,222 @@
 r"""What a number of images finds, from a pilot of real ones.
 
 Generated images are taken to vary as real ones do. With :math:`S` the covariance of images, or that of groups of them
-on the real side, :math:`V = S_r / n_r + S / n_g` shrinks with the numbers while
-:math:`f = (\mathrm{tr}\,S_r)^2 / \mathrm{tr}\,S_r^2` stays, and the test of
-:mod:`torchmetrics_rl2.distance.uncertainty` finds the shift at which its noncentral F has the power asked for.
+on the real side, that of the difference of means is :math:`V = c S`, and :math:`c` falls with the numbers. Differences
+:math:`d = \delta + \sqrt{c}\,S^{1/2} \epsilon` are drawn for the shift :math:`\delta` that is looked for, always with
+the same :math:`\epsilon`, and judged as :mod:`torchmetrics_rl2.distance.uncertainty` and the verdict judge them. So
+damage in a direction in which real images differ is known to be harder to find.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from scipy import stats
+from torch import Generator, Tensor
 
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.differences import own_variance, shared_variance
+from torchmetrics_rl2.distance.kinds import PARTS, Kinds
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.text import LEVEL
-from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, detectable_noncentrality
+from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, f_exceeds
 
-__all__ = ["Difference", "Noise"]
+__all__ = ["MAX_UNITS", "Difference", "Judged", "Pilot", "Shift", "least_length", "least_units"]
 
 MAX_UNITS = 10_000_000
-ROUNDS = 20
-# Mean of the square root of the positive part of a standard normal number.
-ROOT_OF_CHANCE = 2**0.25 * math.gamma(0.75) / (2 * math.sqrt(math.pi))
+DRAWS = 2000
+
+Judged = Literal["whole", "content", "look"]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Noise:
-    """How far one side, or both, are moved by chance, in a part of RL2 or in the whole.
+class _Part:
+    """Draws of chance in the whole or in a part, ``(DRAWS, d)``, others as directions, and their covariance."""
+
+    draws: Tensor
+    directions: Tensor
+    covariance: Tensor
+    projector: Tensor
+
+    @cached_property
+    def trace(self) -> float:
+        return float(self.covariance.trace())
+
+    @cached_property
+    def squared_trace(self) -> float:
+        return float(self.covariance.square().sum())
+
+    @cached_property
+    def squares(self) -> Array:
+        """Of the draws."""
+        found: Array = self.draws.square().sum(1).numpy()
+        return found
+
+    @cached_property
+    def along(self) -> Array:
+        """Variance along each draw."""
+        found: Array = ((self.draws @ self.covariance) * self.draws).sum(1).numpy()
+        return found
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A difference of means in one direction, or in one for each draw: what its square and its noise are made of.
 
     Args:
-        unit: Total variance of the units of the real side.
-        image: Total variance of its images.
-        freedom: Effective number of dimensions.
-        images: Images a unit, 1 where units are images.
-        grouped: Whether units are groups, and there is a p-value.
-        leak: Share of the other part that moves this one.
-        other: What chance moves the other part by.
+        square: Squared length in each part.
+        across: Inner product with the draws.
+        along: Variance along it.
+        along_draws: Covariance of it and the draws.
 
     """
 
-    unit: float
-    image: float
-    freedom: float
-    images: float
-    grouped: bool
-    leak: float = 0.0
-    other: "Noise | None" = None
+    square: dict[Judged, Array]
+    across: dict[Judged, Array]
+    along: dict[Judged, Array]
+    along_draws: dict[Judged, Array]
 
-    @classmethod
-    def of(cls, pilot: Statistics, leak: float = 0.0, other: "Noise | None" = None) -> "Noise":
-        """That of a pilot of at least four units.
 
-        Args:
-            pilot: Real images, or their content or look.
-            leak: Share of the other part that moves this one.
-            other: Noise of that.
+class Pilot:
+    """Chance, as a pilot of at least four units knows it.
 
-        """
+    Args:
+        pilot: Real images, or groups of them.
+        kinds: Of the weights, if they have several.
+
+    """
+
+    def __init__(self, pilot: Statistics, kinds: Kinds | None) -> None:
         units = pilot.units
         assert units is not None
+        self.grouped, self.images = pilot.groups is not None, len(pilot) / units.count
         trace = float(units.covariance.trace())
-        freedom = min(max(trace**2 / units.squared_trace, 1.0), float(len(units.mean))) if trace else 1.0
-        return cls(
-            trace, pilot.total_variance, freedom, len(pilot) / units.count, pilot.groups is not None, leak, other
-        )
+        # Generated images stand for themselves; they are as far apart as real ones.
+        self._share = pilot.total_variance / trace / self.images if trace else 0.0
+        self._leaks = dict(zip(PARTS, (0.0, 0.0) if kinds is None else kinds.leaks, strict=True))
+        d = len(units.mean)
+        projectors: dict[Judged, Tensor] = {"whole": torch.eye(d, dtype=torch.float64)}
+        squares: dict[Judged, float] = {"whole": units.squared_trace}
+        for name in PARTS if kinds is not None else ():
+            content = kinds.basis @ kinds.basis.T if kinds is not None else projectors["whole"]
+            of_part = pilot.part(name).units
+            assert of_part is not None
+            projectors[name] = content if name == "content" else projectors["whole"] - content
+            squares[name] = of_part.squared_trace
+        generator = Generator().manual_seed(0)
+        self._parts: dict[Judged, _Part] = {}
+        for name, projector in projectors.items():
+            covariance = _shrunk(projector @ units.covariance @ projector, squares[name], projector)
+            values, vectors = torch.linalg.eigh(covariance)
+            root = vectors * values.clamp(min=0).sqrt()
+            chance = torch.randn(2 * DRAWS, d, generator=generator, dtype=torch.float64) @ root.T
+            self._parts[name] = _Part(*chance.split(DRAWS), covariance, projector)
 
-    def variance(self, n: float) -> float:
-        """Trace of the covariance of the difference of means at n units of real images, and as many generated images.
+    def shift(self, vector: Tensor) -> Shift:
+        """A shift of the mean latent, ``(d,)``, or one for each draw."""
+        found = Shift({}, {}, {}, {})
+        for name, part in self._parts.items():
+            own = vector.double() @ part.projector
+            turned = own @ part.covariance
+            found.square[name] = own.square().sum(-1).numpy()
+            found.across[name] = _inner(part.draws, own)
+            found.along[name] = (own * turned).sum(-1).numpy()
+            found.along_draws[name] = _inner(part.draws, turned)
+        return found
+
+    def by_chance(self, part: Judged) -> Shift:
+        """A shift of length 1 in a part, in the directions in which chance moves it."""
+        directions = self._parts[part].directions
+        return self.shift(directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-12))
+
+    def power(self, shift: Shift, part: Judged, n: float, length: float = 1.0) -> float:
+        """Share of draws in which a part differs.
 
         Args:
-            n: Units; generated images are independent of each other.
-
-        """
-        return self.unit / n + self.image / (n * self.images)
-
-    def detectable(self, n: float, power: float) -> float:
-        """The smallest distance that n units find.
-
-        Args:
+            shift: What is to be found.
+            part: That is judged.
             n: Units of real images, and as many generated images as they have.
-            power: Share of draws in which it is to be found.
+            length: What the shift is multiplied by.
 
         """
-        real, fake = self.unit / n, self.image / (n * self.images)
-        variance = real + fake
-        if not variance:
-            return 0.0
-        nu = variance**2 / (real**2 / (n - 1) + fake**2 / (n * self.images - 1))
-        limit = 0.0
-        if self.other is not None:
-            limit = self.leak * ROOT_OF_CHANCE * math.sqrt(self.other.variance(n) * math.sqrt(2 / self.other.freedom))
-        # Without groups the verdict asks that the two-sided interval lies above the limit.
-        level = LEVEL if self.grouped else LEVEL / 2
-        least = self.freedom * limit**2 / variance
-        return math.sqrt(detectable_noncentrality(self.freedom, nu, least, power, level) * variance / self.freedom)
+        c, judged = (1 + self._share) / n, self._parts[part]
+        excess = {name: self._excess(shift, name, c, length) for name in self._parts}
+        limit = np.zeros(DRAWS)
+        if part != "whole":
+            other: Judged = "look" if part == "content" else "content"
+            limit = self._leaks[part] * np.sqrt(np.maximum(excess[other], 0.0)) if other in excess else limit
+        noise, noise_square = c * judged.trace, c**2 * judged.squared_trace
+        if not noise:
+            return 1.0
+        real = 1 / n / c
+        nu = 1 / (real**2 / (n - 1) + (1 - real) ** 2 / max(n * self.images - 1, 1.0))
+        square = excess[part] + noise
+        freedom = noise**2 / noise_square
+        if self.grouped:
+            p_values = f_exceeds(square / noise, freedom, nu, freedom * limit**2 / noise)
+            return float((p_values < LEVEL).mean())
+        along = length**2 * shift.along[part] + 2 * length * math.sqrt(c) * shift.along_draws[part] + c * judged.along
+        slope = c * along / np.maximum(square, 1e-300)
+        t = float(stats.t.isf(LEVEL / 2, nu))
+        least = limit**2
+        return float((excess[part] - least > t * np.sqrt(2 * noise_square + 4 * slope * least)).mean())
 
-    def needed(self, distance: float, power: float) -> int | None:
-        """The smallest number of units that finds a distance; ``None`` where it is above ten million.
+    def _excess(self, shift: Shift, part: Judged, c: float, length: float) -> Array:
+        """Debiased squared distances of all draws."""
+        own = self._parts[part]
+        found: Array = length**2 * shift.square[part] + 2 * length * math.sqrt(c) * shift.across[part]
+        return found + c * own.squares - c * own.trace
 
-        Args:
-            distance: A debiased one.
-            power: Share of draws in which it is to be found.
 
-        """
-        if not distance > 0:
-            return None
-        n = float(MIN_UNITS)
-        for _ in range(ROUNDS):
-            # What is detectable falls with the root of n, but for degrees of freedom.
-            then = max(float(MIN_UNITS), n * (self.detectable(n, power) / distance) ** 2)
-            if then > MAX_UNITS:
-                return None
-            if abs(then - n) < 0.01 * n:
-                break
-            n = then
-        return math.ceil(then)
+def _inner(draws: Tensor, other: Tensor) -> Array:
+    """Inner product of each draw with one vector, or with its own."""
+    found: Array = (draws @ other if other.ndim == 1 else (draws * other).sum(1)).numpy()
+    return found
+
+
+def least_units(is_found: Callable[[int], bool]) -> int | None:
+    """The smallest number of units, four at least, with which something is found; ``None`` above ten million."""
+    if not is_found(MAX_UNITS):
+        return None
+    low, high = MIN_UNITS, MIN_UNITS
+    while not is_found(high):
+        low, high = high + 1, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_found(middle) else (middle + 1, high)
+    return high
+
+
+def least_length(power: Callable[[float], float], wanted: float) -> float:
+    """The smallest length of a shift that is found with a power."""
+    high = 1.0
+    while power(high) < wanted:
+        high *= 2
+    low = 0.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle) >= wanted else (middle, high)
+    return high
+
+
+def _shrunk(covariance: Tensor, squared_trace: float, identity: Tensor) -> Tensor:
+    """A covariance with its trace, and with the trace of its square that is known without bias.
+
+    That of a few images in many dimensions is too uneven; a share of the identity of its space makes up for it.
+    """
+    trace, found = float(covariance.trace()), float(covariance.square().sum())
+    mean = trace / float(identity.trace())
+    even = mean * trace
+    if found <= even:
+        return covariance
+    keep = min(math.sqrt(max(squared_trace - even, 0.0) / (found - even)), 1.0)
+    return keep * covariance + (1 - keep) * mean * identity
 
 
 @dataclass(frozen=True)
@@ -171,10 +272,4 @@ class Difference:
             power: Share of draws in which it is to be found.
 
         """
-        if self.detectable(MAX_UNITS, power) > abs(difference):
-            return None
-        low, high = MIN_UNITS, MAX_UNITS
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self.detectable(middle, power) > abs(difference) else (low, middle)
-        return low
+        return least_units(lambda n: self.detectable(n, power) <= abs(difference))

@@ -18,6 +18,8 @@ class PlanRow:
         unit: What it is measured in.
         smallest: For each number; ``None`` where even the largest that is known is not found.
         part: Of RL2 that sees it: ``whole``, ``content`` or ``look``.
+        beyond: For each number ``<`` or ``>`` where even weaker damage is found, of which it is not known how weak;
+            else empty.
 
     """
 
@@ -25,6 +27,7 @@ class PlanRow:
     unit: str
     smallest: list[float | None]
     part: str
+    beyond: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,9 @@ def _goal(goal: PlanGoal) -> list[str]:
 
 def _row(row: PlanRow) -> list[str]:
     name = f"{row.name} ({row.unit})" if row.unit else row.name
-    return [name, *("-" if value is None else three_digits(value) for value in row.smallest)]
+    beyond = row.beyond or [""] * len(row.smallest)
+    numbers = ("-" if value is None else three_digits(value) for value in row.smallest)
+    return [name, *(f"{sign} {number}".strip() for sign, number in zip(beyond, numbers, strict=True))]
 
 
 def _columns(rows: list[list[str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,20 +13,25 @@ from torchmetrics_rl2.distance.details import MAX_DOMAIN_SHIFT
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, POWER
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
-from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.explaining.measuring import measure_signatures
 from torchmetrics_rl2.planning.goals import Effects
 from torchmetrics_rl2.planning.power import Difference
 from torchmetrics_rl2.planning.result import PlanGoal, PlanResult
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress
 from torchmetrics_rl2.scoring.measuring import encoder_for, image_reader, measure
-from torchmetrics_rl2.scoring.sources import Source, find_sources
+from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
 
 __all__ = ["plan"]
 
 COUNTS = (50, 100, 200, 500, 1000)
 GROUPS = (5, 10, 20, 40, 80)
+MEASURED, SMALL = 24, 4
+FOREIGN = (
+    "The pilot lies {:.1f} standard deviations from the reference data of the weights. Amounts of damage are those "
+    "found in that data; give the images of the pilot, and damage is measured on them."
+)
 
 
 @reports_progress
@@ -96,16 +102,24 @@ def plan(
     sides = [measure(parts, encoder, reader, progress, "fake")[0] for parts in others]
     for side in (pilot, *sides):
         _check_units(side)
-    told = _told(pilot, encoder)
+    shift = domain_shift(encoder.reference_statistics, pilot) if encoder.reference else None
+    is_foreign = shift is not None and shift > MAX_DOMAIN_SHIFT
+    files = [path for one in found if isinstance(one, ImageSource) for path in one.paths]
+    if files and isinstance(encoder, LatentEncoder):
+        steps = list(dict.fromkeys([*effects.steps(pilot), *effects.ladders()]))
+        small = replace(reader, batch_size=min(reader.batch_size, SMALL))
+        measured = measure_signatures(encoder.flow, encoder.features, files, small, progress, steps, MEASURED)
+        effects = effects.measured(measured)
+    told = [] if files or not is_foreign else [FOREIGN.format(shift)]
     for sentence in told:
         warnings.warn(sentence, stacklevel=3)
     numbers = sorted(set(counts)) or list(COUNTS if pilot.groups is None else GROUPS)
     goals = effects.goals(pilot, power)
     if sides:
         goals.append(_between(pilot, sides, power))
-    noise, between = effects.noise(pilot)["whole"], None
-    if pilot.groups is not None and noise.images > 1 and noise.unit:
-        between = max(0.0, 1 - noise.image / noise.images / noise.unit)
+    between = None
+    if pilot.groups is not None and len(pilot) > len(pilot.groups.count) and pilot.mean_variance:
+        between = max(0.0, 1 - pilot.total_variance / len(pilot) / pilot.mean_variance)
     return PlanResult(
         counts=numbers,
         rows=effects.rows(pilot, numbers, power),
@@ -145,15 +159,3 @@ def _check_units(side: Statistics) -> None:
         f"A pilot needs at least {MIN_UNITS} different {what}, and their second moments, as 'rl2 stats' keeps them; "
         f"{side.source} has {side.unit_count}."
     )
-
-
-def _told(pilot: Statistics, encoder: LatentEncoder | OwnEncoder) -> list[str]:
-    if encoder.signatures is None or not encoder.reference:
-        return []
-    shift = domain_shift(encoder.reference_statistics, pilot) or 0.0
-    if shift <= MAX_DOMAIN_SHIFT:
-        return []
-    return [
-        f"The pilot lies {shift:.1f} standard deviations from the reference data of the weights. Amounts of damage and "
-        "shares of kinds are those found in that data, and may differ in yours; distances are right."
-    ]
