@@ -5,7 +5,8 @@
 Plans are made from PILOT, and tried on OTHERS, real images that the pilot has none of, both sources of ``rl2 score``.
 Of each goal the number that the plan names is drawn with replacement on both sides, damaged on one, or without the
 images of a kind, and the verdict of ``rl2 score`` is asked whether the part differs. With ``--by-file`` files that are
-cut by ``--tile`` are the units of the real side, and the numbers are of files.
+cut by ``--tile`` are the units of the real side, and the numbers are of files. A population of a few hundred images has
+fewer dimensions than all tissue has, so that chance moves its look further: ``expected`` is the power of the plan there.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from torchmetrics_rl2 import LatentEncoder, RL2Result, compare, plan
 from torchmetrics_rl2.pixels import degrade
 from torchmetrics_rl2.planning import PlanGoal
 from torchmetrics_rl2.planning.goals import severity_of
+from torchmetrics_rl2.planning.power import Pilot
 
+COPIES = 50
 GOALS = (
     *("gaussian blur=0.4", "gaussian noise=0.005", "jpeg=70", "rectangles=0.005", "eosin=0.4"),
     "distance=10",
@@ -102,7 +105,9 @@ def main() -> None:
         f"{encoder.name}; pilot of {pilot.n_pilot} images; {len(real)} other images of {len(set(files))} files; "
         f"{arguments.repeats} draws, seed 0"
     )
-    print(f"{'goal':52}{'planned distance':>17}{'true':>8}{units:>8}{'found':>8}")
+    print(f"{'goal':52}{'planned distance':>17}{'true':>8}{units:>8}{'expected':>10}{'found':>8}")
+    names = [f"{file} {i}" for i in range(COPIES) for file in files] if arguments.by_file else None
+    everything = Pilot(encoder.statistics(real.repeat(COPIES, 1), names), encoder.kinds)
     for wanted, goal in zip(arguments.find, pilot.goals, strict=True):
         if goal.needed is None:
             print(f"{goal.name:52}{goal.distance:17.2f}{'':8}{'none':>8}")
@@ -111,7 +116,11 @@ def main() -> None:
         share, distance = tried(
             encoder, real, fake, files if arguments.by_file else None, goal, goal.needed, arguments.repeats
         )
-        print(f"{goal.name:52}{goal.distance:17.2f}{distance:8.2f}{goal.needed:8}{share:8.2f}", flush=True)
+        moved = fake.mean(0) - real.mean(0)
+        expected = everything.power(everything.shift(moved), goal.part, goal.needed)
+        print(
+            f"{goal.name:52}{goal.distance:17.2f}{distance:8.2f}{goal.needed:8}{expected:10.2f}{share:8.2f}", flush=True
+        )
 
 
 if __name__ == "__main__":

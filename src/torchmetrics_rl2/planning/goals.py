@@ -1,6 +1,7 @@
 """Differences that people look for, as distances: damage, and kinds of tissue that are missing."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -159,9 +160,9 @@ class Effects:
         weaker = "<" if chosen.amount(1) > chosen.amount(0) else ">"
         smallest, beyond = list[float | None](), []
         for n in counts:
-            found = [i for i, shift in enumerate(shifts) if chance.power(shift, part, n) >= power]
-            smallest.append(chosen.amount(float(severities[found[0]])) if found else None)
-            beyond.append(weaker if found and found[0] == 0 else "")
+            first = bisect_left(range(GRID), power, key=lambda i, n=n: chance.power(shifts[i], part, n))
+            smallest.append(chosen.amount(float(severities[first])) if first < GRID else None)
+            beyond.append(weaker if first == 0 else "")
         return PlanRow(ladder, chosen.unit, smallest, "look", beyond)
 
     def _shares(self, pilot: Statistics) -> list[float]:

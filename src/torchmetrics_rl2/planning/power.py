@@ -103,12 +103,13 @@ class Pilot:
         d = len(units.mean)
         projectors: dict[Judged, Tensor] = {"whole": torch.eye(d, dtype=torch.float64)}
         squares: dict[Judged, float] = {"whole": units.squared_trace}
-        for name in PARTS if kinds is not None else ():
-            content = kinds.basis @ kinds.basis.T if kinds is not None else projectors["whole"]
-            of_part = pilot.part(name).units
-            assert of_part is not None
-            projectors[name] = content if name == "content" else projectors["whole"] - content
-            squares[name] = of_part.squared_trace
+        if kinds is not None:
+            projectors["content"] = kinds.basis @ kinds.basis.T
+            projectors["look"] = projectors["whole"] - projectors["content"]
+            for part in PARTS:
+                of_part = pilot.part(part).units
+                assert of_part is not None
+                squares[part] = of_part.squared_trace
         generator = Generator().manual_seed(0)
         self._parts: dict[Judged, _Part] = {}
         for name, projector in projectors.items():
@@ -116,7 +117,7 @@ class Pilot:
             values, vectors = torch.linalg.eigh(covariance)
             root = vectors * values.clamp(min=0).sqrt()
             chance = torch.randn(2 * DRAWS, d, generator=generator, dtype=torch.float64) @ root.T
-            self._parts[name] = _Part(*chance.split(DRAWS), covariance, projector)
+            self._parts[name] = _Part(chance[:DRAWS], chance[DRAWS:], covariance, projector)
 
     def shift(self, vector: Tensor) -> Shift:
         """A shift of the mean latent, ``(d,)``, or one for each draw."""
@@ -159,7 +160,8 @@ class Pilot:
         square = excess[part] + noise
         freedom = noise**2 / noise_square
         if self.grouped:
-            p_values = f_exceeds(square / noise, freedom, nu, freedom * limit**2 / noise)
+            ones = np.ones(DRAWS)
+            p_values = f_exceeds(square / noise, freedom * ones, nu * ones, freedom * limit**2 / noise)
             return float((p_values < LEVEL).mean())
         along = length**2 * shift.along[part] + 2 * length * math.sqrt(c) * shift.along_draws[part] + c * judged.along
         slope = c * along / np.maximum(square, 1e-300)
