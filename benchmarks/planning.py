@@ -5,8 +5,8 @@
 Plans are made from PILOT, and tried on OTHERS, real images that the pilot has none of, both sources of ``rl2 score``.
 Of each goal the number that the plan names is drawn with replacement on both sides, damaged on one, or without the
 images of a kind, and the verdict of ``rl2 score`` is asked whether the part differs. With ``--by-file`` files that are
-cut by ``--tile`` are the units of the real side, and the numbers are of files. A population of a few hundred images has
-fewer dimensions than all tissue has, so that chance moves its look further: ``expected`` is the power of the plan there.
+cut by ``--tile`` are the units of the real side, and the numbers are of files. A population of a few hundred images
+has fewer dimensions than all tissue has, so that chance moves its look further: ``expected`` is the power there.
 """
 
 import argparse

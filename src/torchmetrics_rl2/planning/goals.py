@@ -39,6 +39,7 @@ class Effects:
         kinds: Of the weights, if they have several.
         curves: Of damage, if the weights have signatures.
         wanted: Pairs of a name and a value; empty for what is shown by default.
+        measures: Whether damage is measured on the pilot.
         own: Shift by damage, by ladder and severity, as measured on the pilot itself.
 
     """
@@ -46,11 +47,17 @@ class Effects:
     kinds: Kinds | None
     curves: Curves | None
     wanted: Sequence[tuple[str, str]]
+    measures: bool = False
     own: Mapping[Step, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def known(cls, encoder: LatentEncoder | OwnEncoder, find: Sequence[str]) -> "Effects":
-        """Those of an encoder.
+    def known(cls, encoder: LatentEncoder | OwnEncoder, find: Sequence[str], has_images: bool) -> "Effects":
+        """Those of an encoder, before an image is read.
+
+        Args:
+            encoder: Of the pilot.
+            find: Goals as NAME=VALUE.
+            has_images: Whether damage can be measured on images of the pilot.
 
         Raises:
             RL2Error: If a goal is none that the weights know.
@@ -58,7 +65,8 @@ class Effects:
         """
         kinds, signatures = encoder.kinds, encoder.signatures
         curves = None if signatures is None else Curves(signatures, None)
-        effects = cls(kinds, curves, [_pair(text) for text in find])
+        measures = has_images and isinstance(encoder, LatentEncoder)
+        effects = cls(kinds, curves, [_pair(text) for text in find], measures)
         for name, value in effects.wanted:
             effects._check(name, value)
         return effects
@@ -139,7 +147,11 @@ class Effects:
     def _goals(self, pilot: Statistics) -> Sequence[tuple[str, str]]:
         if self.wanted:
             return self.wanted
-        damage = [(name, f"{LADDERS[name].amount(LADDERS[name].visible):.6g}") for name in SHOWN if self.curves]
+        damage = [
+            (name, f"{LADDERS[name].amount(LADDERS[name].visible):.6g}")
+            for name in SHOWN
+            if self.curves or self.measures
+        ]
         return [*damage, *(("missing", name) for name in self._common(pilot))]
 
     def _moved(self, ladder: str, severity: float) -> Tensor:
@@ -160,7 +172,7 @@ class Effects:
         weaker = "<" if chosen.amount(1) > chosen.amount(0) else ">"
         smallest, beyond = list[float | None](), []
         for n in counts:
-            first = bisect_left(range(GRID), power, key=lambda i, n=n: chance.power(shifts[i], part, n))
+            first = bisect_left(range(GRID), power, key=partial(_power_at, chance, shifts, part, n))
             smallest.append(chosen.amount(float(severities[first])) if first < GRID else None)
             beyond.append(weaker if first == 0 else "")
         return PlanRow(ladder, chosen.unit, smallest, "look", beyond)
@@ -193,9 +205,10 @@ class Effects:
             if value not in names:
                 raise RL2Error(f"The weights have no kind {value!r}. Known are: {', '.join(names) or 'none'}.")
             return
-        if name != "distance" and (self.curves is None or name not in self.curves.of):
-            known = ["distance", "missing", *(self.curves.of if self.curves else ())]
-            raise RL2Error(f"It is not known how to find {name!r}. Expected one of: {', '.join(known)}.")
+        ladders = list(LADDERS) if self.measures else list(self.curves.of) if self.curves else []
+        if name != "distance" and name not in ladders:
+            known = ", ".join(["distance", "missing", *ladders])
+            raise RL2Error(f"It is not known how to find {name!r}. Expected one of: {known}.")
         try:
             amount = float(value)
         except ValueError:
@@ -204,8 +217,10 @@ class Effects:
             if not 0 < amount < np.inf:
                 raise RL2Error(f"A distance to find is above 0, but got {value}.")
             return
-        assert self.curves is not None
-        severity, (low, high) = severity_of(name, amount), self.curves.of[name].x[[0, -1]]
+        severity = severity_of(name, amount)
+        if self.measures or self.curves is None:
+            return
+        low, high = self.curves.of[name].x[[0, -1]]
         if not low <= severity <= high:
             ends = sorted(LADDERS[name].amount(float(end)) for end in (low, high))
             raise RL2Error(f"Signatures of {name} go from {ends[0]:g} to {ends[1]:g}, but got {value}.")
@@ -213,6 +228,10 @@ class Effects:
 
 def _is_found(chance: Pilot, shift: Shift, part: Judged, length: float, power: float, n: int) -> bool:
     return chance.power(shift, part, n, length) >= power
+
+
+def _power_at(chance: Pilot, shifts: Sequence[Shift], part: Judged, n: int, i: int) -> float:
+    return chance.power(shifts[i], part, n)
 
 
 def _lengths(chance: Pilot, shift: Shift, part: Judged, counts: Sequence[int], power: float) -> list[float | None]:

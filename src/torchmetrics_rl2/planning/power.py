@@ -29,7 +29,7 @@ from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, f_exceeds
 __all__ = ["MAX_UNITS", "Difference", "Judged", "Pilot", "Shift", "least_length", "least_units"]
 
 MAX_UNITS = 10_000_000
-DRAWS = 2000
+DRAWS = 1000
 
 Judged = Literal["whole", "content", "look"]
 Array = NDArray[np.float64]

@@ -97,14 +97,14 @@ def plan(
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
     encoder = encoder_for([one for parts in (found, *others) for one in parts], weights, device, always=True)
     assert encoder is not None
-    effects = Effects.known(encoder, find)
+    files = [path for one in found if isinstance(one, ImageSource) for path in one.paths]
+    effects = Effects.known(encoder, find, bool(files))
     pilot, _ = measure(found, encoder, reader, progress, "real")
     sides = [measure(parts, encoder, reader, progress, "fake")[0] for parts in others]
     for side in (pilot, *sides):
         _check_units(side)
     shift = domain_shift(encoder.reference_statistics, pilot) if encoder.reference else None
     is_foreign = shift is not None and shift > MAX_DOMAIN_SHIFT
-    files = [path for one in found if isinstance(one, ImageSource) for path in one.paths]
     if files and isinstance(encoder, LatentEncoder):
         steps = list(dict.fromkeys([*effects.steps(pilot), *effects.ladders()]))
         small = replace(reader, batch_size=min(reader.batch_size, SMALL))
