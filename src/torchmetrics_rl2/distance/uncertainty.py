@@ -23,18 +23,15 @@ from torchmetrics_rl2.functional import LatentSums
 __all__ = [
     "Uncertainty",
     "Units",
-    "critical_ratio",
     "distinct_units",
     "f_exceeds",
     "group_units",
     "image_units",
-    "noncentrality_found",
     "squared_trace",
     "uncertainty",
 ]
 
 MIN_UNITS = 4
-POWER = 0.8
 ROUNDING = 1e-12
 HUGE = 1e9
 Numbers = TypeVar("Numbers", float, NDArray[np.float64])
@@ -264,24 +261,17 @@ def _bound(value: float, noise_square: float, along: float, t: float) -> float:
     return shift if shift >= 0 else value + t * math.sqrt(2 * noise_square)
 
 
-def _detectable(freedom: float, nu: float, least: float) -> float:
-    """Noncentrality that the test of more than the least one finds."""
-    return least if least > HUGE else noncentrality_found(critical_ratio(freedom, nu, least), freedom, nu)
-
-
-def critical_ratio(freedom: float, nu: float, least: float) -> float:
-    """What F exceeds in 5 % of draws, at the least noncentrality."""
+def _detectable(freedom: float, nu: float, least: float, power: float = 0.8) -> float:
+    """Noncentrality that a test of more than the least one finds at 5 % with this power."""
+    if least > HUGE:
+        return least
     ends = (freedom, freedom * nu)
-    return float(stats.ncf.ppf(1 - LEVEL, *ends, least) if least else stats.f.ppf(1 - LEVEL, *ends))
-
-
-def noncentrality_found(critical: float, freedom: float, nu: float, power: float = POWER) -> float:
-    """Noncentrality at which F exceeds a critical ratio with some power."""
+    critical = float(stats.ncf.ppf(0.95, *ends, least) if least else stats.f.ppf(0.95, *ends))
 
     def missing(noncentrality: float) -> float:
         return power - float(f_exceeds(critical, freedom, nu, noncentrality))
 
-    high = 1.0
+    high = max(1.0, least)
     while missing(high) > 0:
         high *= 2
     return float(optimize.brentq(missing, 0, high))
