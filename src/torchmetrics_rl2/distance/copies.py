@@ -26,6 +26,7 @@ MIN_NEXT = 4
 MIN_TAIL = 10
 FLOOR = 1e-2
 PERMUTATIONS = 9999
+ROUNDING = 1e-9
 SHOWN = 12
 CELLS = 2**23
 Views = Sequence[Tensor]
@@ -147,7 +148,7 @@ def _relative(images: Tensor, train: Tensor, groups: NDArray[np.int64]) -> tuple
     mean, own = train.double().mean(0), images.double().mean(0)
     directions = normalize(train.double() - mean)
     found, rows = [], []
-    for chunk in images.double().split(max(1, CELLS // len(groups))):
+    for chunk in torch.split(images.double(), max(1, CELLS // len(groups))):
         ratios, nearest = [], []
         for center in (mean, own):
             cosines = normalize(chunk - center) @ directions.T
@@ -212,11 +213,16 @@ def _permutation_p_value(
     sums, sizes = np.bincount(units, weights=ranks), np.bincount(units).astype(np.float64)
     count = int(fake_units.max()) + 1
 
-    def difference(order: NDArray[np.int64]) -> float:
-        own, size = sums[order[:count]].sum(), sizes[order[:count]].sum()
-        return float(own / size - (sums.sum() - own) / (sizes.sum() - size))
+    def differences(orders: NDArray[np.int64]) -> Floats:
+        own, size = sums[orders[:, :count]].sum(1), sizes[orders[:, :count]].sum(1)
+        found: Floats = own / size - (sums.sum() - own) / (sizes.sum() - size)
+        return found
 
-    draws = np.random.default_rng(0)
-    observed = difference(np.arange(len(sums)))
-    at_most = sum(difference(draws.permutation(len(sums))) <= observed + 1e-9 for _ in range(PERMUTATIONS))
+    draws, start = np.random.default_rng(0), np.arange(len(sums))[None]
+    observed, at_most, left = differences(start)[0] + ROUNDING, 0, PERMUTATIONS
+    while left:
+        drawn = min(left, max(1, CELLS // len(sums)))
+        orders = draws.permuted(np.repeat(start, drawn, 0), axis=1)
+        at_most += int((differences(orders) <= observed).sum())
+        left -= drawn
     return (1 + at_most) / (1 + PERMUTATIONS)

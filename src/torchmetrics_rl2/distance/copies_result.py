@@ -60,25 +60,27 @@ class CopiesResult:
     pairs: Sequence[CopyPair]
 
     def __str__(self) -> str:
-        p = p_text(self.p_value)
-        test = f"p {p}" if p.startswith("<") else f"p = {p}"
-        test += "" if self.units == "groups" else ", if images are independent"
         if self.count:
-            closer = "image is" if self.count == 1 else "images are"
+            are = "is" if self.count == 1 else "are"
             return (
-                f"Copies: {self.count} of {self.n_fake} generated {closer} closer to a training image than held-out "
-                f"ones get ({percent(*self.interval)} beyond these); as a whole: {test}; closest: "
+                f"Copies: {self.count} of {self.n_fake} generated images {are} closer to "
+                f"a training image than held-out ones get ({percent(*self.interval)} beyond these); closest: "
                 f"{self.pairs[0].image} to {self.pairs[0].nearest}"
             )
         if self.p_value < LEVEL:
             return (
-                f"Copies: no single generated image is closer to a training image than held-out ones get, but as a "
-                f"whole they are closer than held-out ones ({test})"
+                "Copies: as a whole, generated images are closer to training images than held-out ones are "
+                f"({self._test}), though no single one is closer than these get"
             )
         return (
-            f"No copies found: generated images are no closer to training images than held-out ones are ({test}; at "
-            f"most {percent(self.interval[1])} copies that this test can tell)"
+            f"No copies found: generated images are no closer to training images than held-out ones are ({self._test}; "
+            f"up to {percent(self.interval[1])} may be copies that would be found)"
         )
+
+    @property
+    def _test(self) -> str:
+        p = p_text(self.p_value)
+        return f"p {p}{'' if self.units == 'groups' else ' if images are independent'}"
 
     def details(self) -> str:
         """What is behind it, a sentence a line."""
@@ -89,8 +91,9 @@ class CopiesResult:
         return "\n".join(
             [
                 f"Copies: {self.n_fake} generated and {self.n_held_out} held-out images, by their distance to the "
-                f"nearest of {self.n_train} training images over that to the next ones; 1 is the median held-out "
-                "image. Closest:",
+                f"nearest of {self.n_train} training images over that to the next ones. Copies are called at a false "
+                f"discovery rate of 5 %; p-value of generated images as a whole being no closer: {self._test[2:]}",
+                "Closest, where 1 is the median held-out image:",
                 *closest,
             ]
         )

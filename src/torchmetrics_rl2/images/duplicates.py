@@ -14,7 +14,8 @@ def pixel_keys(images: Tensor) -> list[str | None]:
     Images of one color, such as glass or black, have ``None``: that they are the same says nothing.
     """
     shape = str(tuple(images.shape[1:])).encode()
-    return [None if blank else _key(shape, image) for image, blank in zip(images, is_blank(images).tolist(), strict=True)]
+    blank = is_blank(images).tolist()
+    return [None if alike else _key(shape, image) for image, alike in zip(images, blank, strict=True)]
 
 
 def is_blank(images: Tensor) -> Tensor:

@@ -147,7 +147,8 @@ def score(
         report: Given the result and what it was found from, such as
             :func:`report_to("out.html") <torchmetrics_rl2.reporting.report_to>`. With it, ``explain`` is ``True``.
         progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
-            function, called with ``"real"``, ``"held-out"`` or ``"fake"``, files read, files in all, and images since the last call.
+            function, called with ``"real"``, ``"held-out"`` or ``"fake"``, files read, files in all, and images since
+            the last call.
 
     Returns:
         The distance, how many times that of real images it is, how far to trust it, which images lie furthest from the
