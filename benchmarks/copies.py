@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 from experiment import BATCH, progress, run
 
-from lc25000 import read_all, tiles
+from lc25000 import KINDS, NAMES, read_all, tiles
 from torchmetrics_rl2 import LatentEncoder
 from torchmetrics_rl2.distance import CopiesResult, find_copies
 from torchmetrics_rl2.distance.text import LEVEL
@@ -36,9 +36,9 @@ from torchmetrics_rl2.pixels import LADDERS, degrade
 from torchmetrics_rl2.scoring.copies import views_of, whitened
 
 SPLITS = ("stop", "reference", "report")
-TRAIN, HELD_OUT, FAKE = 150, 100, 100
+TRAIN, HELD_OUT, FAKE, ONE_KIND = 150, 100, 100, 40
 SHARES = (0.05, 0.2, 1.0)
-NULLS = 10
+NULLS = 5
 Rows = NDArray[np.int64]
 Views = list[Tensor]
 Change = Callable[[Tensor], Tensor]
@@ -139,12 +139,13 @@ def measured(encoder: LatentEncoder, folder: Path, draws: int, seed: int) -> dic
     plain = encode(encoder, clean, "tiles")
     table = {}
 
-    def nulls(name: str, generated: Views) -> None:
-        found = []
-        for _ in range(NULLS * draws if generated is plain else draws):
+    def nulls(name: str, generated: Views, kind: str = "") -> None:
+        found, kinds = [], np.array([tile.kind for tile in wanted])
+        for _ in range(NULLS * draws):
             rows = random.permutation(len(clean))
-            a, b, c = np.split(rows, [TRAIN, TRAIN + HELD_OUT])
-            found.append((search(at(plain, a), at(plain, b), at(generated, c[:FAKE])), 0))
+            own = rows[kinds[rows] == kind][:ONE_KIND] if kind else rows[:FAKE]
+            a, b = np.split(rows[~np.isin(rows, own)][: TRAIN + HELD_OUT], [TRAIN])
+            found.append((search(at(plain, a), at(plain, b), at(generated, own)), 0))
         table[name] = summary(found)
 
     def copies(name: str, changed: Views) -> None:
@@ -159,6 +160,8 @@ def measured(encoder: LatentEncoder, folder: Path, draws: int, seed: int) -> dic
             table[f"{share:.0%} {name}"] = summary(found)
 
     nulls("none", plain)
+    for kind in KINDS:
+        nulls(f"none, all {NAMES[kind]}", plain, kind)
     for name in OTHERS:
         nulls(f"none, all with {name}", encode(encoder, CHANGES[name](clean), f"all, {name}"))
     for name, change in CHANGES.items():
@@ -201,7 +204,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the LC25000 images, in any folder layout")
     parser.add_argument("--glas", help="images of which crops are taken, a source of rl2 score")
     parser.add_argument("--weights", default="histology")
-    parser.add_argument("--draws", type=int, default=20, help="of each row; ten times as many without copies")
+    parser.add_argument("--draws", type=int, default=20, help="of each row; five times as many without copies")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -48,8 +48,10 @@ def find_copies(
     r"""Whether generated images are closer to training images than held-out real images are.
 
     With :math:`d_1` the distance of an image to the nearest training image, and :math:`d_m` the median distance to the
-    20 next ones, each image has the relative distance :math:`d_1 / d_m`, divided by that of the median held-out image.
-    A generator that is softer or stained otherwise as a whole raises both distances, and makes no copies.
+    20 next ones, each image has the ratio :math:`d_1 / d_m`. Its relative distance is that over the median ratio of
+    these 20, each against the other training images, and over that of the median held-out image: tissue of some kinds
+    is more alike than that of others. A generator that is softer or stained otherwise as a whole raises both distances,
+    and makes no copies.
 
     Distances are those of directions, :math:`\sqrt{1 - \cos}`, from the mean of the training images and from the mean
     of the image's own side; the smaller ratio counts. With several views of the images, the smallest counts.
@@ -94,8 +96,8 @@ def find_copies(
     closest, rows = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
     calm = np.full(n_held_out, np.inf)
     for generated, trained, held in zip(*sides, strict=True):
-        reference, _ = _relative(held, trained, next_to)
-        found, nearest = _relative(generated, trained, next_to)
+        near = _Train(trained, next_to)
+        (reference, _), (found, nearest) = _relative(held, near), _relative(generated, near)
         typical = max(float(np.median(reference)), FLOOR)
         calm = np.minimum(calm, reference / typical)
         rows = np.where(found / typical < closest, nearest, rows)
@@ -139,29 +141,46 @@ def _codes(groups: Groups, count: int) -> NDArray[np.int64]:
     return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
 
 
-def _relative(images: Tensor, train: Tensor, groups: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
-    """Distance to the nearest training image over that to the next ones, and which it is."""
-    if len(groups) - np.bincount(groups).max() < MIN_NEXT:
-        groups = np.arange(len(groups))
-    count = min(NEXT, len(groups) - int(np.bincount(groups).max()))
-    of = torch.from_numpy(groups)
-    mean, own = train.double().mean(0), images.double().mean(0)
-    directions = normalize(train.double() - mean)
-    found, rows = [], []
-    for chunk in torch.split(images.double(), max(1, CELLS // len(groups))):
-        ratios, nearest = [], []
-        for center in (mean, own):
-            cosines = normalize(chunk - center) @ directions.T
+def _relative(images: Tensor, train: "_Train") -> tuple[Floats, NDArray[np.int64]]:
+    """Distance to the nearest training image over that to the next ones, against that of these, and which it is."""
+    found, rows = zip(*(train.nearest(images, center) for center in (train.mean, images.double().mean(0))), strict=True)
+    is_own = found[1] < found[0]
+    return torch.where(is_own, found[1], found[0]).numpy(), torch.where(is_own, rows[1], rows[0]).numpy()
+
+
+class _Train:
+    """Training images in one view."""
+
+    def __init__(self, latents: Tensor, groups: NDArray[np.int64]) -> None:
+        if len(groups) - np.bincount(groups).max() < MIN_NEXT:
+            groups = np.arange(len(groups))
+        self.mean = latents.double().mean(0)
+        self._directions = normalize(latents.double() - self.mean)
+        self._groups = torch.from_numpy(groups)
+        self._count = min(NEXT, len(groups) - int(np.bincount(groups).max()))
+        # As far as training images are from those of other groups: what is usual in this place.
+        self._usual = torch.ones(len(groups), dtype=torch.float64)  # while this is found
+        self._usual = self._search(self._directions, self._groups)[0].clamp(min=FLOOR)
+
+    def nearest(self, images: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
+        """Relative distance of each image to the nearest one, and which that is, seen from a center."""
+        return self._search(normalize(images.double() - center))
+
+    def _search(self, directions: Tensor, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        parts = []
+        size = max(1, CELLS // len(self._groups))
+        for start in range(0, len(directions), size):
+            cosines = directions[start : start + size] @ self._directions.T
+            if groups is not None:
+                own = groups[start : start + size, None] == self._groups[None, :]
+                cosines = cosines.masked_fill(own, -2.0)
             first, row = cosines.max(1)
-            others = cosines.masked_fill(of[row][:, None] == of[None, :], -2.0)
-            further = (1 - others.topk(count).values.median(1).values).clamp(min=1e-12)
-            # Rounding leaves a little of 1 - 1, and nothing may be further than its next neighbors.
-            ratios.append(((1 - first).clamp(min=0) / further).sqrt().clamp(max=1.0))
-            nearest.append(row)
-        is_own = ratios[1] < ratios[0]
-        found.append(torch.where(is_own, ratios[1], ratios[0]))
-        rows.append(torch.where(is_own, nearest[1], nearest[0]))
-    return torch.cat(found).numpy(), torch.cat(rows).numpy()
+            others = cosines.masked_fill(self._groups[row][:, None] == self._groups[None, :], -2.0)
+            further, neighbors = others.topk(self._count)
+            # Rounding leaves a little of 1 - 1.
+            ratios = ((1 - first).clamp(min=0) / (1 - further.median(1).values).clamp(min=1e-12)).sqrt()
+            parts.append((ratios / self._usual[neighbors].median(1).values, row))
+        return torch.cat([ratios for ratios, _ in parts]), torch.cat([rows for _, rows in parts])
 
 
 def _p_values(distances: Floats, held_out: Floats) -> Floats:

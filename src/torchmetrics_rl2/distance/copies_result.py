@@ -17,8 +17,8 @@ class CopyPair:
     Args:
         image: The generated image.
         nearest: The training image.
-        relative_distance: Distance to it over the median distance to the 20 next nearest, over the same of the median
-            held-out image: 0 is the training image itself, and 1 as close as held-out images are.
+        relative_distance: Distance to it, relative to the next nearest ones and to held-out images, see
+            :func:`find_copies`: 0 is the training image itself, and 1 as close as the median held-out image.
         p_value: Of the test that a held-out image gets as close, adjusted for the number of generated images
             (Benjamini-Hochberg).
         is_copy: Whether that is below 5 %.
@@ -43,7 +43,8 @@ class CopiesResult:
         count: Generated images that are called copies, at a false discovery rate of 5 %.
         share: Their share, less that of the held-out images that are as close.
         interval: Its 95 % interval (Newcombe).
-        p_value: Of the test that generated images as a whole are no closer than held-out ones.
+        p_value: Of the test that generated images as a whole are no closer than held-out ones. A generator that leaves
+            out kinds of tissue may be closer without a copy.
         units: What the test takes as independent: ``"images"``, or ``"groups"``.
         pairs: All copies, and at least the twelve closest images, the closest first.
 
@@ -69,8 +70,8 @@ class CopiesResult:
             )
         if self.p_value < LEVEL:
             return (
-                "Copies: as a whole, generated images are closer to training images than held-out ones are "
-                f"({self._test}), though no single one is closer than these get"
+                "No single copy found, but as a whole generated images are closer to training images than held-out "
+                f"ones are ({self._test}), by copying in part or by showing other kinds of tissue"
             )
         return (
             f"No copies found: generated images are no closer to training images than held-out ones are ({self._test}; "
