@@ -37,6 +37,7 @@ from torchmetrics_rl2.scoring.copies import views_of, whitened
 
 SPLITS = ("stop", "reference", "report")
 TRAIN, HELD_OUT, FAKE, ONE_KIND = 150, 100, 100, 40
+CROP = 224
 SHARES = (0.05, 0.2, 1.0)
 NULLS = 5
 Rows = NDArray[np.int64]
@@ -173,10 +174,10 @@ def measured(encoder: LatentEncoder, folder: Path, draws: int, seed: int) -> dic
     return table
 
 
-def crops(folder: str, px: int = 224) -> tuple[Tensor, NDArray[np.int64]]:
+def crops(folder: str) -> tuple[Tensor, NDArray[np.int64]]:
     """Tiles of all images of a source, and the number of the image of each."""
     paths = find_images(folder)
-    batches = list(ImageReader(tile=px, batch_size=BATCH).read(paths))
+    batches = list(ImageReader(tile=CROP, batch_size=BATCH).read(paths))
     numbers = {path: i for i, path in enumerate(paths)}
     of = np.array([numbers[path] for batch in batches for path in batch.paths])
     return torch.cat([batch.images for batch in batches]), of

@@ -40,6 +40,7 @@ def test_score_prints_one_verdict_and_the_rest_when_asked(rl2, patches, weights_
     assert "p-value" not in out
 
 
+@pytest.mark.filterwarnings("ignore:1 of 23 generated images are real ones pixel for pixel")
 def test_score_says_whether_training_patches_are_copied(rl2, tmp_path, weights_file):
     for name, part in zip(("train", "test", "fake"), random_images(66).split(22), strict=True):
         (tmp_path / name).mkdir()
