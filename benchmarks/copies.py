@@ -1,6 +1,6 @@
 """Which copies of training tiles are found among generated ones, and how often tiles that are none are called copies.
 
-    python benchmarks/copies.py LC25000 [--glas GLAS] [--draws 20] [--json]
+    python benchmarks/copies.py LC25000 [--glas GLAS] [--only CHANGE ...] [--draws 20] [--json]
 
 Training, held-out and generated tiles are other source tiles of LC25000, none of which fitted the weights. A share of
 the generated ones is replaced by copies of training tiles, changed in one way. In other rows all generated tiles are
@@ -12,7 +12,7 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +53,18 @@ def damage(ladder: str, amount: float) -> Change:
     return lambda images: degrade(images, ladder, severity)
 
 
-def compressed(images: Tensor) -> Tensor:
-    """As JPEG files of quality 75."""
-    found = []
-    for image in images:
-        buffer = io.BytesIO()
-        to_pil_image(image).save(buffer, "JPEG", quality=75)
-        found.append(pil_to_tensor(Image.open(buffer)))
-    return torch.stack(found)
+def compressed(quality: int) -> Change:
+    """As JPEG files."""
+
+    def change(images: Tensor) -> Tensor:
+        found = []
+        for image in images:
+            buffer = io.BytesIO()
+            to_pil_image(image).save(buffer, "JPEG", quality=quality)
+            found.append(pil_to_tensor(Image.open(buffer)))
+        return torch.stack(found)
+
+    return change
 
 
 def shifted(images: Tensor) -> Tensor:
@@ -77,7 +81,8 @@ def mixed(images: Tensor) -> Tensor:
 
 CHANGES: dict[str, Change] = {
     "exact": lambda images: images,
-    "JPEG 75": compressed,
+    "JPEG 75": compressed(75),
+    "JPEG 40": compressed(40),
     "mirrored": lambda images: images.flip(3),
     "rotated by 90 degrees": lambda images: images.rot90(1, (2, 3)),
     "blur of 0.5 px": damage("gaussian blur", 0.5),
@@ -130,8 +135,10 @@ def summary(found: list[tuple[CopiesResult, int]]) -> dict[str, float]:
     return {name: float(value) for name, value in zip(names, np.mean(cells, 0), strict=True)}
 
 
-def measured(encoder: LatentEncoder, folder: Path, draws: int, seed: int) -> dict[str, dict[str, float]]:
-    """All rows of the table of LC25000."""
+def measured(
+    encoder: LatentEncoder, folder: Path, draws: int, seed: int, only: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """All rows of the table of LC25000, or those of some changes."""
     wanted = tiles(SPLITS, variants=[0])
     clean = read_all(folder, wanted)
     random = np.random.default_rng(seed)
@@ -160,13 +167,15 @@ def measured(encoder: LatentEncoder, folder: Path, draws: int, seed: int) -> dic
                 found.append((search(at(plain, train), at(plain, rows[:HELD_OUT]), fake), len(own[0])))
             table[f"{share:.0%} {name}"] = summary(found)
 
+    for name in only or CHANGES:
+        copies(name, encode(encoder, CHANGES[name](clean[train]), name))
+    if only:
+        return table
     nulls("none", plain)
     for kind in KINDS:
         nulls(f"none, all {NAMES[kind]}", plain, kind)
     for name in OTHERS:
         nulls(f"none, all with {name}", encode(encoder, CHANGES[name](clean), f"all, {name}"))
-    for name, change in CHANGES.items():
-        copies(name, encode(encoder, change(clean[train]), name))
     ids = {wanted[row].source_tile_id for row in train}
     again = {tile.source_tile_id: tile for tile in tiles(SPLITS, variants=[1, 2, 3]) if tile.source_tile_id in ids}
     name = "another file of the tile"
@@ -205,12 +214,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the LC25000 images, in any folder layout")
     parser.add_argument("--glas", help="images of which crops are taken, a source of rl2 score")
     parser.add_argument("--weights", default="histology")
+    parser.add_argument("--only", nargs="+", choices=CHANGES, default=(), help="copies changed so, and nothing else")
     parser.add_argument("--draws", type=int, default=20, help="of each row; five times as many without copies")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     encoder = LatentEncoder.load(arguments.weights)
-    table = measured(encoder, arguments.folder, arguments.draws, arguments.seed)
+    table = measured(encoder, arguments.folder, arguments.draws, arguments.seed, arguments.only)
     if arguments.glas:
         table |= of_crops(encoder, arguments.glas, 5 * arguments.draws, arguments.seed)
     if arguments.json:
