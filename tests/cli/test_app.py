@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import to_pil_image
 from typer.testing import CliRunner
 
+from tests.fixtures.images import random_images
 from tests.fixtures.processes import Started
 from torchmetrics_rl2 import score, weights
 from torchmetrics_rl2._version import __version__
@@ -36,6 +38,24 @@ def test_score_prints_one_verdict_and_the_rest_when_asked(rl2, patches, weights_
     assert any(line.startswith("95 % interval of the debiased value: ") for line in rest)
     assert any("assuming independent patches" in line for line in rest)
     assert "p-value" not in out
+
+
+@pytest.mark.filterwarnings("ignore:1 of 23 generated images are real ones pixel for pixel")
+def test_score_says_whether_training_patches_are_copied(rl2, tmp_path, weights_file):
+    for name, part in zip(("train", "test", "fake"), random_images(66).split(22), strict=True):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(part):
+            to_pil_image(image).save(tmp_path / name / f"{i}.png")
+    shutil.copy(tmp_path / "train" / "3.png", tmp_path / "fake" / "copy.png")
+    arguments = ("score", tmp_path / "fake", "--weights", weights_file, "--held-out", tmp_path / "test")
+    code, out, err = rl2(*arguments, "--real", tmp_path / "train")
+    assert code == 0
+    assert "Copies: 1 of 23 generated images is closer to a training image than held-out ones get" in out
+    assert f"closest: {tmp_path / 'fake' / 'copy.png'} to {tmp_path / 'train' / '3.png'}" in out
+    assert "held-out" in err
+    code, _, err = rl2(*arguments)
+    assert code == 2
+    assert "Give them with --real, or leave out --held-out" in err
 
 
 def test_score_as_json_has_every_setting_and_is_the_same_twice(rl2, patches, weights_file, encoder):

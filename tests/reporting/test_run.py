@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -289,3 +290,17 @@ def test_what_copies_of_one_image_leave_unknown_is_no_number(explaining, three_k
 def test_a_side_against_itself_has_no_images_to_rank(explaining, three_kinds, tmp_path):
     score(three_kinds / "real", three_kinds / "real", weights=explaining, report=report_to(tmp_path / "out.html"))
     assert "Images are not ranked: RL2 is 0" in Page((tmp_path / "out.html").read_text()).sections["images"]
+
+
+def test_the_pairs_closest_to_training_images_are_shown(explaining, three_kinds, tmp_path):
+    fake = shutil.copytree(three_kinds / "same", tmp_path / "fake")
+    held_out = shutil.copytree(three_kinds / "blank", tmp_path / "held out")
+    options = {"weights": explaining, "held_out": held_out, "report": report_to(tmp_path / "out.html")}
+    found = score(fake, three_kinds / "real", **options).copies
+    page = Page((tmp_path / "out.html").read_text())
+    assert "Generated images closest to a training image" in page.sections["images"]
+    assert (
+        f"{found.pairs[0].relative_distance:.2f} of the distance of the median held-out image"
+        in page.sections["images"]
+    )
+    assert str(found) in " ".join(page.sections.values())

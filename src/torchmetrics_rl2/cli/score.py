@@ -26,6 +26,14 @@ def score(
             "of a generator."
         ),
     ] = None,
+    held_out: Annotated[
+        list[str] | None,
+        Option(
+            help="Real patches that the generator was not trained on, from the same source as --real, which then are "
+            "its training patches: also say which generated patches are copies, closer to a training patch than "
+            "held-out ones get. At least 20, best of other slides; more of them find fewer copies."
+        ),
+    ] = None,
     pool: Annotated[
         bool, Option("--pool", help="Several sources of generated patches are one set, and get one value.")
     ] = False,
@@ -122,6 +130,8 @@ def score(
 
     rl2 score generated/ --real classes/ --real-classes parent --fake-classes labels.csv --verbose
 
+    rl2 score generated/ --real train/ --held-out test/
+
     rl2 score generated/ --weights ours.safetensors --json
 
     rl2 score generated/ --real slides/ --report generated.html
@@ -142,6 +152,7 @@ def score(
         result = run(
             fake,
             real,
+            held_out=held_out,
             weights=weights,
             real_groups=real_groups,
             fake_groups=fake_groups,

@@ -3,6 +3,8 @@
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair, RankedGenerator
+from torchmetrics_rl2.distance.copies import find_copies
+from torchmetrics_rl2.distance.copies_result import CopiesResult, CopyPair
 from torchmetrics_rl2.distance.explanation import Cause, Explanation, ImageShare
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
@@ -15,6 +17,8 @@ __all__ = [
     "BetweenGroups",
     "Cause",
     "ComparisonResult",
+    "CopiesResult",
+    "CopyPair",
     "Explanation",
     "GeneratorPair",
     "ImageShare",
@@ -28,4 +32,5 @@ __all__ = [
     "StratumResult",
     "Uncertainty",
     "compare",
+    "find_copies",
 ]

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
+from torchmetrics_rl2.distance.copies_result import CopiesResult
 from torchmetrics_rl2.distance.details import details_of, html_of, text_of
 from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.kinds import PARTS, Part
@@ -85,6 +86,8 @@ class RL2Result:
         duplicates: Images that repeat another of their side pixel for pixel, each with the first of them, by side:
             ``real`` and ``fake``.
         copied: Generated images that are among the real ones pixel for pixel, each with the real one.
+        copies: Whether generated images are closer to training images than held-out ones; ``None`` without
+            ``score(held_out=)``.
         settings: ``tile``, ``scale``, ``batch_size``, ``workers`` and ``device``, where images were read.
         versions: Of Python, torch, torchvision and torchmetrics-rl2, where images were read.
 
@@ -126,6 +129,7 @@ class RL2Result:
     left_out: list[str] = field(default_factory=list)
     duplicates: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     copied: list[tuple[str, str]] = field(default_factory=list)
+    copies: CopiesResult | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

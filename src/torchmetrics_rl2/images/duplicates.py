@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-__all__ = ["pixel_keys"]
+__all__ = ["is_blank", "pixel_keys"]
 
 
 def pixel_keys(images: Tensor) -> list[str | None]:
@@ -13,9 +13,14 @@ def pixel_keys(images: Tensor) -> list[str | None]:
 
     Images of one color, such as glass or black, have ``None``: that they are the same says nothing.
     """
-    blank = (images == images[:, :, :1, :1]).flatten(1).all(1).tolist()
     shape = str(tuple(images.shape[1:])).encode()
-    return [None if is_blank else _key(shape, image) for image, is_blank in zip(images, blank, strict=True)]
+    blank = is_blank(images).tolist()
+    return [None if alike else _key(shape, image) for image, alike in zip(images, blank, strict=True)]
+
+
+def is_blank(images: Tensor) -> Tensor:
+    """Which of ``(N, 3, H, W)`` images are of one color, ``(N,)``."""
+    return (images == images[:, :, :1, :1]).flatten(1).all(1)
 
 
 def _key(shape: bytes, image: Tensor) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torchmetrics_rl2.distance.copies_result import CopyPair
 from torchmetrics_rl2.distance.details import interval_units, why_no_interval
 from torchmetrics_rl2.distance.explanation import Explanation, ImageShare
 from torchmetrics_rl2.distance.result import RL2Result
@@ -24,6 +25,7 @@ PICTURES = 200
 """Images of a side that have a picture on hover, at most."""
 
 MAX_NAME = 80
+CLOSEST = 12
 SHOWN = 6
 """Images of a list that are not folded away."""
 
@@ -45,6 +47,11 @@ def page_of_score(scored: Scored) -> str:
         ("Generated images that hold most of RL2", worst),
         ("Typical generated images", [_pair(image, result, pictures, short) for image in found.typical]),
     ]
+    if result.copies:
+        closest = result.copies.pairs[:CLOSEST]
+        groups.append(
+            ("Generated images closest to a training image", [_close(pair, pictures, short) for pair in closest])
+        )
     shown = {
         "parts": sections.parts(result),
         "cause": sections.cause(scored),
@@ -103,7 +110,8 @@ def _facts(result: RL2Result) -> list[tuple[str, str, str]]:
 def _pictures(scored: Scored) -> dict[str, dict[str, Picture]]:
     """Of each side: the worst and typical images with their nearest, and others, evenly spread."""
     found = scored.result.explanation or Explanation()
-    images = [*found.images, *found.typical]
+    images: list[ImageShare | CopyPair] = [*found.images, *found.typical]
+    images += scored.result.copies.pairs[:CLOSEST] if scored.result.copies else []
     close = {"fake": [image.image for image in images], "real": [image.nearest for image in images if image.nearest]}
     pictures: dict[str, dict[str, Picture]] = {"real": {}, "fake": {}}
     for side, seen in scored.seen.items():
@@ -119,11 +127,28 @@ def _pair(
     pictures: Mapping[str, Mapping[str, Picture]],
     short: Mapping[str, Mapping[str, str]],
 ) -> Pair:
+    return _beside(sections.image_text(image, result), image, pictures, short)
+
+
+def _close(
+    pair: CopyPair, pictures: Mapping[str, Mapping[str, Picture]], short: Mapping[str, Mapping[str, str]]
+) -> Pair:
+    copy = ", a copy" if pair.is_copy else ""
+    text = f"{pair.relative_distance:.2f} of the distance of the median held-out image{copy}"
+    return _beside(text, pair, pictures, short)
+
+
+def _beside(
+    text: str,
+    image: ImageShare | CopyPair,
+    pictures: Mapping[str, Mapping[str, Picture]],
+    short: Mapping[str, Mapping[str, str]],
+) -> Pair:
     def large(side: str, name: str) -> str:
         return pictures[side][name].large if name in pictures[side] else ""
 
     return Pair(
-        sections.image_text(image, result),
+        text,
         short["fake"].get(image.image, image.image),
         large("fake", image.image),
         short["real"].get(image.nearest, image.nearest),

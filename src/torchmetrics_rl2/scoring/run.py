@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
+from torchmetrics_rl2.scoring.copies import copy_search
 from torchmetrics_rl2.scoring.duplicates import copied_sentences
 from torchmetrics_rl2.scoring.measuring import Watch, encoder_for, image_reader, measure, sentences_on, settings_of
 from torchmetrics_rl2.scoring.outliers import Outliers
@@ -93,6 +95,7 @@ def score(
     fake: Source | Sequence[Source],
     real: Source | Sequence[Source] | None = None,
     *,
+    held_out: Source | Sequence[Source] | None = None,
     weights: str | Path | nn.Module = "histology",
     real_groups: str | Path | None = None,
     fake_groups: str | Path | None = None,
@@ -117,6 +120,10 @@ def score(
         fake: Generated images: a folder, a glob, a text file of paths, one file, a file of statistics, or several of
             these, which are merged.
         real: Real images in the same forms, or ``None`` for the reference inside the weights.
+        held_out: Real images that the generator was not given, from the same source as ``real``, which then has to be
+            those it was trained on: also say whether generated images are copies of these, see
+            :func:`~torchmetrics_rl2.distance.find_copies`. At least 20; ``real_groups`` are theirs too. Each image is
+            encoded twice, and 4 kB of it are kept.
         weights: Name or path of weights, an encoder that has them, or a module of your own with ``num_features``, see
             :class:`ResNetL2`.
         real_groups: What is independent among real images: ``"parent"`` for the folders that they are in, such as
@@ -140,7 +147,8 @@ def score(
         report: Given the result and what it was found from, such as
             :func:`report_to("out.html") <torchmetrics_rl2.reporting.report_to>`. With it, ``explain`` is ``True``.
         progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
-            function, called with ``"real"`` or ``"fake"``, files read, files in all, and images since the last call.
+            function, called with ``"real"``, ``"held-out"`` or ``"fake"``, files read, files in all, and images since
+            the last call.
 
     Returns:
         The distance, how many times that of real images it is, how far to trust it, which images lie furthest from the
@@ -169,11 +177,15 @@ def score(
     )
     sides = {"real": encoder.reference_statistics} if real is None and encoder else {}
     strata = strata_of(found, strata_by, encoder)
+    copies = copy_search(held_out, found, real_groups, encoder, reader)
     appearances, outliers, seen = {"real": Appearance(), "fake": Appearance()}, None, None
     shown = {side: SeenImages(tile is not None) for side in found} if explain else {}
     for side, parts in found.items():
         watch: list[Watch] = [appearances[side].see, *([strata[side].see] if strata else [])]
         watch += [shown[side].see] if explain else []
+        watch += [partial(copies.see, side)] if copies else []
+        if copies and side == "fake" and seen:
+            copies.read_held_out(seen, progress)
         if side == "fake" and all(isinstance(one, ImageSource) for one in parts):
             outliers = Outliers(sides["real"].sums.sum / sides["real"].sums.count, tiled=tile is not None)
             watch.append(outliers.see)
@@ -190,6 +202,7 @@ def score(
         *different_px(sides["real"], sides["fake"]),
         *asymmetries(appearances["real"], appearances["fake"]),
         *copied_sentences(copied, len(sides["fake"])),
+        *(copies.warnings(sides["fake"]) if copies else []),
         *(sentence for side, name in NAMES.items() for sentence in sentences_on(sides[side], name)),
     ]
     for sentence in told:
@@ -207,6 +220,8 @@ def score(
         files = [path for one in found.get("real", []) if isinstance(one, ImageSource) for path in one.paths]
         result, signatures = _explain(result, sides, encoder, files, reader, shown)
     settings = settings_of(reader, encoder)
+    if copies:
+        result = replace(result, copies=copies.result())
     result = replace(result, warnings=told, copied=copied, settings=settings, versions=versions())
     if report:
         formats = {side: appearance.formats for side, appearance in appearances.items()}

@@ -1,0 +1,226 @@
+"""Latents of generated, training and held-out images, to tell whether a generator copies what it was trained on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from torchmetrics_rl2.distance.copies import MIN_IMAGES, find_copies
+from torchmetrics_rl2.distance.copies_result import CopiesResult
+from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import OwnEncoder
+from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.duplicates import is_blank
+from torchmetrics_rl2.images.naming import ImageNames
+from torchmetrics_rl2.images.reader import ImageBatch, ImageReader
+from torchmetrics_rl2.networks.flow import shrunk_covariance
+from torchmetrics_rl2.runtime import Progress
+from torchmetrics_rl2.scoring.duplicates import Seen
+from torchmetrics_rl2.scoring.measuring import measure
+from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
+
+__all__ = ["CopySearch", "copy_search", "views_of", "whitened"]
+
+SOFT_PX = 2.0
+SOFT_KERNEL = 13
+NAMED = 3
+Encoder = LatentEncoder | OwnEncoder
+
+
+@dataclass
+class _Side:
+    """Latents of the images of a side in two views, 4 kB an image; those of one color are left out."""
+
+    encoder: Encoder
+    naming: ImageNames
+    groups: Mapping[Path, str] | None
+    latents: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    of: list[str] = field(default_factory=list)
+
+    def see(self, batch: ImageBatch, latents: Tensor) -> None:
+        names, keep = self.naming.of(batch.paths), (~is_blank(batch.images)).nonzero()[:, 0]
+        if len(keep) == 0:
+            return
+        self.latents.append(views_of(self.encoder, batch.images[keep], latents[keep.to(latents.device)]))
+        self.names += [names[i] for i in keep.tolist()]
+        if self.groups:
+            self.of += [self.groups[batch.paths[i]] for i in keep.tolist()]
+
+    @property
+    def views(self) -> list[Tensor]:
+        return [torch.cat(view) for view in zip(*self.latents, strict=True)] if self.latents else [torch.empty(0, 1)]
+
+
+class CopySearch:
+    """What is kept of the training, held-out and generated images.
+
+    Args:
+        found: Sources of all three: ``real``, ``held-out`` and ``fake``.
+        encoder: Of the images.
+        reader: How they are read.
+
+    """
+
+    def __init__(self, found: Mapping[str, Sequence[ImageSource]], encoder: Encoder, reader: ImageReader) -> None:
+        self._found, self._encoder, self._reader = found, encoder, reader
+        self._sides = {
+            side: _Side(encoder, ImageNames(reader.tile is not None), _groups_of(found[side])) for side in found
+        }
+        self._held_out: Statistics | None = None
+
+    def see(self, side: str, batch: ImageBatch, latents: Tensor) -> None:
+        """Keep a batch of a side."""
+        self._sides[side].see(batch, latents)
+
+    def read_held_out(self, training: Seen, progress: Progress | None) -> None:
+        """Read the held-out images, when all training images were.
+
+        Args:
+            training: The training images.
+            progress: Told of each batch.
+
+        Raises:
+            RL2Error: If there are too few, or some are training images.
+
+        """
+        side = self._sides["held-out"]
+        statistics, seen = measure(
+            self._found["held-out"], self._encoder, self._reader, progress, "held-out", [side.see], training
+        )
+        if seen.copied:
+            named = ", ".join(f"{one} is {other}" for one, other in seen.copied[:NAMED])
+            more = len(seen.copied) - NAMED
+            raise RL2Error(
+                f"{len(seen.copied)} of {len(statistics)} held-out images are training images pixel for pixel: {named}"
+                f"{f' and {more} more' if more > 0 else ''}. Hold out images that the generator was not given, best of "
+                "other slides or patients."
+            )
+        for name, what in (("real", "training images, given with --real"), ("held-out", "held-out images")):
+            count = len(self._sides[name].names)
+            if count < MIN_IMAGES:
+                raise RL2Error(
+                    f"There are {count} {what}, without those of one color. The search for copies needs at least "
+                    f"{MIN_IMAGES}."
+                )
+        self._held_out = statistics
+
+    def result(self) -> CopiesResult:
+        """What was found, when all images of all sides were seen."""
+        train, held, fake = (self._sides[name] for name in ("real", "held-out", "fake"))
+        if not fake.names:
+            raise RL2Error("All generated images are of one color, so there is nothing to search for copies.")
+        views = whitened(train.views, held.views, fake.views, isinstance(self._encoder, OwnEncoder))
+        return find_copies(
+            views[2],
+            views[0],
+            views[1],
+            fake_groups=fake.of or None,
+            train_groups=train.of or None,
+            held_out_groups=held.of or None,
+            fake_names=fake.names,
+            train_names=train.names,
+        )
+
+    def warnings(self, fake: Statistics) -> list[str]:
+        """What makes generated and held-out images, or training and held-out ones, hard to compare."""
+        assert self._held_out is not None
+        told, px = [], [side.settings.get("px") for side in (self._held_out, fake)]
+        if None not in px and px[0] != px[1]:
+            sizes = (" and ".join(f"{h} x {w}" for h, w in side[:NAMED]) for side in px if side)
+            told.append(
+                "Held-out and generated images differ in size, {} against {} px. Held-out images judge copies only "
+                "among patches of one size and one mpp.".format(*sizes)
+            )
+        train, held = (self._sides[name] for name in ("real", "held-out"))
+        both = sorted({*train.of} & {*held.of})
+        if both:
+            told.append(
+                f"{len(both)} of {len({*held.of})} groups of held-out images have training images too, "
+                f"{', '.join(both[:NAMED])} for one. Held-out patches that lie beside training patches hide copies: "
+                "hold out whole slides or patients."
+            )
+        return told
+
+
+def copy_search(
+    held_out: Source | Sequence[Source] | None,
+    found: Mapping[str, Sequence[Statistics | ImageSource]],
+    groups: str | Path | None,
+    encoder: Encoder | None,
+    reader: ImageReader,
+) -> CopySearch | None:
+    """What searches for copies, if held-out images are given, before an image is read.
+
+    Args:
+        held_out: Real images that the generator was not given.
+        found: Sources of both sides.
+        groups: Of training images, and so of held-out ones.
+        encoder: Of the images.
+        reader: How they are read.
+
+    Raises:
+        RL2Error: If there are no training images, or statistics instead of images.
+
+    """
+    if held_out is None:
+        return None
+    if "real" not in found:
+        raise RL2Error(
+            "Held-out images tell copies of training images, but there are none of these. Give them with --real, or "
+            "leave out --held-out."
+        )
+    sides = {**found, "held-out": find_sources(held_out, groups)}
+    images = {side: [one for one in parts if isinstance(one, ImageSource)] for side, parts in sides.items()}
+    for one in (one for parts in sides.values() for one in parts):
+        if isinstance(one, Statistics):
+            raise RL2Error(
+                f"The statistics of {one.source} are sums over images, and copies are searched image by image. Give "
+                "the images themselves, or leave out --held-out."
+            )
+    assert encoder is not None
+    return CopySearch(images, encoder, reader)
+
+
+def views_of(encoder: Encoder, images: Tensor, latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Latents of images, and of the same softened by 2 px, where blur, noise and compression of a copy are gone.
+
+    Args:
+        encoder: Of the images.
+        images: uint8 ``(N, 3, H, W)``.
+        latents: Theirs, if they are known.
+
+    """
+    images = images.to(encoder.device)
+    plain = encoder(images) if latents is None else latents
+    soft = encoder(gaussian_blur(images, [SOFT_KERNEL, SOFT_KERNEL], [SOFT_PX, SOFT_PX]))
+    return plain.detach().cpu(), soft.detach().cpu()
+
+
+def whitened(
+    train: Sequence[Tensor], held_out: Sequence[Tensor], fake: Sequence[Tensor], plain: bool = False
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """All views of all sides, spread alike in all directions by what training images are.
+
+    Args:
+        train: Views of training images, the softened one last.
+        held_out: Those of held-out images.
+        fake: Those of generated ones.
+        plain: Whether images as they are need this too, which the flow has done for weights of this package.
+
+    """
+    sides = ([*train], [*held_out], [*fake])
+    for view in range(0 if plain else 1, len(train)):
+        values, vectors = torch.linalg.eigh(shrunk_covariance(train[view].double()))
+        matrix = vectors / values.clamp(min=1e-9 * float(values[-1]) + 1e-300).sqrt()
+        for side in sides:
+            side[view] = side[view].double() @ matrix
+    return sides
+
+
+def _groups_of(sources: Sequence[ImageSource]) -> dict[Path, str] | None:
+    return {path: group for one in sources for path, group in (one.groups or {}).items()} or None
