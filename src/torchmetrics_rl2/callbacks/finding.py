@@ -26,7 +26,8 @@ def find_metric(model: nn.Module, name: str | None, callback: str) -> ResNetL2:
         if len(found) != 1:
             named = f"{len(found)}: {', '.join(found)}. Name one" if found else "none. Give it one, or name it"
             raise RL2Error(
-                f"{callback} looks for a ResNetL2 in {type(model).__name__}, which has {named}, as in {callback}('rl2')."
+                f"{callback} looks for a ResNetL2 in {type(model).__name__}, which has {named}, as in "
+                f"{callback}('rl2')."
             )
         name = found[0]
     holder, _, last = name.rpartition(".")
