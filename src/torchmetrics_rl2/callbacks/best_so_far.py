@@ -7,6 +7,9 @@ Comparison :math:`k` is one-sided at :math:`\alpha_k`, what a spending function 
 with :math:`K` the number of comparisons that are planned. All :math:`\alpha_k` add up to less than :math:`\alpha`, for
 ever, so by Bonferroni it does not matter how comparisons depend on each other. It is about uniform over the planned
 ones: a sequence that starts at once with :math:`1 / k^2` would ask for larger improvements late in training.
+
+The best so far was chosen for looking close, which makes it harder to beat. What the choice owes to the real images, if
+they are the same each time, is in no formula; ``benchmarks/checkpointing.py`` measures it.
 """
 
 import math
