@@ -56,8 +56,8 @@ class ResNetL2Checkpoint(ModelCheckpoint):
         planned: About how many validations there will be, to share the level among; half of it is left for those after.
         patience: Stop training after so many validations in a row of which none was better.
         prefix: In front of each name in the logger.
-        options: Of ``ModelCheckpoint``: ``save_weights_only``, ``save_last``, ``auto_insert_metric_name``, ``verbose``,
-            ``save_on_exception`` and ``enable_version_counter``.
+        options: Of ``ModelCheckpoint``: ``save_weights_only``, ``save_last``, ``auto_insert_metric_name``, ``verbose``
+            and ``enable_version_counter``.
 
     Raises:
         RL2Error: If the model has no such metric, or several and none was named, or it has a ``part`` or neither groups
@@ -113,7 +113,6 @@ class ResNetL2Checkpoint(ModelCheckpoint):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare; before the metric is reset, and on every process, as its sums are added up."""
-        self._is_better = False
         if self._should_skip_saving_checkpoint(trainer):  # not a validation of a training
             return
         metric = self._find(pl_module)
