@@ -309,9 +309,10 @@ def test_weights_and_biases_shows_the_same_offline(encoder, tmp_path, monkeypatc
     assert "has no signatures" in json.loads(table.read_text())["data"][0][0]
 
 
-def test_without_lightning_a_sentence_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(sys.modules, "torchmetrics_rl2.callbacks.monitor")
+@pytest.mark.parametrize(("module", "name"), [("monitor", "ResNetL2Monitor"), ("checkpoint", "ResNetL2Checkpoint")])
+def test_without_lightning_a_sentence_says_what_to_install(monkeypatch, module, name):
+    monkeypatch.delitem(sys.modules, f"torchmetrics_rl2.callbacks.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "lightning", None)
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    with pytest.raises(RL2Error, match=r"ResNetL2Monitor needs Lightning: pip install 'torchmetrics-rl2\[fit\]'"):
-        importlib.import_module("torchmetrics_rl2.callbacks.monitor")
+    with pytest.raises(RL2Error, match=rf"{name} needs Lightning: pip install 'torchmetrics-rl2\[fit\]'"):
+        importlib.import_module(f"torchmetrics_rl2.callbacks.{module}")

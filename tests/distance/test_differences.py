@@ -55,6 +55,8 @@ def test_difference_and_interval_are_those_of_the_formulas(shift):
     half = stats.t.isf(0.025, freedom) * error
     assert found.interval == pytest.approx((value - half, value + half), rel=1e-8)
     assert found.p_value == pytest.approx(2 * stats.t.sf(abs(value) / error, freedom), rel=1e-6)
+    wider = difference(units_of(real), units_of(one), units_of(other), level=0.001)
+    assert wider.interval[1] - value == pytest.approx(stats.t.isf(0.0005, freedom) * error, rel=1e-8)
 
 
 def test_the_other_way_round_only_the_sign_changes():

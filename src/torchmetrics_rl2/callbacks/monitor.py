@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed import all_gather_object, get_world_size, is_available, is_initialized
-from torchmetrics import MetricCollection
 from torchmetrics.utilities import rank_zero_warn
 
+from torchmetrics_rl2.callbacks.finding import find_metric
 from torchmetrics_rl2.callbacks.kept_images import KeptImages
 from torchmetrics_rl2.callbacks.pictures import Pixels, draw_images, draw_result
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.encoder.own import latents_of
 from torchmetrics_rl2.encoder.sharing import network_of
-from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.explaining.images import image_shares
 from torchmetrics_rl2.metrics.resnet_l2 import ResNetL2
 from torchmetrics_rl2.runtime import require_lightning, require_matplotlib
@@ -104,7 +103,7 @@ class ResNetL2Monitor(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the metric, also in the sanity check, and forget the images of the last epoch."""
-        _find_metric(pl_module, self.metric)
+        find_metric(pl_module, self.metric, "ResNetL2Monitor")
         if _loggers_of_pictures(trainer):
             require_matplotlib()
         shows_images = self._is_due(trainer) and self.images and _loggers_of_pictures(trainer)
@@ -125,14 +124,14 @@ class ResNetL2Monitor(Callback):
                 f"ResNetL2Monitor expects color images (N, 3, H, W) as {self.key!r} of what validation_step returns, "
                 f"but got {got}."
             )
-        encoder = _find_metric(pl_module, self.metric).encoder
+        encoder = find_metric(pl_module, self.metric, "ResNetL2Monitor").encoder
         self._kept.see(fake, lambda images: latents_of(encoder, network_of(encoder), images))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log; before the metric is reset, and on every process, as its sums are added up."""
         if not self._is_due(trainer):
             return
-        metric = _find_metric(pl_module, self.metric)
+        metric = find_metric(pl_module, self.metric, "ResNetL2Monitor")
         result = metric.result(explain=True)
         pl_module.log_dict(result.scalars(self.prefix), sync_dist=True)
         loggers = _loggers_of_pictures(trainer)
@@ -182,31 +181,6 @@ def _of_all_processes(own: _Worst) -> list[_Worst]:
     parts: list[Any] = [None] * get_world_size()
     all_gather_object(parts, own)
     return parts
-
-
-def _find_metric(pl_module: LightningModule, name: str | None) -> ResNetL2:
-    if name is None:
-        found = [name for name, module in pl_module.named_modules() if isinstance(module, ResNetL2)]
-        if len(found) != 1:
-            named = f"{len(found)}: {', '.join(found)}. Name one" if found else "none. Give it one, or name it"
-            raise RL2Error(
-                f"ResNetL2Monitor looks for a ResNetL2 in {type(pl_module).__name__}, which has {named}, as in "
-                "ResNetL2Monitor('rl2')."
-            )
-        name = found[0]
-    holder, _, last = name.rpartition(".")
-    try:
-        owner = pl_module.get_submodule(holder)
-        # Older torchmetrics brings the sums that metrics of a collection share up to date only when asked like this.
-        metric = owner[last] if isinstance(owner, MetricCollection) else owner.get_submodule(last)
-    except (AttributeError, KeyError):
-        metric = None
-    if not isinstance(metric, ResNetL2):
-        raise RL2Error(
-            f"ResNetL2Monitor({name!r}) expects {type(pl_module).__name__}.{name} to be a ResNetL2, but got "
-            f"{'nothing' if metric is None else type(metric).__name__}."
-        )
-    return metric
 
 
 def _loggers_of_pictures(trainer: Trainer) -> list[Logger]:

@@ -24,7 +24,7 @@ from scipy import stats
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.distance.uncertainty import Units
 
-__all__ = ["Difference", "chances_to_be_closest", "difference", "own_variance", "shared_variance"]
+__all__ = ["Difference", "chances_to_be_closest", "difference", "own_variance", "shared_variance", "squared_distance"]
 
 DRAWS = 100_000
 
@@ -47,7 +47,7 @@ class Difference:
     p_value: float
 
 
-def difference(real: Units, one: Units, other: Units, tests: int = 1) -> Difference:
+def difference(real: Units, one: Units, other: Units, tests: int = 1, level: float = LEVEL) -> Difference:
     """The difference of two sets, with Welch's t.
 
     Args:
@@ -55,9 +55,10 @@ def difference(real: Units, one: Units, other: Units, tests: int = 1) -> Differe
         one: Of a set.
         other: Of another, independent of the first.
         tests: Number of pairs that are looked at; interval and p-value hold for all together (Bonferroni).
+        level: What the interval leaves out.
 
     """
-    value = _squared(real, one) - _squared(real, other)
+    value = squared_distance(real, one) - squared_distance(real, other)
     between = one.mean - other.mean
     parts = [float(between @ real.covariance @ between) / real.count]
     counts, at_zero = [real.count], 0.0
@@ -71,7 +72,7 @@ def difference(real: Units, one: Units, other: Units, tests: int = 1) -> Differe
         sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True)) if any(parts) else 1
     )
     error = math.sqrt(variance)
-    half = float(stats.t.isf(LEVEL / 2 / tests, freedom)) * error
+    half = float(stats.t.isf(level / 2 / tests, freedom)) * error
     p_value = min(1.0, 2 * tests * float(stats.t.sf(abs(value) / error, freedom))) if error else float(value == 0)
     return Difference(value, error, (value - half, value + half), p_value)
 
@@ -87,7 +88,7 @@ def chances_to_be_closest(real: Units, sets: Sequence[Units]) -> list[float]:
         sets: Units of each set.
 
     """
-    values = np.array([_squared(real, side) for side in sets])
+    values = np.array([squared_distance(real, side) for side in sets])
     apart = torch.stack([real.mean - side.mean for side in sets])
     shared = 4 * apart @ real.covariance @ apart.T / real.count
     own = [own_variance(real, side) for side in sets]
@@ -97,7 +98,8 @@ def chances_to_be_closest(real: Units, sets: Sequence[Units]) -> list[float]:
     return [float(count) for count in counts / DRAWS]
 
 
-def _squared(real: Units, side: Units) -> float:
+def squared_distance(real: Units, side: Units) -> float:
+    """Debiased; below 0 where chance makes it so."""
     return float((real.mean - side.mean).square().sum()) - real.mean_variance - side.mean_variance
 
 
