@@ -6,6 +6,7 @@ from typing import Any
 __all__ = [
     "LEVEL",
     "NO_DIFFERENCE",
+    "POWER",
     "identity_text",
     "if_finite",
     "p_text",
@@ -17,6 +18,7 @@ __all__ = [
 ]
 
 LEVEL = 0.05
+POWER = 0.8
 NO_DIFFERENCE = "no difference beyond chance"
 
 

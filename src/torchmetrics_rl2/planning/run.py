@@ -11,6 +11,7 @@ from torch import nn
 from torchmetrics_rl2.distance.comparing import domain_shift
 from torchmetrics_rl2.distance.details import MAX_DOMAIN_SHIFT
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.text import POWER
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
@@ -25,7 +26,6 @@ from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
 
 __all__ = ["plan"]
 
-POWER = 0.8
 COUNTS = (50, 100, 200, 500, 1000)
 GROUPS = (5, 10, 20, 40, 80)
 MEASURED, SMALL = 24, 4
