@@ -19,7 +19,8 @@ from typing import Any
 from scipy import stats
 
 from torchmetrics_rl2.distance.differences import difference, squared_distance
-from torchmetrics_rl2.distance.uncertainty import POWER, Units
+from torchmetrics_rl2.distance.text import POWER
+from torchmetrics_rl2.distance.uncertainty import Units
 
 __all__ = ["BestSoFar", "Judged"]
 
