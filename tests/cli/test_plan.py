@@ -8,7 +8,7 @@ def test_plan_prints_numbers_and_draws_them(rl2, patches, weights_file, tmp_path
     arguments = ["plan", patches / "a", "--weights", weights_file, "--find", "distance=3", "--count", 10]
     code, out, _ = rl2(*arguments, "--plot", picture)
     assert code == 0
-    assert out.splitlines()[1].startswith("Number of images that finds, with 80 % power")
+    assert out.splitlines()[1].startswith("Number of images a side that it takes to find, with 80 % power")
     assert out.splitlines()[2].split()[:3] == ["RL2", "of", "3"]
     assert picture.stat().st_size > 1000
     code, again, _ = rl2(*arguments, "--json")

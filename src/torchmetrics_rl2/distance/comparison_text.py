@@ -61,10 +61,10 @@ def _verdict(comparison: "ComparisonResult") -> str:
     closest, count = comparison.closest, len(comparison.generators)
     if len(closest) == 1:
         others = "the other" if count == 2 else f"each of the other {count - 1}"
-        return f"{closest[0]} is closest to the real images, beyond chance closer than {others}"
+        return f"{closest[0]} is closest to the real images, closer than {others} beyond chance"
     if len(closest) == count:
-        both = "both generators" if count == 2 else f"all {count} generators"
-        return f"A tie: {both} are as close to the real images as chance lets tell; smallest distance: {closest[0]}"
+        whom = "the other" if count == 2 else f"any of the other {count - 1}"
+        return f"A tie: {closest[0]} has the smallest distance, but cannot be told from {whom}"
     others = ", ".join(closest[1:])
     return f"{closest[0]} is closest to the real images, but cannot be told from {others}"
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.runtime import require_matplotlib
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def plot_plan(plan: "PlanResult", ax: Any = None) -> tuple[Any, Any]:
         if row.name in NAMES.values():
             ax.loglog(plan.counts, row.smallest, marker="o", ms=3, color=COLORS[row.part], label=row.name)
     for goal in plan.goals:
-        if goal.needed is not None and goal.part in COLORS:
+        # What the least number of units finds lies far off the curves, and all in one place.
+        if goal.needed is not None and goal.needed > MIN_UNITS and goal.part in COLORS:
             ax.plot(goal.needed, goal.distance, "x", color=COLORS[goal.part])
             ax.annotate(goal.name, (goal.needed, goal.distance), xytext=(4, 4), textcoords="offset points", fontsize=7)
     ax.set(

@@ -125,8 +125,7 @@ class PlanResult:
 
 
 def _goals_head(plan: PlanResult) -> str:
-    real = "as many generated images as real ones"
-    return f"Number of {plan.units} that finds, with {percent(plan.power)} power and {real}"
+    return f"Number of {plan.units} a side that it takes to find, with {percent(plan.power)} power"
 
 
 def _goal(goal: PlanGoal) -> list[str]:
