@@ -122,3 +122,12 @@ def test_few_real_images_bound_what_any_number_of_generated_ones_finds():
     fakes = [Statistics.of_latents(latents(50, generator) + shifted(D - 1, length)) for length in (3.0, -3.1)]
     planned = Difference.of(real, *fakes)
     assert planned.needed(0.01, 0.8) is None
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_the_least_length_is_as_precise_at_any_scale(scale):
+    assert least_length(lambda length: float(length >= 3 * scale), 0.8) == pytest.approx(3 * scale, rel=1e-5)
+
+
+def test_where_no_length_is_needed_it_is_zero():
+    assert least_length(lambda _: 1.0, 0.8) == 0

@@ -58,10 +58,12 @@ def test_two_generators_are_a_goal(patches, with_signatures):
         ({"find": ["gaussian blur"]}, "as NAME=VALUE.*got 'gaussian blur'"),
         ({"find": ["haze=1"]}, "not known how to find 'haze'. Expected one of: distance, missing"),
         ({"find": ["distance=far"]}, "Expected distance= and a number, but got 'far'"),
-        ({"find": ["distance=-1"]}, "above 0, but got -1"),
+        ({"find": ["distance=-1"]}, "above 0 .*but got -1"),
         ({"find": ["missing=bone"]}, "no kind 'bone'. Known are:"),
         ({"find": ["gaussian blur=9"]}, "gaussian blur .* go from 0 to 4, but got 9"),
         ({"power": 1.5}, "Power is the share of draws.*but got 1.5"),
+        ({"find": ["distance=1e300"]}, "above 0 and below 1e.100, but got 1e300"),
+        ({"counts": [10**400]}, "end at 1000000000000, but got one of 401 digits"),
         ({"counts": [2]}, "start at 4, but got 2"),
         ({"fakes": ["one"]}, "pilots of two generators, but got 1"),
     ],
@@ -79,3 +81,16 @@ def test_a_pilot_of_three_images_is_too_small(with_signatures):
     assert isinstance(few, Statistics)
     with pytest.raises(RL2Error, match="at least 4 different images.*has 3"):
         plan(few, weights=with_signatures)
+
+
+def test_numbers_may_come_from_an_array_or_once(patches, encoder):
+    import numpy as np
+
+    for counts in (np.array([7, 9]), iter([7, 9])):
+        found = plan(patches / "a", find=["distance=3"], counts=counts, weights=encoder)
+        assert json.loads(json.dumps(found.to_dict()))["counts"] == [7, 9]
+
+
+def test_without_kinds_damage_is_found_by_the_whole(patches, encoder):
+    found = plan(patches / "a", find=["gaussian blur=0.5"], counts=[10], weights=encoder)
+    assert {row.part for row in found.rows} == {goal.part for goal in found.goals} == {"whole"}

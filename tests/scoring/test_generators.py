@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -97,3 +98,31 @@ def test_wrong_input_is_a_sentence(patches, encoder, generators, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RL2Error, match="but got 0: none"):
         compare_generators(tmp_path / "empty", a, weights=encoder)
+
+
+def test_a_folder_and_statistics_of_its_name_are_two_generators(patches, encoder, tmp_path):
+    shutil.copytree(patches / "b", tmp_path / "b")
+    compute_statistics(patches / "bright", weights=encoder).save(tmp_path / "b.safetensors")
+    found = compare_generators([tmp_path / "b", tmp_path / "b.safetensors"], patches / "a", weights=encoder)
+    assert sorted(names(found)) == ["b", "b.safetensors"]
+
+
+def test_names_may_be_numbers(patches, encoder):
+    found = compare_generators({10: patches / "b", 20: patches / "bright"}, patches / "a", weights=encoder)
+    assert names(found) == ["10", "20"]
+
+
+def test_statistics_of_one_source_need_names(patches, encoder):
+    sides = [compute_statistics(patches / name, weights=encoder) for name in ("b", "bright")]
+    metric = [replace(side, source="update(real=False)") for side in sides]
+    with pytest.raises(RL2Error, match=r"of the source update\(real=False\).*Give a dictionary from names"):
+        compare_generators(metric, patches / "a", weights=encoder)
+
+
+@pytest.mark.parametrize("link_first", [True, False])
+def test_a_link_to_a_generator_is_the_one_that_is_named(link_first, patches, encoder, tmp_path):
+    (tmp_path / "link").symlink_to(patches / "b")
+    sources = [patches / "b", patches / "bright"]
+    sources.insert(0 if link_first else 2, tmp_path / "link")
+    with pytest.raises(RL2Error, match=f"{'b' if link_first else 'link'} is given twice"):
+        compare_generators(sources, patches / "a", weights=encoder)

@@ -28,6 +28,7 @@ __all__ = ["Effects", "severity_of"]
 SHOWN = ("gaussian blur", "gaussian noise", "jpeg", "rectangles", "eosin")
 MIN_SHARE = 0.05
 GRID = 60
+FAR = 1e100
 FACTORS = (1 / 8, 1 / 4, 1 / 2, 1)
 
 
@@ -175,7 +176,7 @@ class Effects:
             first = bisect_left(range(GRID), power, key=partial(_power_at, chance, shifts, part, n))
             smallest.append(chosen.amount(float(severities[first])) if first < GRID else None)
             beyond.append(weaker if first == 0 else "")
-        return PlanRow(ladder, chosen.unit, smallest, "look", beyond)
+        return PlanRow(ladder, chosen.unit, smallest, part, beyond)
 
     def _shares(self, pilot: Statistics) -> list[float]:
         assert pilot.sums.kind_counts is not None
@@ -214,14 +215,15 @@ class Effects:
         except ValueError:
             raise RL2Error(f"Expected {name}= and a number, but got {value!r}.") from None
         if name == "distance":
-            if not 0 < amount < np.inf:
-                raise RL2Error(f"A distance to find is above 0, but got {value}.")
+            if not 0 < amount < FAR:
+                raise RL2Error(f"A distance to find is above 0 and below {FAR:g}, but got {value}.")
             return
         severity = severity_of(name, amount)
         if self.measures or self.curves is None:
             return
         low, high = self.curves.of[name].x[[0, -1]]
-        if not low <= severity <= high:
+        # The end of a ladder comes back from its amount with an error of rounding.
+        if not low - 1e-6 <= severity <= high + 1e-6:
             ends = sorted(LADDERS[name].amount(float(end)) for end in (low, high))
             raise RL2Error(f"Signatures of {name} go from {ends[0]:g} to {ends[1]:g}, but got {value}.")
 

@@ -197,10 +197,14 @@ def least_units(is_found: Callable[[int], bool]) -> int | None:
 
 def least_length(power: Callable[[float], float], wanted: float) -> float:
     """The smallest length of a shift that is found with a power."""
+    if power(0.0) >= wanted:
+        return 0.0
     high = 1.0
     while power(high) < wanted:
         high *= 2
-    low = 0.0
+    while power(high / 2) >= wanted:
+        high /= 2
+    low = high / 2
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle) >= wanted else (middle, high)

@@ -29,6 +29,7 @@ __all__ = ["plan"]
 COUNTS = (50, 100, 200, 500, 1000)
 GROUPS = (5, 10, 20, 40, 80)
 MEASURED, SMALL = 24, 4
+MOST = 10**12
 FOREIGN = (
     "The pilot lies {:.1f} standard deviations from the reference data of the weights. Amounts of damage are those "
     "found in that data; give the images of the pilot, and damage is measured on them."
@@ -92,6 +93,7 @@ def plan(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
+    find, fakes, counts = list(find), list(fakes), [int(count) for count in counts]
     _check(power, fakes, counts)
     found = find_sources(real, groups)
     others = [find_sources(one, None) for one in fakes]
@@ -150,6 +152,8 @@ def _check(power: float, fakes: Sequence[Source], counts: Sequence[int]) -> None
         raise RL2Error(f"A comparison is planned from pilots of two generators, but got {len(fakes)}.")
     if any(count < MIN_UNITS for count in counts):
         raise RL2Error(f"Numbers of images or groups start at {MIN_UNITS}, but got {min(counts)}.")
+    if any(count > MOST for count in counts):
+        raise RL2Error(f"Numbers of images or groups end at {MOST}, but got one of {len(str(max(counts)))} digits.")
 
 
 def _check_units(side: Statistics) -> None:

@@ -122,7 +122,7 @@ def _named(
 ) -> dict[str, Source | Sequence[Source]]:
     """Sources by the names of their generators, two at least."""
     if isinstance(fakes, Mapping):
-        found = dict(fakes)
+        found = {str(name): source for name, source in fakes.items()}
     else:
         several = [fakes] if isinstance(fakes, str | Path | Statistics) else list(fakes)
         if len(several) == 1 and isinstance(several[0], str | Path) and Path(several[0]).is_dir():
@@ -155,10 +155,20 @@ def _names(sources: Sequence[Source]) -> list[str]:
     paths = [
         Path(source.source if isinstance(source, Statistics) else os.fspath(source)).absolute() for source in sources
     ]
-    if len({os.path.realpath(path) for path in paths}) < len(paths):
-        twice = next(path for i, path in enumerate(paths) if path in paths[:i] or i == len(paths) - 1)
-        raise RL2Error(f"{os.path.relpath(twice)} is given twice. Give each generator once, and different ones.")
-    parts = [path.with_suffix("").parts if path.suffix == ".safetensors" else path.parts for path in paths]
+    seen: dict[str, bool] = {}
+    for path, source in zip(paths, sources, strict=True):
+        where, is_statistics = os.path.realpath(path), isinstance(source, Statistics)
+        if where in seen and (is_statistics or seen[where]):
+            raise RL2Error(
+                f"Two generators are of the source {os.path.relpath(path)}, so their names would be the same. Give a "
+                "dictionary from names to sources."
+            )
+        if where in seen:
+            raise RL2Error(f"{os.path.relpath(path)} is given twice. Give each generator once, and different ones.")
+        seen[where] = is_statistics
+    short = [path.with_suffix("").parts if path.suffix == ".safetensors" else path.parts for path in paths]
+    # A folder and its statistics may have one name.
+    parts = short if len(set(short)) == len(short) else [path.parts for path in paths]
     for count in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(one[-count:]) for one in parts]
         if len(set(names)) == len(names):
