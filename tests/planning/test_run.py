@@ -61,6 +61,7 @@ def test_two_generators_are_a_goal(patches, with_signatures):
         ({"find": ["distance=-1"]}, "above 0 .*but got -1"),
         ({"find": ["missing=bone"]}, "no kind 'bone'. Known are:"),
         ({"find": ["gaussian blur=9"]}, "gaussian blur .* go from 0 to 4, but got 9"),
+        ({"find": ["jpeg=100"]}, r"jpeg of 100 \(quality\) is no damage"),
         ({"power": 1.5}, "Power is the share of draws.*but got 1.5"),
         ({"find": ["distance=1e300"]}, "above 0 and below 1e.100, but got 1e300"),
         ({"counts": [10**400]}, "end at 1000000000000, but got one of 401 digits"),
@@ -94,3 +95,11 @@ def test_numbers_may_come_from_an_array_or_once(patches, encoder):
 def test_without_kinds_damage_is_found_by_the_whole(patches, encoder):
     found = plan(patches / "a", find=["gaussian blur=0.5"], counts=[10], weights=encoder)
     assert {row.part for row in found.rows} == {goal.part for goal in found.goals} == {"whole"}
+
+
+def test_a_kind_that_the_pilot_has_none_of_cannot_be_planned_for(with_signatures, patches):
+    names = list(with_signatures.kinds.names)
+    statistics = compute_statistics(patches / "a", weights=with_signatures)
+    absent = next(name for name, count in zip(names, statistics.sums.kind_counts.tolist(), strict=True) if not count)
+    with pytest.raises(RL2Error, match=f"without {absent} cannot be planned for: none of the pilot is of this kind"):
+        plan(patches / "a", find=[f"missing={absent}"], weights=with_signatures)

@@ -83,6 +83,9 @@ class Effects:
                 assert self.kinds is not None
                 row = list(self.kinds.names).index(value)
                 length = self._shares(pilot)[row]
+                if not 0 < length < 1:
+                    what = "none of the pilot is" if not length else "all of the pilot is"
+                    raise RL2Error(f"A generator without {value} cannot be planned for: {what} of this kind.")
                 text, shift = f"{value} missing, {100 * length:.0f} % of the pilot", self._missing(pilot, chance, row)
             else:
                 text = amount_text(name, float(value), LADDERS[name].unit)
@@ -257,7 +260,9 @@ def severity_of(ladder: str, amount: float) -> float:
     grid = np.linspace(lowest, 1, 20_001)
     amounts = np.array([chosen.amount(float(severity)) for severity in grid])
     low, high = sorted((amounts[0], amounts[-1]))
-    if not low <= amount <= high or amount == chosen.amount(0):
+    if amount == chosen.amount(0):
+        raise RL2Error(f"{ladder} of {amount:g} ({chosen.unit}) is no damage, so there is nothing to find.")
+    if not low <= amount <= high:
         raise RL2Error(f"Amounts of {ladder} ({chosen.unit}) go from {low:g} to {high:g}, but got {amount:g}.")
     order = amounts.argsort()
     return float(np.interp(amount, amounts[order], grid[order]))

@@ -87,9 +87,9 @@ def plan(
 
     Example:
         >>> from torchmetrics_rl2 import plan
-        >>> found = plan("examples/cmu/reference", find=["gaussian blur=1"])
-        >>> found.goals[0].name, found.goals[0].part, 5 < found.goals[0].needed < 50
-        ('gaussian blur of sigma 1.00 px', 'look', True)
+        >>> found = plan("examples/cmu/reference", find=["gaussian blur=0.5"])
+        >>> found.goals[0].name, found.goals[0].part, 4 < found.goals[0].needed < 20
+        ('gaussian blur of sigma 0.500 px', 'look', True)
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes

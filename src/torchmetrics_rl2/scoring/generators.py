@@ -74,10 +74,13 @@ def compare_generators(
             images or groups, one cannot be read, or statistics are of other weights or have no second moments.
 
     Example:
-        >>> from torchmetrics_rl2 import compare_generators
-        >>> found = compare_generators(["examples/cmu/degraded", "examples/cmu/clean"], "examples/cmu/reference")
-        >>> [generator.name for generator in found.generators], found.closest
-        (['clean', 'degraded'], ['clean'])
+        >>> import torch
+        >>> from torchmetrics_rl2 import Statistics, compare_generators
+        >>> z = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+        >>> sides = {"epoch 1": Statistics.of_latents(z[100:200] + 1), "epoch 2": Statistics.of_latents(z[200:] + 0.5)}
+        >>> found = compare_generators(sides, Statistics.of_latents(z[:100]))
+        >>> found.closest, [round(end, 1) for end in found.pairs[0].interval]
+        (['epoch 2'], [4.8, 7.4])
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
