@@ -43,7 +43,10 @@ def test_with_groups_numbers_are_of_groups(patches, with_signatures):
     found = plan(patches / "a", find=["distance=3"], groups="file", tile=32, weights=with_signatures)
     assert found.counts == [5, 10, 20, 40, 80]
     assert "by number of groups of 4 images a side" in str(found)
-    assert f"{100 * found.between:.0f} % of the variance of a group's mean is between groups" in str(found)
+    assert (
+        f"{100 * found.between:.0f} % of the variance of a group's mean stays however many images the group has"
+        in str(found)
+    )
 
 
 def test_two_generators_are_a_goal(patches, with_signatures):

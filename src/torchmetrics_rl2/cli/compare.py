@@ -19,7 +19,7 @@ def compare(
     ],
     real: Annotated[
         list[str] | None,
-        Option(help="Real patches in the same forms, best ones that no generator was trained on. Needed."),
+        Option(help="Real patches in the same forms, preferably ones that no generator was trained on. Required."),
     ] = None,
     weights: WeightsName = "histology",
     real_groups: Annotated[
@@ -54,7 +54,8 @@ def compare(
     distances. All are measured against the same real patches, whose noise mostly cancels in it, so two can differ even
     where the intervals of the table overlap. Intervals of differences hold for all pairs together.
 
-    'Chance to be closest' is the share of draws about the measured distances in which a generator comes first.
+    P-values are corrected for the number of pairs too. 'Chance to be closest' is the share of draws about the measured
+    distances in which a generator comes first.
 
     rl2 compare epoch10/ epoch20/ epoch30/ --real slides/
 

@@ -32,7 +32,7 @@ def plan(
     ] = None,
     count: Annotated[
         list[int] | None,
-        Option(help="Numbers of patches, or of groups, to say of what they find. Repeatable."),
+        Option(help="Say how small a difference this many patches, or groups, can show. Repeatable."),
     ] = None,
     power: Annotated[float, Option(help="Share of draws in which a difference is found.")] = 0.8,
     weights: WeightsName = "histology",
@@ -54,7 +54,7 @@ def plan(
     ] = None,
     json: Annotated[bool, Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Print how many patches, or slides, it takes to find a difference, and what numbers of them find.
+    """Print how many patches, or slides, it takes to find a difference, and how small a difference a number can show.
 
     A pilot of real patches says how far chance moves RL2. The plan takes generated patches to vary as real ones do, and
     as many of them as of real ones. Damage is found by look, and a kind of tissue that is missing by content. With

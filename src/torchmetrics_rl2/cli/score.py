@@ -31,7 +31,7 @@ def score(
         Option(
             help="Real patches that the generator was not trained on, from the same source as --real, which then are "
             "its training patches: also say which generated patches are copies, closer to a training patch than "
-            "held-out ones get. At least 20, best of other slides; more of them find fewer copies."
+            "held-out ones get. At least 20, best of other slides; with more of them fewer copies are enough."
         ),
     ] = None,
     pool: Annotated[
@@ -74,7 +74,7 @@ def score(
         str | None,
         Option(
             metavar="CSV|parent",
-            help="The same for generated patches: the class that each was asked to be of.",
+            help="The same for generated patches: the class that each was generated for.",
         ),
     ] = None,
     explain: Annotated[

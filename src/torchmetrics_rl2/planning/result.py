@@ -115,8 +115,8 @@ class PlanResult:
         ]
         if self.between is not None:
             lines.append(
-                f"{percent(self.between)} of the variance of a group's mean is between groups: only more groups lower "
-                "it, and not more images a group"
+                f"{percent(self.between)} of the variance of a group's mean stays however many images the group has; "
+                "the rest falls with more of them"
             )
         return "\n".join(lines)
 

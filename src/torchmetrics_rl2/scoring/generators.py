@@ -87,8 +87,8 @@ def compare_generators(
     named = {name: find_sources(source, fake_groups) for name, source in _named(fakes).items()}
     if real is None:
         raise RL2Error(
-            "A comparison needs real images to be close to. Give your own with --real, best ones that no generator was "
-            "trained on."
+            "A comparison needs real images to be close to. Give your own with --real, preferably ones that no "
+            "generator was trained on."
         )
     of_real = find_sources(real, real_groups)
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
