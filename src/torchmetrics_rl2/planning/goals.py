@@ -72,9 +72,9 @@ class Effects:
             effects._check(name, value)
         return effects
 
-    def goals(self, pilot: Statistics, power: float) -> list[PlanGoal]:
+    def goals(self, pilot: Statistics, chance: Pilot, power: float) -> list[PlanGoal]:
         """What is to be found, and how many units that takes."""
-        chance, found = Pilot(pilot, self.kinds), []
+        found = []
         for name, value in self._goals(pilot):
             length, part = 1.0, self._part(name)
             if name == "distance":
@@ -100,9 +100,9 @@ class Effects:
             )
         return found
 
-    def rows(self, pilot: Statistics, counts: Sequence[int], power: float) -> list[PlanRow]:
+    def rows(self, pilot: Statistics, chance: Pilot, counts: Sequence[int], power: float) -> list[PlanRow]:
         """The smallest differences that numbers of units find."""
-        chance, rows = Pilot(pilot, self.kinds), []
+        rows = []
         parts: dict[str, Judged] = {"RL2": "whole"}
         parts |= {} if self.kinds is None else {"look": "look", "content": "content"}
         for name, part in parts.items():

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Generator, Tensor
 
-from torchmetrics_rl2.distance.comparing import compare
-from torchmetrics_rl2.distance.differences import own_variance, shared_variance
+from torchmetrics_rl2.distance.differences import own_variance, shared_variance, squared_distance
 from torchmetrics_rl2.distance.kinds import PARTS, Kinds
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.text import LEVEL
@@ -247,8 +246,7 @@ class Difference:
         """From pilots with at least four units each, of one set of weights."""
         sides = [side.units for side in (real, one, other)]
         of_real, *fakes = (side for side in sides if side is not None)
-        squares = [compare(real, side).debiased for side in (one, other)]
-        value = squares[1] * abs(squares[1]) - squares[0] * abs(squares[0])
+        value = squared_distance(of_real, fakes[1]) - squared_distance(of_real, fakes[0])
         between = fakes[0].mean - fakes[1].mean
         shared = [shared_variance(of_real, side) for side in fakes]
         fixed = float(between @ of_real.covariance @ between) / of_real.count - sum(shared)

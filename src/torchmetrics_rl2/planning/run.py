@@ -17,7 +17,7 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.explaining.measuring import measure_signatures
 from torchmetrics_rl2.planning.goals import Effects
-from torchmetrics_rl2.planning.power import Difference
+from torchmetrics_rl2.planning.power import Difference, Pilot
 from torchmetrics_rl2.planning.result import PlanGoal, PlanResult
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress
@@ -117,7 +117,8 @@ def plan(
     for sentence in told:
         warnings.warn(sentence, stacklevel=3)
     numbers = sorted(set(counts)) or list(COUNTS if pilot.groups is None else GROUPS)
-    goals = effects.goals(pilot, power)
+    chance = Pilot(pilot, effects.kinds)
+    goals = effects.goals(pilot, chance, power)
     if sides:
         goals.append(_between(pilot, sides, power))
     between = None
@@ -125,7 +126,7 @@ def plan(
         between = max(0.0, 1 - pilot.total_variance / len(pilot) / pilot.mean_variance)
     return PlanResult(
         counts=numbers,
-        rows=effects.rows(pilot, numbers, power),
+        rows=effects.rows(pilot, chance, numbers, power),
         goals=goals,
         power=power,
         n_pilot=len(pilot),
