@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from torchmetrics_rl2.distance.copies_result import CopiesResult, CopyPair
+from torchmetrics_rl2.distance.parts import wilson
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.errors import RL2Error
 
@@ -200,13 +201,13 @@ def _excess(
     hits: tuple[NDArray[np.bool_], NDArray[np.bool_]], units: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> tuple[float, tuple[float, float]]:
     """Share of copies less that of the held-out images, with its 95 % interval (Newcombe 1998)."""
-    (p, low, high), (q, low_q, high_q) = (_wilson(*side) for side in zip(hits, units, strict=True))
+    (p, low, high), (q, low_q, high_q) = (_share_of(*side) for side in zip(hits, units, strict=True))
     lower = p - q - math.hypot(p - low, high_q - q)
     upper = p - q + math.hypot(high - p, q - low_q)
     return max(p - q, 0.0), (max(lower, 0.0), min(upper, 1.0))
 
 
-def _wilson(hits: NDArray[np.bool_], units: NDArray[np.int64]) -> tuple[float, float, float]:
+def _share_of(hits: NDArray[np.bool_], units: NDArray[np.int64]) -> tuple[float, float, float]:
     """A share with its 95 % interval (Wilson), of as many images as units that vary like these are worth."""
     n, share = len(hits), float(hits.mean())
     sizes = np.bincount(units).astype(np.float64)
@@ -217,10 +218,7 @@ def _wilson(hits: NDArray[np.bool_], units: NDArray[np.int64]) -> tuple[float, f
         variance = float(np.square(residuals).sum()) / n**2 * len(sizes) / max(len(sizes) - 1, 1)
         if variance > 0:
             worth = min(max(share * (1 - share) / variance, worth), float(n))
-    z = float(stats.norm.ppf(1 - LEVEL / 2))
-    center = (share + z**2 / 2 / worth) / (1 + z**2 / worth)
-    half = z * math.sqrt(share * (1 - share) / worth + z**2 / 4 / worth**2) / (1 + z**2 / worth)
-    return share, max(center - half, 0.0), min(center + half, 1.0)
+    return share, *wilson(share, worth, float(stats.norm.ppf(1 - LEVEL / 2)))
 
 
 def _permutation_p_value(

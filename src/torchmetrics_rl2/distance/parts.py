@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.distance.statistics import Statistics
 
-__all__ = ["KindShare", "PartResult", "kind_shares"]
+__all__ = ["KindShare", "PartResult", "kind_shares", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ def kind_shares(real: Statistics, fake: Statistics) -> list[KindShare]:
     level = [_quantile(side, len(names)) for side in (real, fake)]
     for k, name in enumerate(names):
         (p, n), (q, m) = ((shares[k], counts[k]) for shares, counts in both)
-        ends = [_wilson(p, n, level[0]), _wilson(q, m, level[1])]
+        ends = [wilson(p, n, level[0]), wilson(q, m, level[1])]
         below = math.hypot(q - ends[1][0], ends[0][1] - p)
         above = math.hypot(ends[1][1] - q, p - ends[0][0])
         differs = max(p, q) >= least and not q - p - below <= 0 <= q - p + above
-        found.append(KindShare(name, p, _wilson(p, n, single[0]), q, _wilson(q, m, single[1]), differs))
+        found.append(KindShare(name, p, wilson(p, n, single[0]), q, wilson(q, m, single[1]), differs))
     return found
 
 
@@ -119,7 +119,8 @@ def _quantile(side: Statistics, tests: int) -> float:
     return float(t.isf(tail, len(side.groups.count) - 1))
 
 
-def _wilson(share: float, n: float, z: float) -> tuple[float, float]:
+def wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval of a share of n independent images, at a normal or t quantile."""
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(0.0, middle - half) if share else 0.0, min(1.0, middle + half) if share < 1 else 1.0
