@@ -21,11 +21,11 @@ from torch import Tensor
 
 from lc25000 import PX, kinds_of, locate, tiles
 from torchmetrics_rl2 import CatalogEntry, RL2Error
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.fitting import Split, fit_split
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.networks import FeatureExtractor, RealNVP
 from torchmetrics_rl2.pixels import handcrafted_statistics
-from torchmetrics_rl2.storage import sha256_of
 from torchmetrics_rl2.weights import Backbone, Weights, load_backbone, write_weights
 
 CARD = {

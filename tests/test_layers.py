@@ -5,8 +5,9 @@ from pathlib import Path
 
 SRC = Path(__file__).parent.parent / "src" / "torchmetrics_rl2"
 ORDER = [
-    {"errors", "_version", "functional"},
-    {"runtime", "storage"},
+    {"errors", "_version", "rank_zero", "functional"},
+    {"files", "runtime"},
+    {"storage"},
     {"pixels", "progress"},
     {"networks", "images", "distance"},
     {"weights"},

@@ -1,41 +1,24 @@
-"""Safetensors files that appear whole or not at all, with JSON in their header; checksums."""
+"""Safetensors files that appear whole or not at all, with JSON in their header."""
 
-import errno
 import hashlib
 import json
 import math
 import os
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import MAX_BYTES, is_web_page, new_file_beside
 
-__all__ = [
-    "MAX_BYTES",
-    "check_folder",
-    "check_writable",
-    "damaged",
-    "digest",
-    "is_web_page",
-    "locked",
-    "read_file",
-    "sha256_of",
-    "write_file",
-]
-
-MAX_BYTES = 2**31
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+__all__ = ["damaged", "digest", "read_file", "write_file"]
 
 
 def read_file(
@@ -102,7 +85,7 @@ def write_file(
 ) -> None:
     """Write a file under another name, read it back, and only then give it its name, or that of what it links to."""
     target = Path(os.path.realpath(path))
-    temporary = _new_file_beside(target)
+    temporary = new_file_beside(target)
     try:
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         save_file(contiguous, temporary, {entry: json.dumps(header, sort_keys=True)})
@@ -115,45 +98,6 @@ def write_file(
         raise RL2Error(str(error).replace(str(temporary), str(path))) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Find out before long work whether its result can be written.
-
-    Raises:
-        RL2Error: If it cannot, or there is such a file already.
-
-    """
-    if path.suffix != ".safetensors":
-        raise RL2Error(f"The output is a .safetensors file, but got {path}.")
-    if os.path.lexists(path):
-        raise RL2Error(f"{path} exists. Choose another name, or remove it first.")
-    _new_file_beside(path).unlink()
-
-
-def check_folder(path: Path) -> None:
-    """Find out before long work whether the folder of a file to write takes it.
-
-    Raises:
-        RL2Error: If it does not.
-
-    """
-    folder = path.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise RL2Error(f"{path} cannot be written: the folder {folder} does not exist or is not writable.")
-
-
-def _new_file_beside(path: Path) -> Path:
-    try:
-        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=path.name[:40], suffix=".part")
-    except FileNotFoundError as error:
-        raise RL2Error(
-            f"{path} cannot be written: {error.strerror}, the folder {path.absolute().parent} does not exist."
-        ) from error
-    except OSError as error:
-        raise RL2Error(f"{path} cannot be written: {error.strerror}.") from error
-    os.close(handle)
-    return Path(name)
 
 
 def digest(settings: list[Any], tensors: Mapping[str, Tensor]) -> str:
@@ -188,11 +132,6 @@ def _refuse_non_files(path: Path, what: str, hint: str) -> None:
         raise RL2Error(f"{path} is a pickle, which can run code when it is read. Expected {what}. {hint}")
 
 
-def is_web_page(start: bytes) -> bool:
-    """Whether a file that begins so is HTML or XML, as the errors of servers are."""
-    return start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
-
-
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
@@ -208,59 +147,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-@contextmanager
-def locked(path: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock file; on a file system without locks, go on without one, and say so.
-
-    Args:
-        path: The lock file, which is removed afterwards.
-        timeout: Seconds to wait for whoever holds it; below 0 for as long as it takes.
-
-    Raises:
-        Timeout: Of filelock, if somebody else holds it for longer.
-        OSError: If nothing can be written there.
-
-    """
-    if not _has_locks(path):
-        warnings.warn(
-            f"{path.parent} is on a file system without locks. Take care that no two processes write there at once.",
-            stacklevel=3,
-        )
-        yield
-        return
-    with FileLock(path, timeout=timeout):
-        try:
-            yield
-        finally:
-            with suppress(PermissionError):  # of Windows, which removes no file that is open, and then it stays
-                path.unlink(missing_ok=True)
-
-
-def _has_locks(path: Path) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows, where every file system has some
-        return True
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".lock-") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno not in NO_LOCKS
-    return True
-
-
-CHUNK = 2**18
-
-
-def sha256_of(path: Path) -> str:
-    """Checksum of a file."""
-    found = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                found.update(chunk)
-    except OSError as error:
-        raise RL2Error(f"{path} cannot be read: {error.strerror}.") from error
-    return found.hexdigest()

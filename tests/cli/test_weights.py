@@ -8,7 +8,7 @@ from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import CatalogEntry, list_weights, register_weights
 from torchmetrics_rl2.cli.app import app
 from torchmetrics_rl2.cli.options import complete_weights
-from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.weights import fetch_weights, read_weights
 
 

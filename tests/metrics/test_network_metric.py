@@ -19,7 +19,7 @@ from tests.conftest import Moments, random_images, sums, tissue
 from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import CatalogEntry, LatentEncoder, PatchQuality, ResNetL2, RL2Error, register_weights
 from torchmetrics_rl2.encoder.sharing import network_of
-from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.weights import catalog, write_weights
 
 

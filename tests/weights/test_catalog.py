@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import CatalogEntry, LatentEncoder, RL2Error, list_weights, register_weights
 from torchmetrics_rl2.distance.between_groups import between_groups
-from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.weights import catalog, load_weights, loading
 
 

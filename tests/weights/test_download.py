@@ -7,7 +7,7 @@ import pytest
 from tests.fixtures.processes import Started
 from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.weights import download, fetch_weights, load_weights
 from torchmetrics_rl2.weights.download import Place, cache_folder
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.fixtures.server import SMALL
 from torchmetrics_rl2 import CatalogEntry, LatentEncoder, RL2Error, register_weights
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.networks import Preprocessing
-from torchmetrics_rl2.storage import sha256_of
 from torchmetrics_rl2.weights import fetch_weights, load_weights, loading, read_weights, write_weights
 from torchmetrics_rl2.weights.file import HEADER
 

@@ -9,8 +9,8 @@ from torchmetrics_rl2.auditing.content_result import CrossTalk
 from torchmetrics_rl2.auditing.ladder_result import LadderResult
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import check_folder
 from torchmetrics_rl2.runtime import require_matplotlib
-from torchmetrics_rl2.storage import check_folder
 
 __all__ = ["check_plot", "plot_audit"]
 

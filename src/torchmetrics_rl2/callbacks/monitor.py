@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed import all_gather_object, get_world_size, is_available, is_initialized
-from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.callbacks.finding import find_metric
 from torchmetrics_rl2.callbacks.kept_images import KeptImages
@@ -18,6 +17,7 @@ from torchmetrics_rl2.encoder.own import latents_of
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.explaining.images import image_shares
 from torchmetrics_rl2.metrics.resnet_l2 import ResNetL2
+from torchmetrics_rl2.rank_zero import rank_zero_warn
 from torchmetrics_rl2.runtime import require_lightning, require_matplotlib
 
 require_lightning("ResNetL2Monitor")

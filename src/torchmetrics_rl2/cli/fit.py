@@ -99,10 +99,9 @@ def fit(
 
     rl2 fit our_patches/ -o ours.safetensors --groups parent
     """
-    from lightning_utilities.core.rank_zero import rank_zero_only
-
     from torchmetrics_rl2.fitting import FitSettings, JointSettings, Machine
     from torchmetrics_rl2.fitting import fit as run
+    from torchmetrics_rl2.rank_zero import is_rank_zero
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -142,7 +141,7 @@ def fit(
         done = f"{out} is written" if out.exists() else "The same command with --resume goes on from here"
         errors.print(f"Interrupted. {done}.")
         sys.exit(130)
-    if getattr(rank_zero_only, "rank", 0):
+    if not is_rank_zero():
         return
     if json:
         print_json(result.to_dict())

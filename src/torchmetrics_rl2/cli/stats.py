@@ -46,8 +46,8 @@ def stats(
 
     rl2 score generated/ --real real.safetensors
     """
+    from torchmetrics_rl2.files import check_writable
     from torchmetrics_rl2.scoring import compute_statistics
-    from torchmetrics_rl2.storage import check_writable
 
     check_writable(out)
     with progress_bars() as report:

@@ -6,7 +6,6 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from torch import Tensor
-from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.distance.baseline import baseline_fields
 from torchmetrics_rl2.distance.between_groups import between_groups
@@ -17,6 +16,7 @@ from torchmetrics_rl2.distance.statistics import REFERENCE, Statistics, check_sa
 from torchmetrics_rl2.distance.text import LEVEL, if_finite
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, uncertainty
 from torchmetrics_rl2.functional import debias, distance
+from torchmetrics_rl2.rank_zero import rank_zero_warn
 
 __all__ = ["compare", "domain_shift", "numbers_of"]
 

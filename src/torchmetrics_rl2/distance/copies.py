@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -103,7 +103,9 @@ def find_copies(
         calm = np.minimum(calm, reference / typical)
         rows = np.where(found / typical < closest, nearest, rows)
         closest = np.minimum(closest, found / typical)
-    adjusted = stats.false_discovery_control(_p_values(closest, calm))
+    from scipy.stats import false_discovery_control
+
+    adjusted = false_discovery_control(_p_values(closest, calm))
     copies = adjusted < LEVEL
     threshold = closest[copies].max() if copies.any() else -1.0
     grouped = fake_groups is not None and held_out_groups is not None
@@ -218,14 +220,16 @@ def _share_of(hits: NDArray[np.bool_], units: NDArray[np.int64]) -> tuple[float,
         variance = float(np.square(residuals).sum()) / n**2 * len(sizes) / max(len(sizes) - 1, 1)
         if variance > 0:
             worth = min(max(share * (1 - share) / variance, worth), float(n))
-    return share, *wilson(share, worth, float(stats.norm.ppf(1 - LEVEL / 2)))
+    return share, *wilson(share, worth, float(ndtri(1 - LEVEL / 2)))
 
 
 def _permutation_p_value(
     fake: Floats, held_out: Floats, fake_units: NDArray[np.int64], held_out_units: NDArray[np.int64]
 ) -> float:
     """Of the mean rank of generated images, units being exchanged between both sides."""
-    ranks = stats.rankdata(np.concatenate([fake, held_out]))
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([fake, held_out]))
     units = np.concatenate([fake_units, held_out_units + fake_units.max() + 1])
     sums, sizes = np.bincount(units, weights=ranks), np.bincount(units).astype(np.float64)
     count = int(fake_units.max()) + 1

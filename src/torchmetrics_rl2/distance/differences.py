@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.distance.uncertainty import Units
@@ -72,8 +72,8 @@ def difference(real: Units, one: Units, other: Units, tests: int = 1, level: flo
         sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True)) if any(parts) else 1
     )
     error = math.sqrt(variance)
-    half = float(stats.t.isf(level / 2 / tests, freedom)) * error
-    p_value = min(1.0, 2 * tests * float(stats.t.sf(abs(value) / error, freedom))) if error else float(value == 0)
+    half = -float(stdtrit(freedom, level / 2 / tests)) * error
+    p_value = min(1.0, 2 * tests * float(stdtr(freedom, -abs(value) / error))) if error else float(value == 0)
     return Difference(value, error, (value - half, value + half), p_value)
 
 

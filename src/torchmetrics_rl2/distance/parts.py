@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
 from torchmetrics_rl2.distance.statistics import Statistics
@@ -115,8 +115,8 @@ def _effective(side: Statistics, kind: int, share: float) -> float:
 def _quantile(side: Statistics, tests: int) -> float:
     tail = 0.025 / tests
     if side.groups is None or len(side.groups.count) < 2:
-        return float(norm.isf(tail))
-    return float(t.isf(tail, len(side.groups.count) - 1))
+        return -float(ndtri(tail))
+    return -float(stdtrit(len(side.groups.count) - 1, tail))
 
 
 def wilson(share: float, n: float, z: float) -> tuple[float, float]:

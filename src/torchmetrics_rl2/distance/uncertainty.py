@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 from torch import Tensor
 
 from torchmetrics_rl2.distance.sums import jackknife_residuals
@@ -197,7 +197,7 @@ def uncertainty(real: Units, fake: Units, limit: float = 0.0, level: float = LEV
         least = freedom * limit**2 / noise
         p_value = float(f_exceeds(square / noise, freedom, nu, least))
         detectable = math.sqrt(_detectable(freedom, nu, least) * noise / freedom)
-        t = float(stats.t.ppf(1 - level / 2, nu))
+        t = float(special.stdtrit(nu, 1 - level / 2))
     else:  # all images of a side are the same
         p_value, detectable, t = float(square <= limit**2), limit, 0.0
     low, high = (_root(_bound(square - noise, noise_square, along, sign * t)) for sign in (-1, 1))
@@ -239,11 +239,13 @@ def f_exceeds(ratio: Numbers, freedom: Numbers, nu: Numbers, noncentrality: Numb
     """
     values = np.atleast_1d(*np.broadcast_arrays(ratio, freedom, np.multiply(freedom, nu), noncentrality))
     *central, least = values
-    found = np.asarray(stats.f.sf(*central))
+    ratios, *ends = central
+    found = np.asarray(special.fdtrc(*ends, ratios))
     # Scipy's noncentral F is wrong where it is central; where it has none, F has no spread to speak of.
     beyond, huge = (least > 0) & (least <= HUGE), least > HUGE
-    found[beyond] = stats.ncf.sf(*(value[beyond] for value in values))
-    found[huge] = central[0][huge] * central[1][huge] <= least[huge]
+    not_above = special.ncfdtr(*(value[beyond] for value in (*ends, least, ratios)))
+    found[beyond] = np.maximum(1 - not_above, 0)
+    found[huge] = ratios[huge] * ends[0][huge] <= least[huge]
     return found.reshape(np.shape(noncentrality))
 
 
@@ -263,10 +265,12 @@ def _bound(value: float, noise_square: float, along: float, t: float) -> float:
 
 def _detectable(freedom: float, nu: float, least: float, power: float = 0.8) -> float:
     """Noncentrality that a test of more than the least one finds at 5 % with this power."""
+    from scipy import optimize
+
     if least > HUGE:
         return least
     ends = (freedom, freedom * nu)
-    critical = float(stats.ncf.ppf(0.95, *ends, least) if least else stats.f.ppf(0.95, *ends))
+    critical = float(special.ncfdtri(*ends, least, 0.95) if least else special.fdtri(*ends, 0.95))
 
     def missing(noncentrality: float) -> float:
         return power - float(f_exceeds(critical, freedom, nu, noncentrality))
@@ -287,7 +291,7 @@ def _variance_ratio(real: Units, fake: Units) -> tuple[float, tuple[float, float
     if not 0 < sum(parts) < 100:  # images that are all the same, or all as far from their mean
         return ratio, (math.nan, math.nan)
     freedom = sum(parts) ** 2 / sum(part**2 / (side.count - 1) for part, side in zip(parts, (real, fake), strict=True))
-    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(parts))
+    half = float(special.stdtrit(freedom, 0.975)) * math.sqrt(sum(parts))
     return ratio, (ratio * math.exp(-half), ratio * math.exp(half))
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.statistics import REFERENCE, Statistics
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.networks.extractor import FeatureExtractor, Frozen
 from torchmetrics_rl2.networks.flow import RealNVP
+from torchmetrics_rl2.rank_zero import rank_zero_warn
 from torchmetrics_rl2.runtime import exact_arithmetic
 from torchmetrics_rl2.weights.file import Weights
 from torchmetrics_rl2.weights.loading import load_weights

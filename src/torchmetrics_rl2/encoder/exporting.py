@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import check_folder
 from torchmetrics_rl2.pixels.batch import MIN_PX
-from torchmetrics_rl2.storage import check_folder
 
 __all__ = ["export_program"]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.errors import RL2Error
@@ -168,6 +167,8 @@ def _inputs(encoder: nn.Module, config: Any, images: Tensor) -> Tensor:
         return found
     normalization = _normalization(config)
     assert normalization is not None
+    from torchmetrics.wrappers.feature_share import NetworkCache
+
     mean, std = (images.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in normalization)
     inputs = ((images / 255 if images.dtype == torch.uint8 else images.float()) - mean) / std
     if isinstance(encoder, NetworkCache):

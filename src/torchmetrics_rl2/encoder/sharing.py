@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder, check_encoder, first_tensor
@@ -18,6 +18,9 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.runtime import default_device
 from torchmetrics_rl2.weights.file import weights_id_in
 from torchmetrics_rl2.weights.loading import load_weights
+
+if TYPE_CHECKING:
+    from torchmetrics.wrappers.feature_share import NetworkCache
 
 __all__ = [
     "StoredEncoder",
@@ -173,14 +176,18 @@ def private_copy(network: nn.Module) -> nn.Module:
 
 def network_of(encoder: nn.Module) -> nn.Module:
     """The network behind a private copy, or behind FeatureShare's cache of one."""
+    from torchmetrics.wrappers.feature_share import NetworkCache
+
     while isinstance(encoder, NetworkCache):
         encoder = encoder.network
     network: nn.Module = encoder.__dict__.get("_shared_network", encoder)
     return network
 
 
-def cache_over(cache: NetworkCache, network: nn.Module) -> nn.Module:
+def cache_over(cache: "NetworkCache", network: nn.Module) -> nn.Module:
     """FeatureShare's cache over a copy of its network elsewhere, one for all metrics that shared it."""
+    from torchmetrics.wrappers.feature_share import NetworkCache
+
     places = (_place(network_of(cache)), _place(network))
     if places[0] is None or places[1] is None:
         return cache

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -24,6 +23,7 @@ from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.pixels.handcrafted import handcrafted_statistics
+from torchmetrics_rl2.rank_zero import is_rank_zero
 from torchmetrics_rl2.runtime import Progress
 from torchmetrics_rl2.weights.backbone import Backbone
 
@@ -245,6 +245,7 @@ def train_joint(
         state, history = torch.load(trained, weights_only=True)
     else:
         device = extractor.device
+        extractor.load_backbone(backbone.state_dict, trainable=True)
         module = JointTraining(extractor, split.fit, split.stop, reader, flow, settings, progress)
         checkpoint = ModelCheckpoint(run, "joint", save_on_train_epoch_end=True, enable_version_counter=False)
         run_trainer(
@@ -266,9 +267,9 @@ def train_joint(
             "stopped_by": module.broken or "epochs",
             "trace": module.trace,
         }
-        if getattr(rank_zero_only, "rank", 0) == 0:
+        if is_rank_zero():
             part = trained.with_suffix(".part.pt")
             torch.save((state, history), part)
             part.replace(trained)
-    extractor.backbone.load_state_dict(state)
+    extractor.load_backbone(state)
     return replace(backbone, state_dict=state), history

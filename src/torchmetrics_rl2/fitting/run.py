@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only
 
 from torchmetrics_rl2.encoder.encoder import reference_of
 from torchmetrics_rl2.errors import RL2Error
@@ -31,6 +30,7 @@ from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.quality.calibrating import beside, calibrate
+from torchmetrics_rl2.rank_zero import is_rank_zero
 from torchmetrics_rl2.runtime import Progress, default_workers, require_lightning, versions
 from torchmetrics_rl2.weights.backbone import load_backbone
 from torchmetrics_rl2.weights.file import Weights, write_weights
@@ -252,7 +252,7 @@ def fit_split(
         start.readout,
         signatures=signatures,
     )
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if is_rank_zero():
         write_weights(weights, out)
         remove_run(run)
         if fitted.kinds:

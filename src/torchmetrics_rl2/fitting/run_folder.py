@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import check_writable
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings
 from torchmetrics_rl2.fitting.split import Split
 from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.storage import check_writable
 from torchmetrics_rl2.weights.backbone import Backbone
 from torchmetrics_rl2.weights.file import Weights
 

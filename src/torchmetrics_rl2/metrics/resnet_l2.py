@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.utilities import rank_zero_warn
 
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.kinds import PARTS, Part, sums_of
@@ -22,6 +21,7 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.explaining.run import explain as add_explanation
 from torchmetrics_rl2.functional import LatentSums, debias, distance, mean_variance
 from torchmetrics_rl2.metrics.kept_sums import GroupNames, KeptSums, names_of
+from torchmetrics_rl2.rank_zero import rank_zero_warn
 
 __all__ = ["ResNetL2"]
 

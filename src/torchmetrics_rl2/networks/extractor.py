@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from torchmetrics_rl2.networks.readout import Readout
+from torchmetrics_rl2.networks.resnet import ResNet18
 from torchmetrics_rl2.pixels.batch import check_images, to_8_bit
 from torchmetrics_rl2.runtime import exact_arithmetic
 
@@ -30,14 +30,6 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     px: int | None = None
     mpp: float | None = None
-
-
-def empty_backbone() -> nn.Module:
-    """A torchvision ResNet-18 without its classifier, on the meta device."""
-    with torch.device("meta"):
-        backbone = resnet18(weights=None)
-    backbone.fc = nn.Identity()
-    return backbone  # type: ignore[no-any-return]
 
 
 class Frozen(nn.Module):
@@ -94,21 +86,30 @@ class FeatureExtractor(Frozen):
     num_features = 512
 
     def __init__(
-        self, preprocessing: Preprocessing, state_dict: dict[str, Tensor], readout: Mapping[str, Tensor] | None = None
+        self,
+        preprocessing: Preprocessing,
+        state_dict: Mapping[str, Tensor],
+        readout: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         for name in ("mean", "std"):
             values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32, device="cpu")
             self.register_buffer(name, values.view(1, 3, 1, 1))
-        self.backbone = empty_backbone()
-        single = {
-            key: value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype, copy=True)
-            for key, value in state_dict.items()
-        }
-        self.backbone.load_state_dict(single, assign=True)
-        self.backbone.to(memory_format=torch.channels_last)
         self.readout = Readout(readout) if readout else None
+        self.load_backbone(state_dict)
+
+    def load_backbone(self, state_dict: Mapping[str, Tensor], trainable: bool = False) -> None:
+        """Take another backbone.
+
+        Args:
+            state_dict: State dict of a torchvision ResNet-18 without its classifier.
+            trainable: Whether it is to be trained, and keeps batch normalization beside the convolutions.
+
+        """
+        backbone = ResNet18.of(state_dict)
+        self.backbone = backbone if trainable else backbone.folded()
+        self.backbone.to(self.device).to(memory_format=torch.channels_last)
         self.requires_grad_(False)
         self.train(False)
 

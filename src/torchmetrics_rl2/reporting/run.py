@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import check_folder
 from torchmetrics_rl2.scoring.scored import Scored
-from torchmetrics_rl2.storage import check_folder
 
 __all__ = ["report_to"]
 

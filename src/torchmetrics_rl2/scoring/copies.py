@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from torchmetrics_rl2.distance.copies import MIN_IMAGES, find_copies
 from torchmetrics_rl2.distance.copies_result import CopiesResult
@@ -195,6 +194,8 @@ def views_of(encoder: Encoder, images: Tensor, latents: Tensor | None = None) ->
         latents: Theirs, if they are known.
 
     """
+    from torchvision.transforms.v2.functional import gaussian_blur
+
     images = images.to(encoder.device)
     plain = encoder(images) if latents is None else latents
     soft = encoder(gaussian_blur(images, [SOFT_KERNEL, SOFT_KERNEL], [SOFT_PX, SOFT_PX]))

@@ -17,9 +17,6 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.explaining.images import SeenImages
-from torchmetrics_rl2.explaining.measuring import Step
-from torchmetrics_rl2.explaining.own import measure_of
-from torchmetrics_rl2.explaining.run import explain as add_explanation
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, versions
@@ -238,14 +235,17 @@ def _explain(
     shown: Mapping[str, SeenImages],
 ) -> tuple[RL2Result, Signatures | None]:
     """A result with its explanation, and the signatures behind that."""
+    from torchmetrics_rl2.explaining.own import measure_of
+    from torchmetrics_rl2.explaining.run import explain
+
     used = encoder.signatures
     own = measure_of(encoder, files, reader) if (result.domain_shift or 0.0) > MAX_DOMAIN_SHIFT else None
 
-    def measured(steps: Sequence[Step], count: int) -> Signatures:
+    def measured(steps: Sequence[tuple[str, float]], count: int) -> Signatures:
         nonlocal used
         assert own is not None
         used = own(steps, count)
         return used
 
-    result = add_explanation(result, sides["real"], sides["fake"], used, shown, measured if own else None)
+    result = explain(result, sides["real"], sides["fake"], used, shown, measured if own else None)
     return result, used

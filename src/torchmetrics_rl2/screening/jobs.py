@@ -10,6 +10,7 @@ from typing import Any
 from filelock import Timeout
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import locked
 from torchmetrics_rl2.quality.screener import PatchScreener
 from torchmetrics_rl2.runtime import Progress
 from torchmetrics_rl2.screening.manifest import (
@@ -29,7 +30,6 @@ from torchmetrics_rl2.screening.outputs.tables import text_of, write_table
 from torchmetrics_rl2.screening.rows import SlideRow
 from torchmetrics_rl2.screening.screen_one import screen_one
 from torchmetrics_rl2.screening.sources import Source
-from torchmetrics_rl2.storage import locked
 
 __all__ = ["FAILURES", "screen_all"]
 

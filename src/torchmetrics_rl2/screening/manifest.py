@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.quality.calibration import Calibration
 from torchmetrics_rl2.quality.screener import PatchScreener
 from torchmetrics_rl2.runtime import versions
 from torchmetrics_rl2.screening.outputs.tables import text_of
 from torchmetrics_rl2.screening.rows import SlideRow, SlideSummary
 from torchmetrics_rl2.screening.sources import Source
-from torchmetrics_rl2.storage import sha256_of
 
 __all__ = [
     "RECORD",

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.images.sampling import evenly
 from torchmetrics_rl2.images.slide import Slide
 from torchmetrics_rl2.pixels.stain import Stain, stain_of
@@ -18,7 +19,6 @@ from torchmetrics_rl2.screening.outputs.geojson import geojson
 from torchmetrics_rl2.screening.outputs.pictures import plot_heatmap
 from torchmetrics_rl2.screening.rows import PatchRow, SlidePlace
 from torchmetrics_rl2.screening.sources import SAMPLE, Batch, Grid, sha256_of_text
-from torchmetrics_rl2.storage import sha256_of
 
 __all__ = ["OpenedSlide", "SlideFile", "TileReader"]
 

@@ -9,11 +9,11 @@ from urllib.error import URLError
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torchvision.models import ResNet18_Weights
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.networks.extractor import Preprocessing, empty_backbone
-from torchmetrics_rl2.storage import sha256_of
+from torchmetrics_rl2.files import sha256_of
+from torchmetrics_rl2.networks.extractor import Preprocessing
+from torchmetrics_rl2.networks.resnet import ResNet18
 from torchmetrics_rl2.weights.catalog import find_entry
 from torchmetrics_rl2.weights.download import is_remote, offline
 from torchmetrics_rl2.weights.file import HEADER
@@ -95,6 +95,8 @@ def _state_dict(path: Path) -> Mapping[str, Tensor] | None:
 
 def _imagenet() -> dict[str, Tensor]:
     """Torchvision's file, in its place; read by us, as torchvision's own reading may run code."""
+    from torchvision.models import ResNet18_Weights
+
     url = ResNet18_Weights.IMAGENET1K_V1.url
     name = url.rpartition("/")[2]
     kept, begins = Path(torch.hub.get_dir(), "checkpoints", name), name.partition("-")[2].partition(".")[0]
@@ -123,7 +125,7 @@ def _torchvision_key(key: str) -> str:
 
 
 def _backbone(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    expected = empty_backbone().state_dict()
+    expected = ResNet18.entries()
     given = {
         _torchvision_key(str(key)): value
         for key, value in state.items()

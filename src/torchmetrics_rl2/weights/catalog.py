@@ -9,10 +9,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from torchmetrics.utilities import rank_zero_warn
-
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.storage import MAX_BYTES
+from torchmetrics_rl2.files import MAX_BYTES
+from torchmetrics_rl2.rank_zero import rank_zero_warn
 from torchmetrics_rl2.weights.download import SHA256, Place, hub_parts
 
 __all__ = ["CatalogEntry", "find_entry", "list_weights", "register_weights"]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.storage import CHUNK, MAX_BYTES, is_web_page, locked, sha256_of
+from torchmetrics_rl2.files import CHUNK, MAX_BYTES, is_web_page, locked, sha256_of
 
 __all__ = ["SHA256", "Place", "Received", "cache_folder", "hub_parts", "is_remote", "offline"]
 

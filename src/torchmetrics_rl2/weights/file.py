@@ -14,9 +14,10 @@ from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.networks.extractor import Preprocessing, empty_backbone
+from torchmetrics_rl2.networks.extractor import Preprocessing
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.networks.readout import READ
+from torchmetrics_rl2.networks.resnet import ResNet18
 from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
 from torchmetrics_rl2.weights.reference import Reference
 from torchmetrics_rl2.weights.signatures import Signatures
@@ -166,7 +167,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
     _check_flow_size(path, header["flow"], tensors)
     flow = RealNVP(**header["flow"]).state_dict()
     lent = _borrow(path, header["backbone"], lend) if "backbone" in header else None
-    backbone = {} if lent else empty_backbone().state_dict()
+    backbone = {} if lent else ResNet18.entries()
     readout = _empty_readout() if any(key.startswith("readout.") for key in tensors) else {}
     expected = _prefixed("backbone", backbone) | _prefixed("flow", flow) | _prefixed("readout", readout)
     names = {key for key in tensors if not key.startswith(("reference.", "signatures."))}

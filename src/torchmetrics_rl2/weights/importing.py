@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.files import check_writable
 from torchmetrics_rl2.networks.extractor import Preprocessing
 from torchmetrics_rl2.networks.flow import RealNVP
-from torchmetrics_rl2.storage import check_writable
 from torchmetrics_rl2.weights.backbone import UNIT, load_backbone
 from torchmetrics_rl2.weights.file import Weights, read_weights, write_weights
 

@@ -9,9 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from torchmetrics.utilities.prints import rank_zero_only
-
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.rank_zero import rank_zero_only
 from torchmetrics_rl2.weights.catalog import GROUP, NAME, bare_name, find_entry, list_weights
 from torchmetrics_rl2.weights.download import Place, Received, is_remote
 from torchmetrics_rl2.weights.file import Weights, read_weights

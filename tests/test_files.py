@@ -5,7 +5,7 @@ import warnings
 import pytest
 from filelock import Timeout
 
-from torchmetrics_rl2.storage import locked
+from torchmetrics_rl2.files import locked
 
 
 def test_a_lock_is_held_and_removed(tmp_path):

@@ -1,0 +1,90 @@
+"""ResNet-18 without its classifier, under torchvision's keys.
+
+Torchvision has the same network, but importing torchvision takes longer than scoring a hundred patches.
+"""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+__all__ = ["ResNet18"]
+
+STAGES = ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2))
+
+
+class ResNet18(nn.Module):
+    """The network of He et al. 2016 up to its global average pooling (Eq. 1 of the RL2 paper).
+
+    As input to ``forward`` the network accepts
+
+    - ``images`` (:class:`~torch.Tensor`): ``(N, 3, H, W)``, after preprocessing
+
+    As output of ``forward`` the network returns
+
+    - ``features`` (:class:`~torch.Tensor`): ``(N, 512)``
+
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        for i, (inputs, outputs, stride) in enumerate(STAGES, 1):
+            setattr(self, f"layer{i}", nn.Sequential(_Block(inputs, outputs, stride), _Block(outputs, outputs, 1)))
+
+    @classmethod
+    def entries(cls) -> dict[str, Tensor]:
+        """State dict of such a network, without numbers in it."""
+        with torch.device("meta"):
+            return cls().state_dict()
+
+    @classmethod
+    def of(cls, state_dict: Mapping[str, Tensor]) -> "ResNet18":
+        """The network with these weights, copied to float32 on the CPU, in evaluation mode."""
+        with torch.device("meta"):
+            network = cls()
+        single = {
+            key: value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+            for key, value in state_dict.items()
+        }
+        network.load_state_dict(single, assign=True)
+        return network.eval()
+
+    def folded(self) -> "ResNet18":
+        """A copy whose batch normalization is part of its convolutions: the same features, to rounding, but sooner."""
+        twin = copy.deepcopy(self).double().eval()
+        for module in list(twin.modules()):
+            for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):
+                if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
+                    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+                    setattr(module, norm, nn.Identity())
+        return twin.float()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(N, 512)`` of images ``(N, 3, H, W)``."""
+        x = nn.functional.relu(self.bn1(self.conv1(images)), inplace=True)
+        x = nn.functional.max_pool2d(x, 3, 2, 1)
+        for i in range(1, len(STAGES) + 1):
+            x = getattr(self, f"layer{i}")(x)
+        return nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        same = stride == 1 and inputs == outputs
+        self.downsample = (
+            None if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        return nn.functional.relu(y.add_(x if self.downsample is None else self.downsample(x)), inplace=True)

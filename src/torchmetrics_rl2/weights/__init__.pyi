@@ -1,0 +1,13 @@
+from .backbone import Backbone as Backbone
+from .backbone import load_backbone as load_backbone
+from .catalog import CatalogEntry as CatalogEntry
+from .catalog import list_weights as list_weights
+from .catalog import register_weights as register_weights
+from .file import Weights as Weights
+from .file import read_weights as read_weights
+from .file import write_weights as write_weights
+from .importing import import_weights as import_weights
+from .loading import fetch_weights as fetch_weights
+from .loading import load_weights as load_weights
+from .reference import Reference as Reference
+from .signatures import Signatures as Signatures
