@@ -108,7 +108,7 @@ class FeatureExtractor(Frozen):
 
         """
         backbone = ResNet18.of(state_dict)
-        self.backbone = backbone if trainable else backbone.folded()
+        self.backbone = backbone if trainable else backbone.fold()
         self.backbone.to(self.device).to(memory_format=torch.channels_last)
         self.requires_grad_(False)
         self.train(False)
