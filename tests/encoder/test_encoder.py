@@ -167,6 +167,22 @@ def test_float64_is_another_encoder(encoder, images):
     torch.testing.assert_close(twin(images).float(), encoder(images), rtol=1e-3, atol=1e-3)
 
 
+def test_half_precision_is_of_convolutions_alone(encoder, images):
+    twin, expected = encoder.with_dtype(torch.float16), encoder(images)
+    with torch.autocast("cpu", torch.bfloat16):  # of the caller is no matter
+        latents = twin(images)
+    error = float((latents - expected).norm() / expected.norm())
+    assert (twin.dtype, latents.dtype, repr(twin).split(", ")[-1]) == (torch.float16, torch.float32, "float16 on cpu)")
+    assert 1e-5 < error < 1e-2
+    assert torch.equal(twin.with_dtype(torch.float32)(images), expected)
+    assert torch.equal(twin.with_dtype(torch.float32)(images), encoder(images))
+    assert {value.dtype for value in twin.state_dict().values()} == {
+        value.dtype for value in encoder.state_dict().values()
+    }
+    with pytest.raises(ValueError, match=r"takes one of torch.float32, .*, but got torch.int8"):
+        encoder.with_dtype(torch.int8)
+
+
 def test_latents_do_not_depend_on_the_batch(encoder):
     images = random_images(12)
     alone = torch.cat([encoder(image[None]) for image in images])

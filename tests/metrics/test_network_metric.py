@@ -68,8 +68,12 @@ def test_set_dtype_gives_this_metric_a_float64_encoder(encoder, images):
     assert other.encoder.dtype == torch.float32
     torch.testing.assert_close(metric(images, mask), expected, rtol=1e-3, atol=0)
     assert network_of(metric.set_dtype(torch.float32).encoder) is encoder
-    with pytest.raises(ValueError, match="float32 or float64"):
-        metric.set_dtype(torch.float16)
+    assert metric.set_dtype(torch.float16).encoder.dtype == torch.float16
+    torch.testing.assert_close(metric(images, mask), expected, rtol=1e-2, atol=0)
+    assert pickle.loads(pickle.dumps(metric)).encoder.dtype == torch.float16
+    assert network_of(metric.set_dtype(torch.float32).encoder) is encoder
+    with pytest.raises(ValueError, match="takes float32, float64 or float16"):
+        metric.set_dtype(torch.int8)
 
 
 def test_clones_share_one_network_and_pickles_hold_their_own(encoder, images):

@@ -22,14 +22,16 @@ from torchmetrics_rl2.weights.loading import load_weights
 from torchmetrics_rl2.weights.reference import REFERENCE_SCORES, Reference
 from torchmetrics_rl2.weights.signatures import Signatures
 
-__all__ = ["LatentEncoder"]
+__all__ = ["DTYPES", "LatentEncoder"]
+
+DTYPES = (torch.float32, torch.float64, torch.float16)
 
 
 class LatentEncoder(Frozen):
     """Raw images to latents of a normal space, and to log-likelihoods.
 
     Frozen for good: ``train()``, ``half()``, autocast, ``requires_grad_()``, a default dtype and a default device do
-    not reach it. It computes without gradients and TF32, in float32 unless :meth:`with_dtype` asks for float64.
+    not reach it. It computes without gradients and TF32, in float32 unless :meth:`with_dtype` asks for another dtype.
 
     As input to ``forward`` and ``log_prob`` the encoder accepts
 
@@ -94,6 +96,11 @@ class LatentEncoder(Frozen):
         return cls(load_weights(name_or_path))
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in, see :meth:`with_dtype`."""
+        return torch.float16 if self.features.half_precision else self.features.dtype
+
+    @property
     def mean(self) -> Tensor:  # type: ignore[override]
         """Mean pixel that preprocessing subtracts, ``(1, 3, 1, 1)``; it has the device and dtype of all weights."""
         return self.features.mean
@@ -137,15 +144,22 @@ class LatentEncoder(Frozen):
         )
 
     def with_dtype(self, dtype: torch.dtype) -> "LatentEncoder":
-        """A copy that computes in another dtype, float32 or float64.
+        """A copy that computes in another dtype.
+
+        Args:
+            dtype: float32; float64; or float16, of the convolutions alone, which a GPU computes several times faster
+                so. Latents are float32 then, up to 1 % of their norm off, and values of RL2 up to 0.5 %.
 
         Raises:
             ValueError: If it is another one.
 
         """
-        if dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"LatentEncoder.with_dtype takes torch.float32 or torch.float64, but got {dtype!r}.")
+        if dtype not in DTYPES:
+            names = ", ".join(str(one) for one in DTYPES)
+            raise ValueError(f"LatentEncoder.with_dtype takes one of {names}, but got {dtype!r}.")
         twin = copy.deepcopy(self)
+        twin.features.half_precision = dtype == torch.float16
+        dtype = torch.float32 if twin.features.half_precision else dtype
         for module in twin.children():
             # Past the guard of the children, which keeps everybody else's casts out.
             nn.Module._apply(module, lambda value: value.to(dtype) if value.is_floating_point() else value)  # type: ignore[no-untyped-call]

@@ -213,4 +213,6 @@ def _family(network: nn.Module) -> _Family:
 
 def _place(network: nn.Module) -> _Place | None:
     tensor = first_tensor(network)
-    return None if tensor is None else (tensor.device, tensor.dtype)
+    if tensor is None:
+        return None
+    return tensor.device, network.dtype if isinstance(network, LatentEncoder) else tensor.dtype

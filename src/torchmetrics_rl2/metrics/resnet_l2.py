@@ -18,7 +18,6 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import latents_of
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.explaining.run import explain as add_explanation
 from torchmetrics_rl2.functional import LatentSums, debias, distance, mean_variance
 from torchmetrics_rl2.metrics.kept_sums import GroupNames, KeptSums, names_of
 from torchmetrics_rl2.rank_zero import rank_zero_warn
@@ -221,6 +220,8 @@ class ResNetL2(KeptSums):
             result = compare(real, fake)
             self._warn_of_nan(torch.tensor(result.value), real.sums, fake.sums)
         if explain:
+            from torchmetrics_rl2.explaining.run import explain as add_explanation
+
             network = network_of(self.encoder)
             signatures = network.signatures if isinstance(network, LatentEncoder) else None
             result = add_explanation(result, real, fake, signatures)

@@ -1,6 +1,7 @@
 """From pixels to features: preprocessing, ResNet-18 and global average pooling, frozen."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ class Frozen(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is computed in: float32, or float64 after :meth:`with_dtype`."""
+        """That of the weights: float32, or float64 after :meth:`LatentEncoder.with_dtype`."""
         return self.mean.dtype
 
     def train(self, mode: bool = True) -> "Frozen":
@@ -84,6 +85,8 @@ class FeatureExtractor(Frozen):
     mean: Tensor
     std: Tensor
     num_features = 512
+    half_precision = False
+    """Whether convolutions are computed in float16."""
 
     def __init__(
         self,
@@ -126,5 +129,6 @@ class FeatureExtractor(Frozen):
         pixels = images.to(self.dtype) if images.dtype == torch.uint8 else to_8_bit(images.to(self.dtype))
         pixels = pixels / 255
         inputs = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.backbone(inputs)
+        with torch.autocast(self.device.type, torch.float16) if self.half_precision else nullcontext():
+            features: Tensor = self.backbone(inputs)
         return self.readout(features, pixels) if self.readout else features

@@ -62,7 +62,7 @@ class ResNet18(nn.Module):
                     stored = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
                     mean, var, weight, bias = (value.detach().double() for value in stored)
                     scale = weight / (var + norm.eps).sqrt()
-                    conv.weight = nn.Parameter((conv.weight.detach() * scale.float()[:, None, None, None]))
+                    conv.weight = nn.Parameter(conv.weight.detach() * scale.float()[:, None, None, None])
                     conv.bias = nn.Parameter((bias - mean * scale).float())
                     setattr(module, after, nn.Identity())
         return self
@@ -73,7 +73,8 @@ class ResNet18(nn.Module):
         x = nn.functional.max_pool2d(x, 3, 2, 1)
         for i in range(1, len(STAGES) + 1):
             x = getattr(self, f"layer{i}")(x)
-        return nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        # A mean over cells is more than half precision holds.
+        return x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 class _Block(nn.Module):
