@@ -120,7 +120,7 @@ def latent_sums(latents: Tensor, second_moment: bool = False, content: Tensor | 
     return LatentSums(
         sum=latents.sum(0),
         square_sum=squares.sum(),
-        count=torch.tensor(len(latents), device=latents.device),
+        count=torch.full((), len(latents), device=latents.device),  # a tensor of a number would make a GPU wait
         second_moment=rows.T @ rows if second_moment else None,
         content_square_sum=None if of_content is None else of_content.sum(),
     )

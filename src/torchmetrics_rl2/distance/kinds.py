@@ -64,9 +64,23 @@ class Kinds:
 
     def of(self, latents: Tensor) -> Tensor:
         """The most probable kind of each latent ``(N, d)``: ``(N,)``, int64."""
-        means, log_shares = (value.to(latents) for value in (self.means, self.log_shares))
+        means, log_shares, _ = self.beside(latents)
         nearest: Tensor = (latents @ means.T - means.square().sum(1) / 2 + log_shares).argmax(1)
         return nearest
+
+    def beside(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, logarithms of shares and basis in the dtype and on the device of latents, moved there once."""
+        place = latents.device, latents.dtype
+        if place not in self._placed:
+            self._placed[place] = self.means.to(latents), self.log_shares.to(latents), self.basis.to(latents)
+        return self._placed[place]
+
+    @cached_property
+    def _placed(self) -> dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_placed"}
 
     def part(self, sums: LatentSums, part: Part) -> LatentSums:
         """Sums of the content or of the look of latents, from sums, or rows of them, of the latents.
@@ -99,7 +113,7 @@ def sums_of(latents: Tensor, kinds: Kinds | None, second_moment: bool = False) -
     if kinds is None:
         return latent_sums(latents, second_moment)
     latents = latents.to(torch.float32 if latents.device.type == "mps" else torch.float64)
-    sums = latent_sums(latents, second_moment, latents @ kinds.basis.to(latents))
+    sums = latent_sums(latents, second_moment, latents @ kinds.beside(latents)[2])
     return replace(sums, kind_counts=one_hot(kinds.of(latents), len(kinds)).sum(0))
 
 
@@ -110,5 +124,5 @@ def rows_of_images(latents: Tensor, kinds: Kinds | None) -> LatentSums:
     rows = LatentSums(latents, latents.square().sum(1), ones)
     if kinds is None:
         return rows
-    content = (latents @ kinds.basis.to(latents)).square().sum(1)
+    content = (latents @ kinds.beside(latents)[2]).square().sum(1)
     return replace(rows, content_square_sum=content, kind_counts=one_hot(kinds.of(latents), len(kinds)))

@@ -97,8 +97,8 @@ class NetworkMetric(Metric):
         """Let the encoder compute in another dtype; the states stay as they are.
 
         Args:
-            dst_type: ``torch.float32``; ``torch.float64``; or ``torch.float16``, of convolutions alone, which is several
-                times faster on a GPU, see :meth:`LatentEncoder.with_dtype`.
+            dst_type: ``torch.float32``; ``torch.float64``; or ``torch.float16``, of convolutions alone, which is
+                several times faster on a GPU, see :meth:`LatentEncoder.with_dtype`.
 
         """
         network = network_of(self.encoder)
