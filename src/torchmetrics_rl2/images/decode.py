@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.tensors import to_tensor
 
 __all__ = ["FORMATS", "MAX_PX", "format_of", "of_any_size", "open_image", "read_image"]
 
@@ -25,8 +25,7 @@ SAME_SHAPE = 0.02
 
 def read_image(path: Path) -> Tensor:
     """One image as uint8 ``(3, H, W)``, see :func:`open_image`."""
-    pixels: Tensor = pil_to_tensor(open_image(path))
-    return pixels
+    return to_tensor(open_image(path))
 
 
 def open_image(path: Path) -> Image.Image:

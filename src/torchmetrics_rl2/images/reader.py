@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.decode import MAX_PX, open_image
 from torchmetrics_rl2.images.loading import read_ahead, to_array
+from torchmetrics_rl2.images.tensors import resized, to_tensor
 from torchmetrics_rl2.pixels.batch import MIN_PX
 
 __all__ = ["ImageBatch", "ImageReader", "Reading"]
@@ -140,14 +140,14 @@ class _Files(Dataset[tuple[np.ndarray[Any, Any] | str, str]]):
         path = self.paths[index]
         try:
             image = open_image(path)
-            return to_array(self._tiles(path, pil_to_tensor(image))), str(image.format)
+            return to_array(self._tiles(path, to_tensor(image))), str(image.format)
         except RL2Error as error:
             return str(error), ""
 
     def _tiles(self, path: Path, image: Tensor) -> Tensor:
         if self.scale is not None:
             size = [max(1, round(side * self.scale)) for side in image.shape[1:]]
-            image = resize(image, size, antialias=True)
+            image = resized(image, size)
         height, width = image.shape[1:]
         least = self.tile or MIN_PX
         if min(height, width) < least:

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.find import same_name
 from torchmetrics_rl2.images.loading import read_ahead, to_array
 from torchmetrics_rl2.images.slide_handle import mpps_of, on_glass, open_handle, read_region
+from torchmetrics_rl2.images.tensors import resized, to_tensor
 from torchmetrics_rl2.pixels.density import optical_density
 from torchmetrics_rl2.pixels.stain import MAX_WHITE, WHITE, three
 from torchmetrics_rl2.pixels.tissue import MIN_DENSITY, NOT_BRIGHT_FIELD, is_black, is_bright_field
@@ -219,8 +219,7 @@ class Slide:
         level = handle.get_best_level_for_downsample(mpp / self.mpp * (1 + 1e-3))
         side = max(1, round(field / self.downsamples[level]))
         region = on_glass(read_region(handle, self.path, (int(place[0]), int(place[1])), level, (side, side)))
-        image: Tensor = pil_to_tensor(region)
-        return image if side == px else resize(image, [px, px], antialias=True)
+        return resized(to_tensor(region), [px, px])
 
     @property
     def finest(self) -> float:
