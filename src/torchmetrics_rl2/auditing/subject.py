@@ -15,7 +15,7 @@ from torchmetrics_rl2.auditing.meter import BATCH
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.duplicates import pixel_keys
-from torchmetrics_rl2.images.find import find, left_out_sentence
+from torchmetrics_rl2.images.find import base_of, find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of, labels_of
 from torchmetrics_rl2.images.reader import ImageReader
 
@@ -75,7 +75,7 @@ class Subject:
         paths, left_out = (found := find(source)).paths, tuple(map(os.fspath, found.left_out))
         if left_out:
             warnings.warn(left_out_sentence(source, found.left_out), stacklevel=4)
-        base = Path(source) if os.path.isdir(source) else Path()
+        base = base_of(source)
         named = groups_of(groups or "file", paths, base)
         labels = None if kinds is None else labels_of(kinds, paths, base, "kind")
         drawn = sorted(random.Random(seed).sample(paths, min(limit, len(paths))))

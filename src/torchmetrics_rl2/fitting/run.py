@@ -25,7 +25,7 @@ from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
 from torchmetrics_rl2.fitting.split import Split, split_images
-from torchmetrics_rl2.images.find import find, left_out_sentence
+from torchmetrics_rl2.images.find import base_of, find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of, labels_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
@@ -113,7 +113,7 @@ def fit(
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
     paths, left_out = (source := find(images)).paths, source.left_out
-    base = Path(images) if os.path.isdir(images) else Path()
+    base = base_of(images)
     named = groups_of(groups, paths, base) if groups else None
     labeled = kinds if kinds is None or isinstance(kinds, int) else labels_of(kinds, paths, base, "kind")
     said = [] if named else [NO_GROUPS]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.find import same_name
+from torchmetrics_rl2.images.packed import folder_of
 
 __all__ = ["groups_of", "labels_of", "read_column"]
 
@@ -16,7 +17,8 @@ def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, 
 
     Args:
         how: ``parent`` for the folder an image is in, ``file`` for the file itself, whose tiles stay together, both
-            named as seen from the current folder; or a CSV, see :func:`read_column`.
+            named as seen from the current folder; or a CSV, see :func:`read_column`. A folder inside of tar files is
+            one folder, in whichever of the tar files beside each other; an image in none is in the tar file.
         paths: Images that need a group.
         base: What relative paths in a CSV are relative to.
 
@@ -26,7 +28,7 @@ def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, 
     """
     if how not in ("parent", "file"):
         return read_column(Path(how), "group", paths, base)
-    names = {path: path.parent if how == "parent" else path for path in paths}
+    names = {path: folder_of(path) if how == "parent" else path for path in paths}
     return {path: os.path.relpath(name) for path, name in names.items()}
 
 

@@ -104,14 +104,14 @@ def measure(
                 pending = [Statistics.merge(pending)]
             if progress:
                 progress(side, done + reading.done, total, len(batch.images))
-        done += len(one.paths)
+        done += reading.done
         unreadable += reading.unreadable
         if pending:
             settings = {"tile": reader.tile, "scale": reader.scale, "px": sorted(map(list, px))}
             parts.append(replace(Statistics.merge(pending), source=one.source, settings=settings))
     if not parts:
         sources = ", ".join(one.source for one in found)
-        raise RL2Error(f"None of the {total} files of {sources} could be read: {unreadable[-1]}")
+        raise RL2Error(f"None of the {done} files of {sources} could be read: {unreadable[-1]}")
     merged = Statistics.merge(parts)
     repeated = seen.repeated(merged.kinds)
     if merged.groups is None and repeated is not None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import EXPECTED, SLIDES, files_below, find, is_image, same_name
+from torchmetrics_rl2.images.find import SLIDES, files_below, find, is_image, same_name
+from torchmetrics_rl2.images.formats import EXPECTED
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.images.slide_handle import is_slide, series_of
 from torchmetrics_rl2.screening.manifest import RECORD

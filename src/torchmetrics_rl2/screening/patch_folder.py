@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import line_of
+from torchmetrics_rl2.images.lists import line_of
 from torchmetrics_rl2.images.reader import ImageReader, Reading
 from torchmetrics_rl2.images.sampling import EvenSample, evenly
 from torchmetrics_rl2.pixels.stain import Stain, sampled, stain_of
