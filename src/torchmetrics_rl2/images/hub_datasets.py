@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeGuard
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.tables import Rows, bytes_of
@@ -39,6 +39,7 @@ class ImageDataset(Protocol):
 
 
 _known: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_rows: WeakKeyDictionary[Any, "_Rows"] = WeakKeyDictionary()
 
 
 def is_dataset(source: object) -> TypeGuard[Any]:
@@ -104,20 +105,23 @@ def rows_of_dataset(name: str) -> Rows:
     """
     if name not in _known:
         raise RL2Error(f"The data set {name} is gone. Keep it while its images are read.")
-    return _Rows(_known[name])
+    dataset = _known[name]
+    if dataset not in _rows:
+        _rows[dataset] = _Rows(dataset)
+    return _rows[dataset]
 
 
 class _Rows:
     """Rows of a ``Dataset``, as they are stored: images undecoded."""
 
     def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset.with_format("arrow")
+        self._columns = {name: dataset.select_columns([name]).with_format("arrow") for name in dataset.column_names}
         self.types = {field.name: field.type for field in dataset.features.arrow_schema}
         self.count = len(dataset)
 
     def value(self, column: str, row: int) -> Any:
         """Of a cell, as Python has it."""
-        return self._dataset.select_columns([column])[row].column(0)[0].as_py()
+        return self._columns[column][row].column(0)[0].as_py()
 
     def texts(self, column: str) -> list[str | None]:
         """None: to look at them is to read all images."""

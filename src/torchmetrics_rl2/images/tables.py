@@ -220,9 +220,11 @@ def _chosen(name: str, rows: Rows, column: str) -> str:
 
 
 def _has_images(rows: Rows, column: str) -> bool:
-    """Whether one of the first rows is an image."""
+    """Whether one of the first rows is an image, or a file that is not here, of which reading will say so."""
     for row in range(min(SNIFFED, rows.count)):
         found = bytes_of(rows.value(column, row))
+        if isinstance(found, Path) and not found.exists():
+            return True
         if found is not None and format_of(io.BytesIO(found) if isinstance(found, bytes) else found) in FORMATS:
             return True
     return False

@@ -88,7 +88,7 @@ class TarShard:
         start, size = self.members[name]
         check_unchanged(self.path, self.signature)
         try:
-            file = _opened(self.path, self.signature, os.getpid(), get_ident())
+            file = _opened(self.path, self.signature, os.getpid(), get_ident()).file
             file.seek(start)
             return file.read(size)
         except OSError as error:
@@ -125,10 +125,21 @@ def check_unchanged(path: str, signature: Signature) -> None:
         raise RL2Error(f"{path} has changed since it was listed. Start again when it is complete.")
 
 
+class _Handle:
+    """A file that is open until nobody needs it."""
+
+    def __init__(self, path: str) -> None:
+        self.file = Path(path).open("rb")  # noqa: SIM115
+
+    def __del__(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
+
+
 @lru_cache(OPEN)
-def _opened(path: str, _signature: Signature, _process: int, _thread: int) -> BinaryIO:
+def _opened(path: str, _signature: Signature, _process: int, _thread: int) -> _Handle:
     """Forked processes would share the place where a file is read."""
-    return Path(path).open("rb")
+    return _Handle(path)
 
 
 def _damage(path: str, file: BinaryIO, offset: int, members: dict[str, tuple[int, int]], end: str) -> dict[str, str]:
