@@ -1,5 +1,4 @@
 import io
-import os
 import pickle
 import shutil
 import tarfile
@@ -36,14 +35,8 @@ def names(source, folder):
     return [path.relative_to(folder).as_posix() for path in find_images(source)]
 
 
-ALL = [
-    "000.tar/p1/a.png",
-    "000.tar/p1/b.png",
-    "000.tar/p2/c.png",
-    "001.tar/p2/d.png",
-    "001.tar/p3/e.png",
-    "001.tar/f.png",
-]
+ALL = [f"000.tar/{name}.png" for name in ("p1/a", "p1/b", "p2/c")]
+ALL += [f"001.tar/{name}.png" for name in ("p2/d", "p3/e", "f")]
 
 
 @pytest.mark.parametrize("form", ["", "/*.tar", "/{000..001}.tar", "/00{0..1}.tar"])
@@ -117,7 +110,7 @@ def test_other_members_are_named_unless_they_belong_to_a_sample(tmp_path, pngs):
     found = find(tar)
     assert [path.relative_to(tar).as_posix() for path in found.paths] == ["d/a.png", "noending", "up/x.png"]
     assert [path.name for path in found.left_out] == ["link.png", "notes.txt"]
-    assert len(list(ImageReader().read(found.paths))[0].images) == 3
+    assert len(next(iter(ImageReader().read(found.paths))).images) == 3
 
 
 def test_shards_beside_images_are_left_out_and_that_is_said(shards, pngs):
@@ -189,7 +182,7 @@ def test_a_shard_that_changes_or_goes_after_it_was_listed(shards):
         file.write(bytes(10240))
     with pytest.raises(RL2Error, match=r"000\.tar has changed since it was listed"):
         read_image(paths[0])
-    os.remove(shards / "001.tar")
+    (shards / "001.tar").unlink()
     with pytest.raises(RL2Error, match=r"001\.tar cannot be read: No such file"):
         read_image(paths[3])
     assert len(find_images(shards)) == 3

@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
@@ -60,7 +60,8 @@ def open_image(path: Path, given: Image.Image | io.BytesIO | Path | None = None)
     except RL2Error:
         raise
     except Exception as error:  # decoders raise anything on damaged files, a TypeError for one
-        raise RL2Error(f"{path} cannot be read as an image: {error}.") from error
+        reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise RL2Error(f"{path} cannot be read as an image: {reason}.") from error
 
 
 def _seek_image(image: Image.Image, path: Path) -> None:

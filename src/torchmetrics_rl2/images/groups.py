@@ -29,7 +29,8 @@ def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, 
     if how not in ("parent", "file"):
         return read_column(Path(how), "group", paths, base)
     names = {path: folder_of(path) if how == "parent" else path for path in paths}
-    return {path: os.path.relpath(name) for path, name in names.items()}
+    texts = {name: os.path.relpath(name) for name in set(names.values())}
+    return {path: texts[name] for path, name in names.items()}
 
 
 def labels_of(how: str | Path, paths: Sequence[Path], base: Path, column: str) -> dict[Path, str]:

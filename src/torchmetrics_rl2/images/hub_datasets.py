@@ -167,11 +167,13 @@ class ImageStream(Sequence[Path]):
             RL2Error: If there is no column of images, or the stream breaks off.
 
         """
-        count = -1
+        count, column = -1, self._column
         try:
             for count, row in enumerate(self._dataset):
-                column = self._column or _column_of(row)
+                column = column or _column_of(row)
                 yield Path(self.name, f"{count:06}"), _cell(row[column])
+            if count < 0:
+                raise RL2Error(f"The data set {self.name} is empty.")
         except (RL2Error, GeneratorExit):
             raise
         except Exception as error:  # whatever the network, the disk or a function given to map raises

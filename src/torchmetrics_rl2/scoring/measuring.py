@@ -19,7 +19,7 @@ from torchmetrics_rl2.images.find import left_out_sentence
 from torchmetrics_rl2.images.reader import ImageBatch, ImageReader
 from torchmetrics_rl2.runtime import Progress, default_device, default_workers
 from torchmetrics_rl2.scoring.duplicates import Seen, repeated_sentences
-from torchmetrics_rl2.scoring.sources import ImageSource
+from torchmetrics_rl2.scoring.sources import ImageSource, number_of_files
 
 __all__ = ["Watch", "encoder_for", "image_reader", "measure", "sentences_on", "settings_of"]
 
@@ -83,7 +83,7 @@ def measure(
 
     """
     seen = Seen(reader.tile is not None, other)
-    done, total = 0, sum(len(one.paths) for one in found if isinstance(one, ImageSource))
+    done, total = 0, number_of_files(found)
     if progress and total:
         progress(side, 0, total, 0)
     parts, unreadable = [], list[str]()

@@ -15,7 +15,7 @@ from torchmetrics_rl2.images.hub_datasets import ImageDataset, ImageStream, chec
 from torchmetrics_rl2.images.packed import real_paths
 from torchmetrics_rl2.storage import digest
 
-__all__ = ["ImageSource", "Source", "find_sources", "several_of"]
+__all__ = ["ImageSource", "Source", "find_sources", "number_of_files", "several_of"]
 
 Source = str | Path | Statistics | ImageDataset
 """A folder, a glob in quotes, a text file of paths, one image, tar, Parquet or Arrow files, a file of statistics,
@@ -81,6 +81,12 @@ def find_sources(
             f"{grouped[0]} has groups and {others[0]} has none, so they do not merge. Give all of them groups, or none."
         )
     return found
+
+
+def number_of_files(found: Sequence[Statistics | ImageSource]) -> int:
+    """How many there are to read, 0 if nobody knows."""
+    images = [one for one in found if isinstance(one, ImageSource)]
+    return 0 if any(isinstance(one.paths, ImageStream) for one in images) else sum(len(one.paths) for one in images)
 
 
 def several_of(source: Source | Sequence[Source]) -> list[Source]:
