@@ -15,7 +15,8 @@ def score(
     fake: Annotated[
         list[str],
         Argument(
-            help="Generated patches: a folder, a glob in quotes, a text file of paths, or a file of rl2 stats; several "
+            help="Generated patches: a folder, a glob in quotes, a text file of paths, tar or Parquet files, or a "
+            "file of rl2 stats; several "
             "with --pool."
         ),
     ],

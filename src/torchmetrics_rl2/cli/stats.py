@@ -13,7 +13,10 @@ from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_b
 def stats(
     images: Annotated[
         list[str],
-        Argument(help="Patches: folders, globs in quotes, text files of paths, or files of rl2 stats, merged."),
+        Argument(
+            help="Patches: folders, globs in quotes, text files of paths, tar or Parquet files, or files of "
+            "rl2 stats, merged."
+        ),
     ],
     out: Annotated[Path, Option("-o", "--out", help="The statistics file to write, .safetensors.")],
     weights: WeightsName = "histology",

@@ -168,6 +168,8 @@ def _images_among(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     if not images and not packed:
         for path in others:
             check_not_compressed(path)
+    shards = [path for path in packed if path.suffix.lower() == ".tar"]
+    packed = shards or packed  # tables beside shards tell of their images
     if any(path.suffix == ".arrow" for path in packed):
         packed, others = _saved_to_disk(packed, others)
     others = [path for path in others if path not in packed]

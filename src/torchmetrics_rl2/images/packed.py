@@ -16,6 +16,7 @@ __all__ = [
     "check_not_compressed",
     "contents",
     "folder_of",
+    "holder_of",
     "in_packed",
     "is_packed",
     "is_there",
@@ -112,6 +113,12 @@ def folder_of(path: Path) -> Path:
         return path.parent
     inner = Path(split[1]).parent
     return Path(split[0]) if inner == Path() else Path(split[0]).parent / inner
+
+
+def holder_of(path: Path) -> Path:
+    """The file that an image is in, or is."""
+    split = in_packed(path)
+    return path if split is None else Path(file_of(split[0]))
 
 
 def real_paths(paths: Sequence[Path]) -> list[str]:
