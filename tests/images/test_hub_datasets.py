@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.fixtures.packed import encoded
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.images import ImageReader, find_images
+from torchmetrics_rl2.images import ImageReader, find_images, groups_of
 from torchmetrics_rl2.images.find import find
 from torchmetrics_rl2.images.hub_datasets import ImageStream, _known, restore
 from torchmetrics_rl2.images.reader import _Files
@@ -40,6 +40,11 @@ def test_pixels_of_a_data_set_are_those_of_files_in_its_order(dataset, pixels, w
     order = [5, 0, 11, 7]
     assert torch.equal(read(find_images(dataset.select(order)), workers=workers), pixels[order])
     assert torch.equal(read(find_images(dataset.with_format("torch")), workers=workers), pixels)
+
+
+def test_another_column_gives_groups(dataset):
+    shuffled = dataset.select([11, 0, 1])
+    assert list(groups_of("column:slide", find_images(shuffled), None).values()) == ["f", "a", "a"]
 
 
 def test_data_sets_that_are_alike_keep_their_images_apart(dataset, pixels):

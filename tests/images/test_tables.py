@@ -8,7 +8,7 @@ import torch
 
 from tests.fixtures.packed import encoded
 from torchmetrics_rl2 import RL2Error
-from torchmetrics_rl2.images import ImageReader, find_images, groups_of, read_image
+from torchmetrics_rl2.images import ImageReader, find_images, groups_of, labels_of, read_image
 from torchmetrics_rl2.images.find import find
 from torchmetrics_rl2.images.packed import _listed
 from torchmetrics_rl2.images.tables import _opened
@@ -121,6 +121,21 @@ def test_rows_without_an_image_are_counted(tmp_path):
     reading = ImageReader(skip_unreadable=True).read(find_images(table))
     assert sum(len(batch.images) for batch in reading) == 2
     assert len(reading.unreadable) == 2
+
+
+def test_another_column_gives_groups_and_labels(tmp_path):
+    write(tmp_path / "x.parquet", {"image": PNGS[:4], "slide": ["a", "a", "b", "a"], "grade": [1, 2, 3, 3]})
+    write(tmp_path / "y.parquet", {"image": structs(["z.png", "w.png"])[:2], "slide": ["b", None]})
+    paths = find_images(tmp_path / "x.parquet")
+    assert list(groups_of("column:slide", paths, tmp_path).values()) == ["a", "a", "b", "a"]
+    assert list(labels_of("column:grade", paths[::2], tmp_path, "class").values()) == ["1", "3"]
+    with pytest.raises(RL2Error, match=r"no column z beside its images. Its other columns are slide, grade"):
+        groups_of("column:z", paths, tmp_path)
+    with pytest.raises(RL2Error, match=r"Row 1 of .*y\.parquet has nothing in the column slide"):
+        groups_of("column:slide", find_images(tmp_path / "y.parquet"), tmp_path)
+    (tmp_path / "a.png").write_bytes(PNGS[0])
+    with pytest.raises(RL2Error, match=r"a\.png is in no table"):
+        groups_of("column:slide", [*paths, tmp_path / "a.png"], tmp_path)
 
 
 def test_a_table_that_changes_or_goes_after_it_was_listed(tmp_path):

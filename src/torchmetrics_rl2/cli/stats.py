@@ -25,7 +25,8 @@ def stats(
         Option(
             metavar="CSV|parent|file",
             help="Which patches belong together: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV "
-            "with the columns path (relative to the image folder, or to the current folder) and group. The file keeps "
+            "with the columns path (relative to the image folder, or to the current folder) and group; or "
+            "'column:slide', a column of Parquet files. The file keeps "
             "the names of groups; groups of one name merge.",
         ),
     ] = None,

@@ -127,6 +127,11 @@ class _Rows:
         """None: to look at them is to read all images."""
         return []
 
+    def values(self, column: str) -> list[Any]:
+        """All of a column."""
+        found: list[Any] = self._columns[column][:].column(0).to_pylist()
+        return found
+
 
 class ImageStream(Sequence[Path]):
     """Images of an ``IterableDataset``, in its order, once; as a list of paths it is empty.

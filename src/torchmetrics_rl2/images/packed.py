@@ -14,6 +14,7 @@ from torchmetrics_rl2.images.tar import TarShard, signature_of
 
 __all__ = [
     "check_not_compressed",
+    "column_of",
     "contents",
     "folder_of",
     "holder_of",
@@ -119,6 +120,26 @@ def holder_of(path: Path) -> Path:
     """The file that an image is in, or is."""
     split = in_packed(path)
     return path if split is None else Path(file_of(split[0]))
+
+
+def column_of(column: str, paths: Sequence[Path]) -> dict[Path, str]:
+    """What a column of the tables that images are in has for each.
+
+    Raises:
+        RL2Error: If an image is in no table, or its table has no such column.
+
+    """
+    texts: dict[str, dict[str, str]] = {}
+    found = {}
+    for path in paths:
+        packed, name = in_packed(path) or ("", "")
+        if packed not in texts:
+            table = _index(packed) if packed else None
+            if not isinstance(table, Table):
+                raise RL2Error(f"{path} is in no table, and so has no column {column}. Give a CSV of paths instead.")
+            texts[packed] = table.texts(column)
+        found[path] = texts[packed][name.replace("\\", "/")]
+    return found
 
 
 def real_paths(paths: Sequence[Path]) -> list[str]:

@@ -32,6 +32,9 @@ class Rows(Protocol):
     def texts(self, column: str) -> list[str | None]:
         """The ``path`` of each image of a column; none if it is not known."""
 
+    def values(self, column: str) -> list[Any]:
+        """All of a column."""
+
 
 class Table:
     """Which images a table has.
@@ -75,6 +78,22 @@ class Table:
         if found is None:
             raise RL2Error(f"Row {row} of {self.name} has no image in the column {self.column}.")
         return found
+
+    def texts(self, column: str) -> dict[str, str]:
+        """What another column has for each image.
+
+        Raises:
+            RL2Error: If there is no such column, or it has nothing for an image.
+
+        """
+        rows = self.rows()
+        if column not in rows.types or column == self.column:
+            others = ", ".join(name for name in rows.types if name != self.column) or "none"
+            raise RL2Error(f"{self.name} has no column {column} beside its images. Its other columns are {others}.")
+        values = rows.values(column)
+        if None in values:
+            raise RL2Error(f"Row {values.index(None)} of {self.name} has nothing in the column {column}.")
+        return {name: str(values[row]) for name, row in self.places.items()}
 
 
 def bytes_of(value: Any) -> bytes | Path | None:
@@ -155,6 +174,10 @@ class _Parquet:
         found = self._file.read([f"{column}.path"], use_threads=False).column(0)
         return _field(found, "path")
 
+    def values(self, column: str) -> list[Any]:
+        found: list[Any] = self._file.read([column], use_threads=False).column(0).to_pylist()
+        return found
+
 
 class _Arrow:
     """Rows of an Arrow file, a stream as Hugging Face writes it, or one of Feather, mapped into memory."""
@@ -174,6 +197,10 @@ class _Arrow:
 
     def texts(self, column: str) -> list[str | None]:
         return _field(self._table.column(column), "path") if _has_field(self.types[column], "path") else []
+
+    def values(self, column: str) -> list[Any]:
+        found: list[Any] = self._table.column(column).to_pylist()
+        return found
 
 
 def _field(column: Any, name: str) -> list[str | None]:
