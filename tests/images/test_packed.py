@@ -1,3 +1,4 @@
+import gzip
 import io
 import pickle
 import shutil
@@ -191,6 +192,7 @@ def test_a_shard_that_changes_or_goes_after_it_was_listed(shards):
 
 def refused(folder, pngs):
     shutil.copy(write_tar(folder / "plain.tar", [("a.png", pngs[0])]), folder / "x.tar.gz")
+    (folder / "gz.tar").write_bytes(gzip.compress(bytes(1024)))
     (folder / "text.tar").write_text("text" * 500)
     (folder / "nothing.tar").touch()
     write_tar(folder / "empty.tar", [])
@@ -198,6 +200,7 @@ def refused(folder, pngs):
     write_tar(folder / "twice.tar", [("a.png", pngs[0]), ("./a.png", pngs[1])])
     return {
         "x.tar.gz": "compressed tar file.*Decompress",
+        "gz.tar": "compressed tar file",
         "text.tar": "cannot be read as a tar file",
         "nothing.tar": "cannot be read as a tar file",
         "empty.tar": "holds no images. Expected",

@@ -80,7 +80,8 @@ def read_column(table: Path, column: str, paths: Sequence[Path], base: Path) -> 
     if not table.is_file():
         ways = "'parent', 'file'" if column == "group" else "'parent'"
         raise RL2Error(
-            f"There is no table {table}. Expected {ways} or a CSV with the columns path and {column}; for Parquet files also 'column:NAME'."
+            f"There is no table {table}. Expected {ways} or a CSV with the columns path and {column}; of Parquet files "
+            "also 'column:NAME'."
         )
     found: dict[str, str] = {}
     try:

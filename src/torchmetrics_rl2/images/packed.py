@@ -10,7 +10,7 @@ from pathlib import Path
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.hub_datasets import DATASET, rows_of_dataset
 from torchmetrics_rl2.images.tables import Table, rows_of_file
-from torchmetrics_rl2.images.tar import TarShard, signature_of
+from torchmetrics_rl2.images.tar import COMPRESSED_TAR, TarShard, signature_of
 
 __all__ = [
     "check_not_compressed",
@@ -65,10 +65,7 @@ def check_not_compressed(path: str | Path) -> None:
 
     """
     if COMPRESSED.search(os.fspath(path)):
-        raise RL2Error(
-            f"{path} is a compressed tar file, which can be read from its beginning only. Decompress it first; images "
-            "are compressed already, so it grows by little."
-        )
+        raise RL2Error(COMPRESSED_TAR.format(path))
 
 
 def look_into(packed: str) -> tuple[list[str], Callable[[str], bool], Sequence[str]]:

@@ -3,6 +3,7 @@
 import os
 import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,10 @@ __all__ = ["Signature", "TarShard", "check_unchanged", "inside", "signature_of"]
 
 BLOCK, CHUNK = 512, 2**20
 OPEN = 8
+COMPRESSED_TAR = (
+    "{} is a compressed tar file, which can be read from its beginning only. Decompress it first; images are compressed "
+    "already, so it grows by little."
+)
 
 Signature = tuple[int, int, int]
 
@@ -70,6 +75,8 @@ class TarShard:
                     end = str(error)
                 damage = _damage(path, file, tar.offset, members, end)
         except (OSError, tarfile.TarError) as error:
+            if _is_compressed(path):
+                raise RL2Error(COMPRESSED_TAR.format(path)) from error
             reason = getattr(error, "strerror", None) or error
             raise RL2Error(f"{path} cannot be read as a tar file: {reason}.") from error
         return cls(path, signature, members | dict.fromkeys(damage, (0, 0)), tuple(links), damage)
@@ -93,6 +100,13 @@ class TarShard:
             return file.read(size)
         except OSError as error:
             raise RL2Error(f"{self.path}/{name} cannot be read: {error.strerror}.") from error
+
+
+def _is_compressed(path: str) -> bool:
+    """Whether it begins as gzip, bzip2, xz and zstd do."""
+    with suppress(OSError), Path(path).open("rb") as file:
+        return file.read(4).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd"))
+    return False
 
 
 def inside(name: str) -> str:
