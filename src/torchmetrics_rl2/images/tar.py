@@ -17,8 +17,8 @@ __all__ = ["Signature", "TarShard", "check_unchanged", "inside", "signature_of"]
 BLOCK, CHUNK = 512, 2**20
 OPEN = 8
 COMPRESSED_TAR = (
-    "{} is a compressed tar file, which can be read from its beginning only. Decompress it first; images are compressed "
-    "already, so it grows by little."
+    "{} is a compressed tar file, which can be read from its beginning only. Decompress it first; images are "
+    "compressed already, so it grows by little."
 )
 
 Signature = tuple[int, int, int]
