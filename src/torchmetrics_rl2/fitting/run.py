@@ -113,8 +113,7 @@ def fit(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
-    paths, left_out = (source := find(images)).paths, source.left_out
-    base = base_of(images)
+    paths, left_out, base = (source := find(images)).paths, source.left_out, base_of(images)
     named = groups_of(groups, paths, base) if groups else None
     labeled = kinds if kinds is None or isinstance(kinds, int) else labels_of(kinds, paths, base, "kind")
     said = [] if named else [NO_GROUPS]
