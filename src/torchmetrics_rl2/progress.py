@@ -75,11 +75,11 @@ def progress_bars(console: "Console") -> Iterator[Progress]:
         def report(what: str, done: int, total: int, images: int) -> None:
             kind = what.partition(",")[0]
             if kind not in tasks:
-                tasks[kind] = bars.add_task(what, total=total, speed="")
+                tasks[kind] = bars.add_task(what, total=total or None, speed="")
             read[kind] = read.get(kind, 0) + images
             elapsed = bars.tasks[list(tasks).index(kind)].elapsed or 0
             speed = f"{read[kind] / elapsed:.0f} images/s" if read[kind] and elapsed else ""
-            bars.update(tasks[kind], description=what, completed=done, total=total, speed=speed)
+            bars.update(tasks[kind], description=what, completed=done, total=total or None, speed=speed)
 
         yield report
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.images import ImageReader, read_image
-from torchmetrics_rl2.images.decode import format_of
+from torchmetrics_rl2.images.formats import format_of
 
 RGB = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 

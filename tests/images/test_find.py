@@ -8,7 +8,8 @@ from PIL import Image
 from tests.fixtures.images import random_images
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.images import find_images, groups_of
-from torchmetrics_rl2.images.find import find, line_of
+from torchmetrics_rl2.images.find import find
+from torchmetrics_rl2.images.lists import line_of
 
 
 @pytest.fixture

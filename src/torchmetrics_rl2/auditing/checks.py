@@ -1,6 +1,5 @@
 """Power and level, outliers, lost diversity and domain: what an audit measures beside the ladders."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.functional import resnet_l2
-from torchmetrics_rl2.images.find import find_images
+from torchmetrics_rl2.images.find import find_images, text_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.gaussian import Gaussian
 from torchmetrics_rl2.pixels.degradations import degrade
@@ -145,7 +144,7 @@ def read_outliers(source: str | Path, reader: ImageReader, limit: int) -> Outlie
     """
     most = max(OUTLIERS, limit // 100)
     images, _, unreadable = read_images(reader, find_images(source)[:most])
-    return OutlierImages(images[:most], os.fspath(source), unreadable)
+    return OutlierImages(images[:most], text_of(source), unreadable)
 
 
 def contamination(

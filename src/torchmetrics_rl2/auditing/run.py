@@ -19,6 +19,8 @@ from torchmetrics_rl2.auditing.subject import MIN_IMAGES, Subject
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.encoder.sharing import any_encoder_of
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.find import text_of
+from torchmetrics_rl2.images.hub_datasets import ImageDataset
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.pixels.degradations import LADDERS, Ladder, degrade
 from torchmetrics_rl2.progress import reports_progress
@@ -32,7 +34,7 @@ POWER_LADDERS = ("gaussian blur", "gaussian noise")
 @reports_progress
 def audit(
     weights: str | Path | nn.Module,
-    images: str | Path,
+    images: str | Path | ImageDataset,
     *,
     groups: str | Path | None = None,
     kinds: str | Path | None = None,
@@ -60,7 +62,8 @@ def audit(
     Args:
         weights: Name or path of weights, an encoder that has them, or a module of your own, which has no flow: a
             Gaussian of its latents stands in for it.
-        images: Clean real images that neither fitted nor stopped the weights: a folder, a glob or a text file of paths.
+        images: Clean real images that neither fitted nor stopped the weights: a folder, a glob, a text file of
+            paths, tar or Parquet files, or a ``datasets.Dataset``.
         groups: What is independent of what: ``"parent"``, ``"file"`` or a CSV with the columns ``path`` and ``group``;
             by default files are.
         kinds: The kind of tissue of each image, for sets of another composition: ``"parent"``, the names of the folders
@@ -120,7 +123,7 @@ def audit(
     result = AuditResult(
         weights=encoder.name,
         weights_id=encoder.weights_id,
-        images=os.fspath(images),
+        images=text_of(images),
         n=len(subject.images),
         units=len(set(subject.units)),
         px=subject.px,

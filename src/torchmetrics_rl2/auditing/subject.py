@@ -15,8 +15,9 @@ from torchmetrics_rl2.auditing.meter import BATCH
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.duplicates import pixel_keys
-from torchmetrics_rl2.images.find import find, left_out_sentence
+from torchmetrics_rl2.images.find import base_of, find, left_out_sentence, text_of
 from torchmetrics_rl2.images.groups import groups_of, labels_of
+from torchmetrics_rl2.images.hub_datasets import ImageDataset
 from torchmetrics_rl2.images.reader import ImageReader
 
 __all__ = ["MIN_IMAGES", "Subject", "read_images"]
@@ -51,7 +52,7 @@ class Subject:
     @classmethod
     def read(
         cls,
-        source: str | Path,
+        source: str | Path | ImageDataset,
         groups: str | Path | None,
         reader: ImageReader,
         limit: int,
@@ -61,7 +62,7 @@ class Subject:
         """Draw at most so many images of a source.
 
         Args:
-            source: A folder, a glob or a text file of paths.
+            source: A folder, a glob, a text file of paths, tar or Parquet files, or a ``datasets.Dataset``.
             groups: ``"parent"``, ``"file"`` or a CSV; by default files are the units.
             reader: How images are read.
             limit: How many images at most.
@@ -72,10 +73,11 @@ class Subject:
             RL2Error: If there are too few images or units, or they differ in size.
 
         """
+        name = text_of(source)
         paths, left_out = (found := find(source)).paths, tuple(map(os.fspath, found.left_out))
         if left_out:
             warnings.warn(left_out_sentence(source, found.left_out), stacklevel=4)
-        base = Path(source) if os.path.isdir(source) else Path()
+        base = base_of(source)
         named = groups_of(groups or "file", paths, base)
         labels = None if kinds is None else labels_of(kinds, paths, base, "kind")
         drawn = sorted(random.Random(seed).sample(paths, min(limit, len(paths))))
@@ -88,19 +90,17 @@ class Subject:
         if repeated := len(keep) - len(first) - keys.count(None):
             warnings.warn(f"{repeated} of {len(keep)} images repeat others pixel for pixel.", stacklevel=4)
         if bool((images == images[:1]).all()):
-            raise RL2Error(
-                f"The images of {source} are all the same, so that nothing can be distinguished from chance."
-            )
+            raise RL2Error(f"The images of {name} are all the same, so that nothing can be distinguished from chance.")
         if len(keep) < MIN_IMAGES or len(set(units)) < 2:
             raise RL2Error(
-                f"An audit needs at least {MIN_IMAGES} images of at least two units, but {source} has {len(keep)} of "
+                f"An audit needs at least {MIN_IMAGES} images of at least two units, but {name} has {len(keep)} of "
                 f"{len(set(units))}."
             )
         second = second_half(units, seed)
         smaller = min(int(second.sum()), int((~second).sum()))
         if smaller < MIN_IN_HALF:
             raise RL2Error(
-                f"Two halves of {source} that share no unit leave {smaller} images in one of them; expected at least "
+                f"Two halves of {name} that share no unit leave {smaller} images in one of them; expected at least "
                 f"{MIN_IN_HALF}. Give more images, or units of similar size."
             )
         shown = None if labels is None else [labels[files[i]] for i in keep]

@@ -25,7 +25,10 @@ def audit(
     ],
     images: Annotated[
         str,
-        Option(help="Clean real patches that took no part in making the weights: a folder, a glob or a list."),
+        Option(
+            help="Clean real patches that took no part in making the weights: a folder, a glob, a list, tar or "
+            "Parquet files."
+        ),
     ],
     groups: Annotated[
         str | None,

@@ -14,6 +14,7 @@ def compare(
         list[str],
         Argument(
             help="Generated patches of each generator or checkpoint: a folder, a glob in quotes, a text file of paths, "
+            "tar or Parquet files, "
             "or a file of rl2 stats for each; or one folder that has a subfolder for each."
         ),
     ],

@@ -21,7 +21,9 @@ class Train(str, Enum):
 
 
 def fit(
-    images: Annotated[str, Argument(help="Real patches: a folder, a glob in quotes, or a text file of paths.")],
+    images: Annotated[
+        str, Argument(help="Real patches: a folder, a glob in quotes, a text file of paths, tar or Parquet files.")
+    ],
     out: Annotated[Path, Option("-o", "--out", help="The weights file to write, .safetensors.")],
     backbone: Annotated[
         str,

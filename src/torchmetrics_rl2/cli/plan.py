@@ -14,7 +14,8 @@ def plan(
     real: Annotated[
         list[str],
         Argument(
-            help="The pilot, a few dozen real patches: a folder, a glob in quotes, a text file of paths, or a file of "
+            help="The pilot, a few dozen real patches: a folder, a glob in quotes, a text file of paths, tar or "
+            "Parquet files, or a file of "
             "rl2 stats; several are one set."
         ),
     ],

@@ -15,7 +15,8 @@ def score(
     fake: Annotated[
         list[str],
         Argument(
-            help="Generated patches: a folder, a glob in quotes, a text file of paths, or a file of rl2 stats; several "
+            help="Generated patches: a folder, a glob in quotes, a text file of paths, tar or Parquet files, or a "
+            "file of rl2 stats; several "
             "with --pool."
         ),
     ],
@@ -43,8 +44,8 @@ def score(
         Option(
             metavar="CSV|parent|file",
             help="Which real patches belong together: 'parent', the folder a patch is in, such as a slide; 'file'; or "
-            "a CSV with the columns path (relative to the image folder, or to the current folder) and group. Without "
-            "groups there is no p-value.",
+            "a CSV with the columns path (relative to the image folder, or to the current folder) and group; or "
+            "'column:slide', a column of Parquet files. Without groups there is no p-value.",
         ),
     ] = None,
     fake_groups: Annotated[

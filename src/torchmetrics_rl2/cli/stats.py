@@ -13,7 +13,10 @@ from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_b
 def stats(
     images: Annotated[
         list[str],
-        Argument(help="Patches: folders, globs in quotes, text files of paths, or files of rl2 stats, merged."),
+        Argument(
+            help="Patches: folders, globs in quotes, text files of paths, tar or Parquet files, or files of "
+            "rl2 stats, merged."
+        ),
     ],
     out: Annotated[Path, Option("-o", "--out", help="The statistics file to write, .safetensors.")],
     weights: WeightsName = "histology",
@@ -22,7 +25,8 @@ def stats(
         Option(
             metavar="CSV|parent|file",
             help="Which patches belong together: 'parent', the folder a patch is in, such as a slide; 'file'; or a CSV "
-            "with the columns path (relative to the image folder, or to the current folder) and group. The file keeps "
+            "with the columns path (relative to the image folder, or to the current folder) and group; or "
+            "'column:slide', a column of Parquet files. The file keeps "
             "the names of groups; groups of one name merge.",
         ),
     ] = None,

@@ -24,8 +24,9 @@ from torchmetrics_rl2.fitting.result import FitResult
 from torchmetrics_rl2.fitting.run_folder import describe, kept_for_resume, open_run, remove_run
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings, Machine
 from torchmetrics_rl2.fitting.split import Split, split_images
-from torchmetrics_rl2.images.find import find, left_out_sentence
+from torchmetrics_rl2.images.find import base_of, find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of, labels_of
+from torchmetrics_rl2.images.hub_datasets import ImageDataset
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.extractor import FeatureExtractor
 from torchmetrics_rl2.progress import reports_progress
@@ -46,7 +47,7 @@ NO_GROUPS = (
 
 @reports_progress
 def fit(
-    images: str | Path,
+    images: str | Path | ImageDataset,
     out: str | Path,
     *,
     groups: str | Path | None = None,
@@ -74,7 +75,7 @@ def fit(
     most typical patches of each kind of tissue as a picture, both beside the weights.
 
     Args:
-        images: Real patches: a folder, a glob or a text file of paths.
+        images: Real patches: a folder, a glob, a text file of paths, tar or Parquet files, or a ``datasets.Dataset``.
         out: The weights file to write, ``.safetensors``.
         groups: What stays on one side of the split: ``"parent"`` for the folders that patches are in, such as slides,
             ``"file"``, or a CSV with the columns ``path`` and ``group``.
@@ -112,8 +113,7 @@ def fit(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
-    paths, left_out = (source := find(images)).paths, source.left_out
-    base = Path(images) if os.path.isdir(images) else Path()
+    paths, left_out, base = (source := find(images)).paths, source.left_out, base_of(images)
     named = groups_of(groups, paths, base) if groups else None
     labeled = kinds if kinds is None or isinstance(kinds, int) else labels_of(kinds, paths, base, "kind")
     said = [] if named else [NO_GROUPS]

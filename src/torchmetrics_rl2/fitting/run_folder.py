@@ -13,6 +13,8 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.files import check_writable
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings
 from torchmetrics_rl2.fitting.split import Split
+from torchmetrics_rl2.images.hub_datasets import DATASET
+from torchmetrics_rl2.images.packed import holder_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.weights.backbone import Backbone
 from torchmetrics_rl2.weights.file import Weights
@@ -37,8 +39,12 @@ def describe(
     groups: Mapping[Path, str] | None = None,
 ) -> dict[str, Any]:
     """What a run has to have in common with the one that it resumes; groups count where a fit is within them."""
+    sizes: dict[Path, int] = {}
+    for path in (path for paths in vars(split).values() for path in paths):
+        if (file := holder_of(path)) not in sizes:
+            sizes[file] = 0 if file.suffix == f".{DATASET}" else file.stat().st_size  # a data set is in memory
     listed = {
-        side: [(str(path.resolve()), path.stat().st_size) for path in paths] for side, paths in vars(split).items()
+        side: [(str(path.resolve()), sizes[holder_of(path)]) for path in paths] for side, paths in vars(split).items()
     }
     return {
         "images": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),

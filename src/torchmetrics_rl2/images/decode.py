@@ -1,19 +1,17 @@
 """One image file becomes pixels."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.formats import kind_of, of_any_size
+from torchmetrics_rl2.images.packed import contents
 from torchmetrics_rl2.images.tensors import to_tensor
 
-__all__ = ["FORMATS", "MAX_PX", "format_of", "of_any_size", "open_image", "read_image"]
-
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "JPEG2000")
-"""What an image may be that its name does not tell, as Pillow names it."""
+__all__ = ["MAX_PX", "open_image", "read_image"]
 
 MAX_PX = 4096
 """The longest side of a patch; what is larger is a section."""
@@ -28,7 +26,7 @@ def read_image(path: Path) -> Tensor:
     return to_tensor(open_image(path))
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, given: Image.Image | io.BytesIO | Path | None = None) -> Image.Image:
     """One image, decoded, in mode RGB, with the ``format`` of its file.
 
     Alpha is composed over white, the color of an empty slide; palettes are looked up; of 16 bits a channel the upper 8
@@ -36,15 +34,18 @@ def open_image(path: Path) -> Image.Image:
     JPEG with a preview, and of a TIFF with smaller copies of its image, the image is read.
 
     Args:
-        path: A file of one color image, whatever its name ends in: PNG, JPEG, WebP, TIFF, BMP or JPEG 2000.
+        path: A file of one color image, whatever its name ends in: PNG, JPEG, WebP, TIFF, BMP or JPEG 2000. Or the
+            path of one in a tar, Parquet or Arrow file.
+        given: The image itself, or what holds it, where the path is but a name.
 
     Raises:
         RL2Error: If it cannot be read, is grayscale, or holds several images.
 
     """
     try:
-        with of_any_size(), Image.open(path) as image:
-            kind = _kind(image)
+        file = contents(path) if given is None else given
+        with of_any_size(), file if isinstance(file, Image.Image) else Image.open(file) as image:
+            kind = kind_of(image)
             _seek_image(image, path)
             if image.mode in GRAYSCALE:
                 raise RL2Error(
@@ -59,31 +60,8 @@ def open_image(path: Path) -> Image.Image:
     except RL2Error:
         raise
     except Exception as error:  # decoders raise anything on damaged files, a TypeError for one
-        raise RL2Error(f"{path} cannot be read as an image: {error}.") from error
-
-
-def format_of(path: Path) -> str:
-    """What an image file is by its content, as Pillow names it; empty if it is no image."""
-    try:
-        with of_any_size(), Image.open(path) as image:
-            return _kind(image)
-    except Exception:  # decoders raise anything on damaged files
-        return ""
-
-
-@contextmanager
-def of_any_size() -> Iterator[None]:
-    """Sections saved as one image have more pixels than Pillow thinks anybody means."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
-def _kind(image: Image.Image) -> str:
-    """Its format; a JPEG with a preview is an MPO to Pillow."""
-    return "JPEG" if image.format == "MPO" else str(image.format)
+        reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise RL2Error(f"{path} cannot be read as an image: {reason}.") from error
 
 
 def _seek_image(image: Image.Image, path: Path) -> None:

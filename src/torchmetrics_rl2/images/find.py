@@ -1,23 +1,37 @@
-"""Image files of folders, globs and lists."""
+"""Images of folders, globs, lists, and files that hold many."""
 
 import glob
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.decode import FORMATS, format_of
+from torchmetrics_rl2.images.formats import EXPECTED, FORMATS, format_of
+from torchmetrics_rl2.images.hub_datasets import check_dataset, is_dataset, is_stream, remember
+from torchmetrics_rl2.images.lists import read_list
+from torchmetrics_rl2.images.packed import (
+    check_not_compressed,
+    contents,
+    in_packed,
+    is_packed,
+    look_into,
+    real_paths,
+)
 
-__all__ = ["FoundImages", "find", "find_images", "left_out_sentence", "line_of", "same_name"]
+__all__ = ["FoundImages", "base_of", "find", "find_images", "left_out_sentence", "same_name", "text_of"]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".jp2")
 SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".qptiff")
-EXPECTED = "PNG, JPEG, WebP, TIFF, BMP or JPEG 2000 files"
 NAMED = 3
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+MOST = 100_000
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,7 @@ class FoundImages:
     """Images of a source.
 
     Args:
-        paths: Their files, sorted, none twice.
+        paths: Their files, sorted, none twice; of a file that holds many, in its order.
         left_out: Other files of the folder, or that the pattern matches.
 
     """
@@ -37,10 +51,11 @@ class FoundImages:
 def find_images(source: str | Path) -> list[Path]:
     """Image files of a folder (and its subfolders), a glob, a text file of paths, or one file; sorted, none twice.
 
-    What is an image is told by the content of a file, if not by its name.
+    What is an image is told by the content of a file, if not by its name. Images in tar, Parquet and Arrow files have
+    paths below these.
 
     Args:
-        source: Any of these. Paths in a text file, one a line, are relative to the text file.
+        source: Any of these, or such a file. Paths in a text file, one a line, are relative to the text file.
 
     Raises:
         RL2Error: If nothing is there, or a listed file does not exist.
@@ -49,50 +64,77 @@ def find_images(source: str | Path) -> list[Path]:
     return list(find(source).paths)
 
 
-def find(source: str | Path) -> FoundImages:
-    """The same, with what was left out of a folder or of what a pattern matches.
+def find(source: Any) -> FoundImages:
+    """The same, with what was left out of a folder or of what a pattern matches; or of a ``datasets.Dataset``.
 
     Raises:
         RL2Error: If nothing is there, or a listed file does not exist.
 
     """
+    if is_dataset(source):
+        check_dataset(source)
+        if is_stream(source):
+            raise RL2Error(
+                "A streaming data set is read once, from its beginning, and this needs a list of its images. Load it "
+                "with streaming=False, or its first images with datasets.Dataset.from_list(list(dataset.take(1000)))."
+            )
+        return FoundImages(_unpacked(Path(remember(source)))[0])
     text, others = os.fspath(source), list[Path]()
     if text == "":
         raise RL2Error("The source of images is empty. Expected a folder, a glob, a list or an image.")
     if os.path.isdir(text):
         found, others = _images_among(sorted(files_below(text)))
         nothing = f"The folder {text} holds no images" + (f", but {len(others)} other files" if others else "") + "."
+    elif is_packed(text):
+        found, others = _unpacked(Path(text))
+        nothing = f"{text} holds no images" + (f", but {len(others)} other files" if others else "") + "."
     elif os.path.isfile(text):
+        check_not_compressed(text)
         found = [Path(text)] if is_image(Path(text)) else _listed(Path(text))
         nothing = f"The list {text} is empty."
     else:
-        matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
-        found, others = _images_among([path for path in matches if path.is_file()])
+        found, others = _matching(text)
         nothing = f"There is no folder, list or image {text}, and no image matches it as a pattern."
     if not found:
-        raise RL2Error(f"{nothing} Expected {EXPECTED}.")
+        raise RL2Error(f"{nothing} Expected {EXPECTED}, or tar, Parquet or Arrow files of these.")
     unique: dict[str, Path] = {}
-    for path in found:
-        unique.setdefault(os.path.realpath(path), path)
+    for real, path in zip(real_paths(found), found, strict=True):
+        unique.setdefault(real, path)
     return FoundImages(list(unique.values()), others)
 
 
-def left_out_sentence(source: str | Path, left_out: Sequence[Path]) -> str:
+def base_of(source: Any) -> Path:
+    """What relative paths in a table of groups are relative to: a folder or a file that holds images, or else here."""
+    is_path = isinstance(source, str | os.PathLike)
+    return Path(source) if is_path and (os.path.isdir(source) or is_packed(source)) else Path()
+
+
+def text_of(source: Any) -> str:
+    """What a source is called."""
+    return remember(source) if is_dataset(source) else os.fspath(source)
+
+
+def left_out_sentence(source: Any, left_out: Sequence[Path]) -> str:
     """What a run says of files that it left out."""
     names = ", ".join(path.name for path in left_out[:NAMED])
     more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-    return f"{len(left_out)} file(s) of {os.fspath(source)} are no images, and were left out: {names}{more}."
+    packed = (
+        ""
+        if not any(map(is_packed, left_out))
+        else (" Tar, Parquet and Arrow files beside images are not looked into; give them as a source of their own.")
+    )
+    return f"{len(left_out)} file(s) of {text_of(source)} are no images, and were left out: {names}{more}.{packed}"
 
 
 def is_image(path: Path) -> bool:
     """Whether a file is an image of patches, by its name, or else by its content; slides are not."""
     ending = path.suffix.lower()
-    if not path.is_file():  # a pipe would be waited for
+    if in_packed(path) is None and not path.is_file():  # a pipe would be waited for
         return False
     if ending in EXTENSIONS:
         return True
     # Slides are TIFF files, mostly.
-    return format_of(path) in (FORMATS if ending not in SLIDES else ("PNG", "JPEG", "WEBP", "BMP"))
+    return format_of(contents(path)) in (FORMATS if ending not in SLIDES else ("PNG", "JPEG", "WEBP", "BMP"))
 
 
 def files_below(folder: str | Path) -> Iterator[Path]:
@@ -117,80 +159,112 @@ def same_name(path: str | Path) -> str:
     return unicodedata.normalize("NFC", os.fspath(path))
 
 
-def line_of(path: Path) -> str:
-    """A path as a line of a list that :func:`find_images` reads: as it is, or as a JSON string where it has to be.
-
-    That is where it has a line break, a quotation mark or a space at an end, or bytes that are no UTF-8.
-    """
-    text = os.fspath(path)
-    try:
-        text.encode()
-        plain = text == text.strip() and not text.startswith('"') and len(text.splitlines()) == 1
-    except UnicodeEncodeError:
-        plain = False
-    return text if plain else json.dumps(text)
-
-
 def _images_among(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    images: list[Path] = []
-    others: list[Path] = []
+    """Images and other files; of files that hold images, where there are no images beside them, these."""
+    images, others = list[Path](), list[Path]()
     for path in files:
         (images if is_image(path) else others).append(path)
+    packed = [] if images else [path for path in others if is_packed(path)]
+    if not images and not packed:
+        for path in others:
+            check_not_compressed(path)
+    shards = [path for path in packed if path.suffix.lower() == ".tar"]
+    packed = shards or packed  # tables beside shards tell of their images
+    if any(path.suffix == ".arrow" for path in packed):
+        packed, others = _saved_to_disk(packed, others)
+    others = [path for path in others if path not in packed]
+    for path in packed:
+        inside, rest = _unpacked(path)
+        images += inside
+        others += rest
     return images, others
 
 
+def _saved_to_disk(packed: Sequence[Path], others: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Without what the library datasets keeps beside the files of a data set: a description, and caches."""
+    unwanted = {path for path in others if path.name in ("state.json", "dataset_info.json", "dataset_dict.json")}
+    for state in (path for path in others if path.name == "state.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            own = {one["filename"] for one in json.loads(state.read_text(encoding="utf-8"))["_data_files"]}
+            unwanted |= {path for path in packed if path.parent == state.parent and path.name not in own}
+    return [path for path in packed if path not in unwanted], [path for path in others if path not in unwanted]
+
+
+def _unpacked(packed: Path) -> tuple[list[Path], list[Path]]:
+    """Images in a file, those that cannot be read among them, and what else it holds.
+
+    Files that WebDataset takes for parts of a sample, such as ``a.json`` beside ``a.jpg``, are nothing else.
+    """
+    names, surely, others = look_into(os.fspath(packed))
+    shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    images = {name for name in shown if surely(name) or name.lower().endswith(EXTENSIONS)}
+    samples = {_sample(name) for name in images}
+    loose = [name for name in shown if name not in images and _sample(name) not in samples]
+    images |= {name for name in loose if is_image(packed / name)}
+    others = [*others, *(name for name in loose if name not in images)]
+    return [packed / name for name in shown if name in images], [packed / name for name in others]
+
+
+def _sample(name: str) -> str:
+    """What WebDataset takes for the key of a sample: the name up to the first dot of its last part."""
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/{file.partition('.')[0]}"
+
+
 def _listed(path: Path) -> list[Path]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RL2Error(f"The list {path} cannot be read: {error.strerror}.") from error
-    listed, missing = list[Path](), list[Path]()
-    for encoding in _encodings(data):
-        lines = _decoded(data, encoding).splitlines()
-        names = [_path_of(line, path.parent) for line in lines if line.strip()]
-        absent = [name for name in names if not os.path.isfile(name)]
-        if not listed or len(absent) < len(missing):
-            listed, missing = names, absent
-        if not missing:
-            break
-    if len(missing) == len(listed) and _is_binary(data):
-        raise RL2Error(f"{path} is neither an image ({EXPECTED}) nor a text file with a path a line.")
-    if missing:
+    """Images that a list names, and those in files that it names."""
+    found = list[Path]()
+    for one in read_list(path):
+        check_not_compressed(one)
+        found += _unpacked(one)[0] if is_packed(one) else [one]
+    return found
+
+
+def _matching(pattern: str) -> tuple[list[Path], list[Path]]:
+    """Images that a pattern matches, or that it matches in files that hold images, and other files."""
+    files = _files_matching(pattern)
+    inner = None if files else in_packed(pattern)
+    if inner is None:
+        return _images_among(files)
+    images, others = _images_among(_files_matching(inner[0]))
+    names = [(in_packed(path) or ("", ""))[1] for path in images]
+    matched = [name == inner[1] or fnmatchcase(name, inner[1]) for name in names]
+    return [path for path, is_wanted in zip(images, matched, strict=True) if is_wanted], others
+
+
+def _files_matching(pattern: str) -> list[Path]:
+    """Files that a glob matches, which may have number ranges in braces and the column of a table behind it.
+
+    Raises:
+        RL2Error: If nothing matches one of the numbers.
+
+    """
+    pattern, column, name = pattern.partition("::")
+    several, found, missing = _braced(pattern), list[str](), list[str]()
+    for one in several:
+        matches = [match for match in sorted(glob.glob(one, recursive=True)) if os.path.isfile(match)]  # noqa: PTH207
+        found += matches
+        missing += [] if matches else [one]
+    if len(several) > 1 and missing:
         raise RL2Error(
-            f"{len(missing)} of {len(listed)} lines of {path} are no files, {str(missing[0])[:200]} for one. "
-            "A list has one path a line, relative to the list."
+            f"{len(missing)} of the {len(several)} files of {pattern} are missing, {missing[0]} for one. Correct the "
+            "numbers in braces, or copy what is missing."
         )
-    return listed
+    return [Path(f"{match}{column}{name}") for match in found]
 
 
-def _encodings(data: bytes) -> tuple[str, ...]:
-    """What a list may be written in: UTF-8 with the bytes of any name, what Windows has, or UTF-16."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return ("utf-16",)
-    return ("utf-16-le",) if data[1:2] == b"\0" else ("utf-8-sig", "cp1252")
-
-
-def _decoded(data: bytes, encoding: str) -> str:
-    return data.decode(encoding, errors="surrogateescape" if encoding == "utf-8-sig" else "ignore").replace("\0", "")
-
-
-def _is_binary(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
-
-
-def _path_of(line: str, folder: Path) -> Path:
-    """The file that a line of a list names."""
-    names = [line, line.strip()]
-    if line.startswith('"') and line.rstrip().endswith('"'):
-        with suppress(ValueError):
-            names.insert(0, str(json.loads(line)))
-        names.insert(1, line.strip()[1:-1])
-    for name in names:
-        for form in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):
-            if os.path.isfile(folder / form):
-                return folder / form
-    return folder / names[-1]
+def _braced(pattern: str) -> list[str]:
+    """Patterns that ranges of numbers in braces stand for, as in a shell."""
+    found = BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last = found.groups()
+    width = max(len(first), len(last)) if first.startswith("0") or last.startswith("0") else 0
+    if not 0 <= int(last) - int(first) < MOST:
+        raise RL2Error(f"{found[0]} in {pattern} is no range of at most {MOST:,} numbers, from the least to the most.")
+    numbers = range(int(first), int(last) + 1)
+    return [
+        f"{pattern[: found.start()]}{number:0{width}}{rest}"
+        for number in numbers
+        for rest in _braced(pattern[found.end() :])
+    ]

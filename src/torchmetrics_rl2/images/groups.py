@@ -7,8 +7,11 @@ from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.find import same_name
+from torchmetrics_rl2.images.packed import column_of, folder_of
 
 __all__ = ["groups_of", "labels_of", "read_column"]
+
+COLUMN = "column:"
 
 
 def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, str]:
@@ -16,7 +19,9 @@ def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, 
 
     Args:
         how: ``parent`` for the folder an image is in, ``file`` for the file itself, whose tiles stay together, both
-            named as seen from the current folder; or a CSV, see :func:`read_column`.
+            named as seen from the current folder; or a CSV, see :func:`read_column`. A folder inside of tar files is
+            one folder, in whichever of the tar files beside each other; an image in none is in the tar file. Or
+            ``column:slide``, the column ``slide`` of Parquet files and data sets.
         paths: Images that need a group.
         base: What relative paths in a CSV are relative to.
 
@@ -24,10 +29,13 @@ def groups_of(how: str | Path, paths: Sequence[Path], base: Path) -> dict[Path, 
         RL2Error: If there is no such CSV, or it lacks a column or an image.
 
     """
+    if (column := _column(how)) is not None:
+        return column_of(column, paths)
     if how not in ("parent", "file"):
         return read_column(Path(how), "group", paths, base)
-    names = {path: path.parent if how == "parent" else path for path in paths}
-    return {path: os.path.relpath(name) for path, name in names.items()}
+    names = {path: folder_of(path) if how == "parent" else path for path in paths}
+    texts = {name: os.path.relpath(name) for name in set(names.values())}
+    return {path: texts[name] for path, name in names.items()}
 
 
 def labels_of(how: str | Path, paths: Sequence[Path], base: Path, column: str) -> dict[Path, str]:
@@ -35,7 +43,7 @@ def labels_of(how: str | Path, paths: Sequence[Path], base: Path, column: str) -
 
     Args:
         how: ``parent`` for the name of the folder an image is in, wherever that is; a link is in the folder it
-            lies in; or a CSV, see :func:`read_column`.
+            lies in; or a CSV, see :func:`read_column`; or ``column:kind``, a column of Parquet files and data sets.
         paths: Images that need a label.
         base: What relative paths in a CSV are relative to.
         column: The column of the CSV, ``"kind"`` or ``"class"``.
@@ -44,9 +52,16 @@ def labels_of(how: str | Path, paths: Sequence[Path], base: Path, column: str) -
         RL2Error: If there is no such CSV, or it lacks a column or an image.
 
     """
+    if (of_table := _column(how)) is not None:
+        return column_of(of_table, paths)
     if how == "parent":
         return {path: Path(os.path.abspath(path)).parent.name for path in paths}  # noqa: PTH100
     return read_column(Path(how), column, paths, base)
+
+
+def _column(how: str | Path) -> str | None:
+    """The column of a table that is asked for."""
+    return how.removeprefix(COLUMN) if isinstance(how, str) and how.startswith(COLUMN) else None
 
 
 def read_column(table: Path, column: str, paths: Sequence[Path], base: Path) -> dict[Path, str]:
@@ -64,7 +79,10 @@ def read_column(table: Path, column: str, paths: Sequence[Path], base: Path) -> 
     """
     if not table.is_file():
         ways = "'parent', 'file'" if column == "group" else "'parent'"
-        raise RL2Error(f"There is no table {table}. Expected {ways} or a CSV with the columns path and {column}.")
+        raise RL2Error(
+            f"There is no table {table}. Expected {ways} or a CSV with the columns path and {column}; of Parquet files "
+            "also 'column:NAME'."
+        )
     found: dict[str, str] = {}
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,9 +15,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from torchmetrics_rl2.errors import RL2Error
 
-__all__ = ["one_thread", "read_ahead", "reader_faults", "to_array"]
+__all__ = ["one_thread", "read_ahead", "read_stream_ahead", "reader_faults", "to_array"]
 
 FAULT = re.compile(r"DataLoader worker.*(exited unexpectedly|is killed by signal)")
+AHEAD = 8
+S = TypeVar("S")
+T = TypeVar("T")
 PASSED_ON = "Caught "
 """How PyTorch begins the message of an error that the dataset raised in a worker."""
 
@@ -49,6 +54,18 @@ def read_ahead(dataset: Dataset[Any], workers: int, batch_size: int | None = Non
         if not workers or of_dataset:
             raise
         raise _failed(error) from error
+
+
+def read_stream_ahead(items: Iterable[S], function: Callable[[S], T], workers: int) -> Iterator[T]:
+    """What a function makes of items that only this process can read, in their order, in threads of their own."""
+    ahead: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) >= AHEAD * max(1, workers):
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 @contextmanager

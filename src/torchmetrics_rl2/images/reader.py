@@ -13,7 +13,9 @@ from torch.utils.data import Dataset
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.decode import MAX_PX, open_image
-from torchmetrics_rl2.images.loading import read_ahead, to_array
+from torchmetrics_rl2.images.formats import of_any_size
+from torchmetrics_rl2.images.hub_datasets import ImageStream, known, restore
+from torchmetrics_rl2.images.loading import read_ahead, read_stream_ahead, to_array
 from torchmetrics_rl2.images.tensors import resized, to_tensor
 from torchmetrics_rl2.pixels.batch import MIN_PX
 
@@ -102,8 +104,7 @@ class Reading:
         reader = self.reader
         self.done, self.unreadable = 0, []
         waiting: dict[tuple[int, ...], list[tuple[Tensor, Path, str]]] = defaultdict(list)
-        files = _Files(self.paths, reader.tile, reader.scale)
-        for path, (read, kind) in zip(self.paths, read_ahead(files, reader.workers), strict=True):
+        for path, (read, kind) in self._items():
             self.done += 1
             if isinstance(read, str):
                 if not reader.skip_unreadable:
@@ -121,6 +122,18 @@ class Reading:
             if queue:
                 yield _batch(queue)
 
+    def _items(self) -> Iterator[tuple[Path, tuple[np.ndarray[Any, Any] | str, str]]]:
+        """Each file, and what was read of it."""
+        reader = self.reader
+        files = _Files(self.paths, reader.tile, reader.scale)
+        if isinstance(self.paths, ImageStream):
+            with of_any_size():  # which threads would set for each other
+                yield from read_stream_ahead(
+                    self.paths.images(), lambda one: (one[0], files.read(*one)), reader.workers
+                )
+        else:
+            yield from zip(self.paths, read_ahead(files, reader.workers), strict=True)
+
 
 def _batch(queue: list[tuple[Tensor, Path, str]]) -> ImageBatch:
     images, paths, formats = zip(*queue, strict=True)
@@ -132,14 +145,22 @@ class _Files(Dataset[tuple[np.ndarray[Any, Any] | str, str]]):
 
     def __init__(self, paths: Sequence[Path], tile: int | None, scale: float | None) -> None:
         self.paths, self.tile, self.scale = paths, tile, scale
+        self.datasets = known()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        restore(self.datasets)  # in a process that was started anew
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray[Any, Any] | str, str]:
-        path = self.paths[index]
+        return self.read(self.paths[index])
+
+    def read(self, path: Path, cell: Any = None) -> tuple[np.ndarray[Any, Any] | str, str]:
+        """The same of one file, or of a cell of a table that holds its image."""
         try:
-            image = open_image(path)
+            image = open_image(path, cell)
             return to_array(self._tiles(path, to_tensor(image))), str(image.format)
         except RL2Error as error:
             return str(error), ""

@@ -8,7 +8,8 @@ from typing import Any
 from PIL import Image
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.decode import MAX_PX, of_any_size, open_image
+from torchmetrics_rl2.images.decode import MAX_PX, open_image
+from torchmetrics_rl2.images.formats import of_any_size
 
 __all__ = ["is_slide", "series_of"]
 

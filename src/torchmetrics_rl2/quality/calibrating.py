@@ -14,7 +14,7 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.sharing import encoder_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.duplicates import pixel_keys
-from torchmetrics_rl2.images.find import FoundImages, find, left_out_sentence
+from torchmetrics_rl2.images.find import FoundImages, base_of, find, left_out_sentence
 from torchmetrics_rl2.images.groups import groups_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.images.sampling import EvenSample
@@ -84,7 +84,7 @@ def calibrate(
     if found.left_out:
         warnings.warn(left_out_sentence(str(patches), found.left_out), stacklevel=3)
     source = os.fspath(patches) if isinstance(patches, str | Path) else f"{len(paths)} files"
-    base = Path(source) if given and os.path.isdir(source) else Path()
+    base = base_of(source) if given else Path()
     named = groups if isinstance(groups, Mapping) else groups_of(groups or "file", paths, base)
     drawn = sorted(random.Random(seed).sample(paths, min(MAX_PATCHES, len(paths))))
     reader = ImageReader(tile, scale, BATCH, default_workers(workers, encoder.device), skip_unreadable)

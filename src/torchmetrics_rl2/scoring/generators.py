@@ -12,13 +12,14 @@ from torch import nn
 from torchmetrics_rl2.distance.comparison import ComparisonResult, rank
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import files_below, is_image
+from torchmetrics_rl2.images.find import files_below, is_image, text_of
+from torchmetrics_rl2.images.packed import is_packed
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
 from torchmetrics_rl2.scoring.duplicates import copied_sentences
 from torchmetrics_rl2.scoring.measuring import encoder_for, image_reader, measure, sentences_on, settings_of
-from torchmetrics_rl2.scoring.sources import Source, find_sources
+from torchmetrics_rl2.scoring.sources import Source, find_sources, several_of
 
 __all__ = ["compare_generators"]
 
@@ -127,7 +128,7 @@ def _named(
     if isinstance(fakes, Mapping):
         found = {str(name): source for name, source in fakes.items()}
     else:
-        several = [fakes] if isinstance(fakes, str | Path | Statistics) else list(fakes)
+        several = several_of(fakes)
         if len(several) == 1 and isinstance(several[0], str | Path) and Path(several[0]).is_dir():
             several = _inside(Path(several[0]))
         found = dict(zip(_names(several), several, strict=True))
@@ -143,7 +144,7 @@ def _inside(folder: Path) -> list[Source]:
     """The subfolders with images, and the files of statistics, of a folder."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     loose = [entry for entry in entries if is_image(entry)]
-    found = [entry for entry in entries if entry.is_dir() and any(map(is_image, files_below(entry)))]
+    found = [entry for entry in entries if entry.is_dir() and any(map(_has_images, files_below(entry)))]
     files = [entry for entry in entries if entry.suffix == ".safetensors"]
     if loose and (found or files):
         raise RL2Error(
@@ -153,10 +154,14 @@ def _inside(folder: Path) -> list[Source]:
     return [folder] if loose else [*found, *files]
 
 
+def _has_images(path: Path) -> bool:
+    return is_image(path) or is_packed(path)
+
+
 def _names(sources: Sequence[Source]) -> list[str]:
     """As few of the last parts of each path as tell all apart."""
     paths = [
-        Path(source.source if isinstance(source, Statistics) else os.fspath(source)).absolute() for source in sources
+        Path(source.source if isinstance(source, Statistics) else text_of(source)).absolute() for source in sources
     ]
     seen: dict[str, bool] = {}
     for path, source in zip(paths, sources, strict=True):

@@ -19,7 +19,7 @@ from torchmetrics_rl2.images.find import left_out_sentence
 from torchmetrics_rl2.images.reader import ImageBatch, ImageReader
 from torchmetrics_rl2.runtime import Progress, default_device, default_workers
 from torchmetrics_rl2.scoring.duplicates import Seen, repeated_sentences
-from torchmetrics_rl2.scoring.sources import ImageSource
+from torchmetrics_rl2.scoring.sources import ImageSource, number_of_files
 
 __all__ = ["Watch", "encoder_for", "image_reader", "measure", "sentences_on", "settings_of"]
 
@@ -83,7 +83,7 @@ def measure(
 
     """
     seen = Seen(reader.tile is not None, other)
-    done, total = 0, sum(len(one.paths) for one in found if isinstance(one, ImageSource))
+    done, total = 0, number_of_files(found)
     if progress and total:
         progress(side, 0, total, 0)
     parts, unreadable = [], list[str]()
@@ -104,14 +104,14 @@ def measure(
                 pending = [Statistics.merge(pending)]
             if progress:
                 progress(side, done + reading.done, total, len(batch.images))
-        done += len(one.paths)
+        done += reading.done
         unreadable += reading.unreadable
         if pending:
             settings = {"tile": reader.tile, "scale": reader.scale, "px": sorted(map(list, px))}
             parts.append(replace(Statistics.merge(pending), source=one.source, settings=settings))
     if not parts:
         sources = ", ".join(one.source for one in found)
-        raise RL2Error(f"None of the {total} files of {sources} could be read: {unreadable[-1]}")
+        raise RL2Error(f"None of the {done} files of {sources} could be read: {unreadable[-1]}")
     merged = Statistics.merge(parts)
     repeated = seen.repeated(merged.kinds)
     if merged.groups is None and repeated is not None:

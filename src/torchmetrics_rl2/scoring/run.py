@@ -52,8 +52,8 @@ def compute_statistics(
     """Statistics of images, to save, merge and compare.
 
     Args:
-        source: A folder, a glob, a text file of paths, one image, a file of statistics, or several of these, which are
-            merged.
+        source: A folder, a glob, a text file of paths, one image, tar, Parquet or Arrow files, a ``Dataset`` or
+            ``IterableDataset`` of Hugging Face, a file of statistics, or several of these, which are merged.
         groups: What is independent of what: ``"parent"`` for the folders that images are in, such as slides,
             ``"file"`` for the files, whose tiles stay together, or a CSV with the columns ``path`` and ``group``.
             ``None`` takes all images as independent.
@@ -66,7 +66,8 @@ def compute_statistics(
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read, and say so in the statistics.
         progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
-            function, called with ``"images"``, files read, files in all, and images since the last call.
+            function, called with ``"images"``, files read, files in all (0 if nobody knows), and
+            images since the last call.
 
     Raises:
         RL2Error: If a source has no images, one cannot be read, or statistics are of other weights.
@@ -114,8 +115,9 @@ def score(
     .. math:: \mathrm{RL2} = \lVert \bar z_r - \bar z_g \rVert_2
 
     Args:
-        fake: Generated images: a folder, a glob, a text file of paths, one file, a file of statistics, or several of
-            these, which are merged.
+        fake: Generated images: a folder, a glob, a text file of paths, one file, tar, Parquet or Arrow files, a
+            ``Dataset`` or ``IterableDataset`` of Hugging Face, a file of statistics, or several of these, which are
+            merged.
         real: Real images in the same forms, or ``None`` for the reference inside the weights.
         held_out: Real images that the generator was not given, from the same source as ``real``, which then has to be
             those it was trained on: also say whether generated images are copies of these, see

@@ -4,19 +4,22 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.sums import sums_to_tensors
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import find
+from torchmetrics_rl2.images.find import base_of, find, text_of
 from torchmetrics_rl2.images.groups import groups_of, labels_of
+from torchmetrics_rl2.images.hub_datasets import ImageDataset, ImageStream, check_dataset, is_dataset, is_stream
+from torchmetrics_rl2.images.packed import real_paths
 from torchmetrics_rl2.storage import digest
 
-__all__ = ["ImageSource", "Source", "find_sources"]
+__all__ = ["ImageSource", "Source", "find_sources", "number_of_files", "several_of"]
 
-Source = str | Path | Statistics
-"""A folder, a glob in quotes, a text file of paths, one image, a file of statistics, or statistics."""
+Source = str | Path | Statistics | ImageDataset
+"""A folder, a glob in quotes, a text file of paths, one image, tar, Parquet or Arrow files, a file of statistics,
+statistics, or a ``Dataset`` or ``IterableDataset`` of Hugging Face."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def find_sources(
 ) -> list[Statistics | ImageSource]:
     """Everything that can be wrong with sources before an image is read."""
     found: list[Statistics | ImageSource] = []
-    several = [source] if isinstance(source, str | Path | Statistics) else list(source)
+    several = several_of(source)
     seen: set[str] = set()
     for one in several:
         if isinstance(one, Statistics) or _is_statistics_file(one):
@@ -55,15 +58,18 @@ def find_sources(
             seen.add(sums)
             found.append(statistics)
             continue
+        if is_stream(one):
+            found.append(_streamed(one, groups, classes))
+            continue
         # An image that two sources have counts once.
         images = find(one)
-        files = {os.path.realpath(path): path for path in images.paths}
+        files = dict(zip(real_paths(images.paths), images.paths, strict=True))
         paths = [path for real, path in files.items() if real not in seen]
         seen |= files.keys()
-        base = Path(one) if len(several) == 1 and os.path.isdir(one) else Path()
+        base = base_of(one) if len(several) == 1 else Path()
         named = groups_of(groups, paths, base) if groups else None
         labels = labels_of(classes, paths, base, "class") if classes is not None else {}
-        found.append(ImageSource(os.fspath(one), paths, named, images.left_out, labels))
+        found.append(ImageSource(text_of(one), paths, named, images.left_out, labels))
     if not found:
         raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
     if groups is not None and all(isinstance(one, Statistics) for one in found):
@@ -77,5 +83,35 @@ def find_sources(
     return found
 
 
-def _is_statistics_file(source: Any) -> bool:
+def number_of_files(found: Sequence[Statistics | ImageSource]) -> int:
+    """How many there are to read, 0 if nobody knows."""
+    images = [one for one in found if isinstance(one, ImageSource)]
+    return 0 if any(isinstance(one.paths, ImageStream) for one in images) else sum(len(one.paths) for one in images)
+
+
+def several_of(source: Source | Sequence[Source]) -> list[Source]:
+    """Sources of which one may be given alone."""
+    if isinstance(source, str | Path | Statistics) or is_dataset(source):
+        return [source]
+    return list(source)  # type: ignore[arg-type]
+
+
+def _streamed(dataset: Any, groups: str | Path | None, classes: str | Path | None) -> ImageSource:
+    """A data set that is read once.
+
+    Raises:
+        RL2Error: If groups or classes are asked for, which need to be known before.
+
+    """
+    check_dataset(dataset)
+    if groups is not None or classes is not None:
+        raise RL2Error(
+            "A streaming data set has no list of its images, to which groups or classes could be given. Load it with "
+            "streaming=False, or leave them out."
+        )
+    stream = ImageStream(dataset)
+    return ImageSource(stream.name, stream, None)
+
+
+def _is_statistics_file(source: Any) -> TypeGuard[str | Path]:
     return isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".safetensors")

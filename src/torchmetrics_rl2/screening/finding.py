@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import EXPECTED, SLIDES, files_below, find, is_image, same_name
+from torchmetrics_rl2.images.find import SLIDES, files_below, find, is_image, same_name
+from torchmetrics_rl2.images.formats import EXPECTED
+from torchmetrics_rl2.images.packed import is_packed
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.images.slide_handle import is_slide, series_of
 from torchmetrics_rl2.screening.manifest import RECORD
@@ -110,6 +112,9 @@ def _look(source: str | Path, out: Path) -> _Given:
             patches.append(file)
         else:  # a slide that is cut off is told by its name, and fails with a sentence
             (slides if file.suffix.lower() in SLIDES else others).append(file)
+    if not slides and not patches and any(map(is_packed, others)):
+        found = find(source)
+        patches, others = list(found.paths), list(found.left_out)
     if slides and patches:
         raise RL2Error(
             f"{path} mixes {len(slides)} slide(s), {slides[0].name} for one, with {len(patches)} patches, "

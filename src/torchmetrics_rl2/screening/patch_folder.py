@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.find import line_of
+from torchmetrics_rl2.images.lists import line_of
+from torchmetrics_rl2.images.packed import holder_of, real_paths
 from torchmetrics_rl2.images.reader import ImageReader, Reading
 from torchmetrics_rl2.images.sampling import EvenSample, evenly
 from torchmetrics_rl2.pixels.stain import Stain, sampled, stain_of
@@ -50,8 +51,14 @@ class PatchFolder:
     @property
     def identity(self) -> dict[str, int | str]:
         """Number and size of the files, and a checksum of their list."""
-        stats = [(os.path.realpath(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
-        return {"files": len(stats), "bytes": sum(size for _, size, _ in stats), "listing": sha256_of_text(str(stats))}
+        files = [holder_of(path) for path in self.paths]
+        stats = {file: file.stat() for file in set(files)}
+        listed = [
+            (real, stats[file].st_size, stats[file].st_mtime_ns)
+            for real, file in zip(real_paths(self.paths), files, strict=True)
+        ]
+        size = sum(stat.st_size for stat in stats.values())
+        return {"files": len(listed), "bytes": size, "listing": sha256_of_text(str(listed))}
 
     def open(self, most: int | None = None) -> "OpenedFolder":
         """Ready to be read."""
