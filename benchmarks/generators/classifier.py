@@ -6,8 +6,9 @@ from torch.nn import functional as F
 
 PX = 64
 BATCH = 50
-STEPS = 600
-WIDTHS = (24, 48, 96)
+STEPS = 300
+WIDTHS = (16, 32, 64)
+DESCRIBED = f"{PX} px, {STEPS} x {BATCH}, {WIDTHS}"
 
 
 def small(images: Tensor) -> Tensor:

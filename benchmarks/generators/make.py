@@ -109,9 +109,8 @@ def asked(n: int) -> Tensor:
 def train(arguments: argparse.Namespace, writer: Writer) -> None:
     """Train each generator for its share of the time, and sample it at its ages."""
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
     images, kinds = read_tiles(arguments.lc25000, arguments.px, arguments.variants, arguments.tiles)
     learned = Tiles(images.to(device), kinds.to(device))
     print(f"{len(images)} files of {arguments.px} px, on {device}", flush=True)
@@ -163,12 +162,14 @@ def main() -> None:
     parser.add_argument("--tar", action="store_true", help="write archives of less than 16 MB")
     arguments = parser.parse_args()
     writer = Writer(arguments.out, arguments.only, arguments.quality, arguments.tar)
-    if arguments.only == "trained":
-        train(arguments, writer)
-    else:
-        for found in simulate(arguments):
-            writer.add(*found)
-    writer.close()
+    try:
+        if arguments.only == "trained":
+            train(arguments, writer)
+        else:
+            for found in simulate(arguments):
+                writer.add(*found)
+    finally:
+        writer.close()
 
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ def swapped(real: ByKind, n: int) -> ByKind:
 
 def leaning(real: ByKind, n: int) -> ByKind:
     """A third of the images asked to be a carcinoma are normal tissue."""
-    wrong = n // 3
-    return {kind: torch.cat([real[kind][: n - wrong], real[normal_of(kind)][n - wrong : n]]) for kind in real}
+    wrong, normal = n // 3, collapsed({kind: images.roll(-n, 0) for kind, images in real.items()}, n // 3)
+    return {kind: torch.cat([images[: n - wrong], normal[kind]]) for kind, images in real.items()}
 
 
 def few(real: ByKind, n: int) -> ByKind:
