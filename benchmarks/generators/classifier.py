@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 PX = 64
 BATCH = 50
-STEPS = 300
+STEPS = 200
 WIDTHS = (16, 32, 64)
 DESCRIBED = f"{PX} px, {STEPS} x {BATCH}, {WIDTHS}"
 

@@ -14,7 +14,7 @@ resized to 224 px: those of ``make.py``, or your own. Real images of the metrics
 
 Printed are all values, and Spearman's correlation over the generators of each metric with each of the three. Intervals
 are bootstrap ones over generators, images, test tiles and seeds at once. What was computed before is read from
-``--kept``; two runs on different machines can share that folder.
+``--kept``, so that a run that was cut off goes on.
 """
 
 import argparse
