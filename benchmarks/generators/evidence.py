@@ -165,7 +165,6 @@ def real_small(setting: Setting, split: str) -> tuple[Tensor, Tensor, Tensor]:
 @cache
 def real_classifiers(setting: Setting) -> list[classifier.Classifier]:
     """Classifiers trained on all real files of ``fit``, from files if they were trained before."""
-    images, kinds, _ = real_small(setting, "fit")
     found = []
     for seed in range(setting.seeds):
         file = setting.kept / f"real {classifier.DESCRIBED} {seed}.pt"
@@ -173,6 +172,7 @@ def real_classifiers(setting: Setting) -> list[classifier.Classifier]:
             network = classifier.Classifier(len(KINDS)).to(setting.device)
             network.load_state_dict(torch.load(file, map_location=setting.device))
         else:
+            images, kinds, _ = real_small(setting, "fit")
             network = classifier.trained(images, kinds, len(KINDS), seed, torch.device(setting.device))
             setting.kept.mkdir(parents=True, exist_ok=True)
             torch.save(network.state_dict(), file)

@@ -53,10 +53,11 @@ def spaces_of(
     found = {}
     for name, basis in weights.items():
         x, y = (side[name].double() for side in (real, fake))
-        found[name] = Space.of(x, y)
+        label = Path(name).stem
+        found[label] = Space.of(x, y)
         if basis.numel():
-            found[f"{name} content"] = Space.of(x @ basis, y @ basis)
-            found[f"{name} look"] = Space.of(x - x @ basis @ basis.T, y - y @ basis @ basis.T)
+            found[f"{label} content"] = Space.of(x @ basis, y @ basis)
+            found[f"{label} look"] = Space.of(x - x @ basis @ basis.T, y - y @ basis @ basis.T)
     if INCEPTION in real:
         found["FID"] = Space.of(real[INCEPTION], fake[INCEPTION])
         found["KID"] = Space.of(real[INCEPTION], fake[INCEPTION], cubic=True)
