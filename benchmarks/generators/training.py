@@ -33,7 +33,9 @@ class Budget:
         if self.steps:
             return min(1.0, self.done / self.steps)
         now = time.monotonic()
-        self.spent, self.since = self.spent + now - self.since, now
+        if self.done > 1:  # the first step waits for the GPU to be tuned
+            self.spent += now - self.since
+        self.since = now
         return min(1.0, self.spent / self.seconds)
 
     def resume(self) -> None:
