@@ -13,7 +13,7 @@ from torchmetrics_rl2.images.find import find
 from torchmetrics_rl2.images.groups import groups_of, labels_of
 from torchmetrics_rl2.storage import digest
 
-__all__ = ["ImageSource", "Source", "find_sources"]
+__all__ = ["ImageSource", "Source", "find_sources", "images_of"]
 
 Source = str | Path | Statistics
 """A folder, a glob in quotes, a text file of paths, one image, a file of statistics, or statistics."""
@@ -75,6 +75,11 @@ def find_sources(
             f"{grouped[0]} has groups and {others[0]} has none, so they do not merge. Give all of them groups, or none."
         )
     return found
+
+
+def images_of(found: Mapping[str, Sequence[Statistics | ImageSource]]) -> dict[str, list[ImageSource]]:
+    """The sources of each side that are images."""
+    return {side: [one for one in parts if isinstance(one, ImageSource)] for side, parts in found.items()}
 
 
 def _is_statistics_file(source: Any) -> bool:
