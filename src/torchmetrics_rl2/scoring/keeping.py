@@ -90,6 +90,9 @@ def _share_out(how: Encoding, sides: Sides, ranks: Ranks, progress: Progress | N
             raise
 
     ranks.all(encode)
+    for side, chunks in planned:
+        if progress and chunks:
+            progress(side, chunks[0].total, chunks[0].total, 0)
 
 
 def _described(how: Encoding, sides: Sides, sizes: bool = False) -> dict[str, str]:
