@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from torchmetrics_rl2.errors import RL2Error
 if TYPE_CHECKING:
     from torchmetrics_rl2.runtime import Progress
 
-# Fabric talks in each process before anything of ours is called there.
-for _name in ("distributed", "rank_zero"):
-    logging.getLogger(f"lightning.fabric.utilities.{_name}").setLevel(logging.ERROR)
+# They talk in each process before anything of ours is called there.
+for _name in ("fabric.utilities.distributed", "fabric.utilities.rank_zero", "pytorch.utilities.rank_zero"):
+    logging.getLogger(f"lightning.{_name}").setLevel(logging.ERROR)
+logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
 
 TERMINATED, INTERRUPTED = 143, 130
 Verb = Callable[[str | None, bool], None]
@@ -57,15 +59,8 @@ def on_devices(verb: Verb, device: str | None, devices: int, nodes: int, resume:
     from torchmetrics_rl2.runtime import require_lightning
 
     require_lightning("Computing on several devices")
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
     with _ended_by_sentence(resume):
-        try:
-            _launch(verb, device, devices, nodes, resume)
-        except (MisconfigurationException, ValueError) as error:
-            if isinstance(error, RL2Error):
-                raise
-            raise RL2Error(f"{devices} devices on {nodes} machine(s) cannot be used: {error}") from error
+        _launch(verb, device, devices, nodes, resume)
 
 
 def prints(distributed: bool) -> bool:
@@ -93,6 +88,8 @@ def _launch(verb: Verb, device: str | None, devices: int, nodes: int, resume: Pa
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning.fabric.strategies.ddp import DDPStrategy
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from torch.distributed import DistError
     from torch.multiprocessing.spawn import ProcessExitedException
 
     if device is not None and ":" in device:
@@ -100,14 +97,15 @@ def _launch(verb: Verb, device: str | None, devices: int, nodes: int, resume: Pa
     is_started = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
     # What processes tell each other is small, and goes over the network, whatever they compute on.
     strategy = DDPStrategy(process_group_backend="gloo", start_method="popen" if is_started else "spawn")
-    fabric = Fabric(
-        accelerator={None: "auto", "cuda": "gpu"}.get(device, device or ""),
-        devices=devices,
-        num_nodes=nodes,
-        strategy=strategy,
-    )
+    accelerator = {None: "auto", "cuda": "gpu"}.get(device, device or "")
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise RL2Error(f"{devices} device(s) on each of {nodes} machine(s) cannot be used: {error}") from error
     try:
         fabric.launch(partial(_process, verb=verb, resume=resume, is_started=is_started))
+    except DistError as error:
+        raise RL2Error(f"The processes of this run do not find each other: {error}") from error
     except ProcessExitedException as error:
         if error.exit_code > 0 and error.signal_name is None:  # it has said why
             sys.exit(error.exit_code)
@@ -118,7 +116,7 @@ def _process(fabric: Any, verb: Verb, resume: Path | None, is_started: bool) -> 
     """One process of several; the first prints."""
     import torch.distributed as dist
 
-    from torchmetrics_rl2.scoring.ranks import ElsewhereError
+    from torchmetrics_rl2.scoring.ranks import ElsewhereError, LostError
 
     is_first = fabric.global_rank == 0
     with _ended_by_sentence(resume, quiet=not (is_started and is_first)):
@@ -126,6 +124,12 @@ def _process(fabric: Any, verb: Verb, resume: Path | None, is_started: bool) -> 
             verb(str(fabric.device), True)
         except ElsewhereError:
             return
+        except LostError as error:
+            if not is_started:  # the process that started this one says so, and ends it
+                time.sleep(60)
+            if is_first:
+                fail(f"{error} {_way(resume)}", 1)
+            sys.exit(1)
         except RL2Error as error:
             fail(str(error))
         finally:
@@ -134,15 +138,16 @@ def _process(fabric: Any, verb: Verb, resume: Path | None, is_started: bool) -> 
 
 
 def _killed(rank: int, size: int, by: str, resume: Path | None) -> str:
-    way = (
-        f"What was computed is kept in {resume}; the same command goes on from there."
-        if resume
-        else "With --resume FOLDER such a run can go on."
-    )
     return (
         f"Process {rank + 1} of {size} was ended by {by}, and the run with it. Where memory runs out, systems end "
-        f"processes with SIGKILL. {way}"
+        f"processes with SIGKILL. {_way(resume)}"
     )
+
+
+def _way(resume: Path | None) -> str:
+    if resume:
+        return f"The same command goes on from what is kept in {resume}."
+    return "Nothing is kept of it; with --resume FOLDER a run goes on."
 
 
 @contextmanager
@@ -174,8 +179,7 @@ def _ended_by_sentence(resume: Path | None, quiet: bool = False) -> Iterator[Non
         for process in multiprocessing.active_children():
             process.terminate()
         if not quiet:
-            way = f"The same command goes on from what is kept in {resume}" if resume else "Nothing is kept of it"
-            errors.print(f"{why}. {way}.")
+            errors.print(f"{why}. {_way(resume)}")
         sys.stdout.flush()
         os._exit(code) if quiet else sys.exit(code)
     finally:

@@ -127,6 +127,6 @@ def _together(collective: Callable[[], Any]) -> None:
         collective()
     except (RuntimeError, EOFError) as error:
         raise LostError(
-            "Another process of this run has ended before its time; it may say why. Where memory runs out, systems "
-            "kill processes without a word."
+            "Another process of this run has ended before its time. It may say why; where memory runs out, systems "
+            "end processes with SIGKILL, without a word."
         ) from error
