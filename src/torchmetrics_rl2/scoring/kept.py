@@ -100,7 +100,7 @@ class Kept:
         try:
             yield
         except RL2Error as error:
-            if not self.lasting or not self.names():
+            if not self.lasting:
                 raise
             raise RL2Error(
                 f"{error} What was computed before is kept in {self.folder}; the same command goes on from there."
