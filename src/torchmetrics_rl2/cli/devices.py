@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from torchmetrics_rl2.cli.output import errors, fail, progress_bars
+from torchmetrics_rl2.cli.output import drop, errors, fail, progress_bars
 from torchmetrics_rl2.errors import RL2Error
 
 if TYPE_CHECKING:
@@ -100,6 +100,9 @@ def _launch(verb: Verb, device: str | None, devices: int, nodes: int, resume: Pa
     accelerator = {None: "auto", "cuda": "gpu"}.get(device, device or "")
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+        environment = strategy.cluster_environment
+        if environment is not None:
+            environment.validate_settings(num_devices=devices, num_nodes=nodes)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise RL2Error(f"{devices} device(s) on each of {nodes} machine(s) cannot be used: {error}") from error
     try:
@@ -119,21 +122,23 @@ def _process(fabric: Any, verb: Verb, resume: Path | None, is_started: bool) -> 
     from torchmetrics_rl2.scoring.ranks import ElsewhereError, LostError
 
     is_first = fabric.global_rank == 0
-    with _ended_by_sentence(resume, quiet=not (is_started and is_first)):
-        try:
+    try:
+        with _ended_by_sentence(resume, quiet=not (is_started and is_first)):
             verb(str(fabric.device), True)
-        except ElsewhereError:
-            return
-        except LostError as error:
-            if not is_started:  # the process that started this one says so, and ends it
-                time.sleep(60)
-            if is_first:
-                fail(f"{error} {_way(resume)}", 1)
-            sys.exit(1)
-        except RL2Error as error:
-            fail(str(error))
-        finally:
             sys.stdout.flush()
+    except ElsewhereError:
+        return
+    except LostError as error:
+        if not is_started:  # the process that started this one says so, and ends it
+            time.sleep(60)
+        if is_first:
+            fail(f"{error} {_way(resume)}", 1)
+        sys.exit(1)
+    except RL2Error as error:
+        fail(str(error))
+    except BrokenPipeError:
+        drop(sys.stdout)
+        sys.exit(1)
     dist.destroy_process_group()
 
 
