@@ -194,6 +194,13 @@ def test_what_was_left_out_stays_on_record_and_counts_only_if_that_is_asked_for(
         compute_statistics(tmp_path / "*.png", **options)
 
 
+def test_images_of_one_color_are_no_copies_when_they_were_kept_either(encoder, folder, tmp_path):
+    for i, image in enumerate([*random_images(4), *torch.zeros(3, 3, 64, 64, dtype=torch.uint8)]):
+        to_pil_image(image).save(tmp_path / f"{i}.png")
+    for _ in range(2):
+        assert compute_statistics(tmp_path / "*.png", weights=encoder, resume=folder).duplicates == ()
+
+
 def test_the_record_says_what_the_run_was_of(patches, encoder, folder):
     compute_statistics(patches / "a", weights=encoder, resume=folder)
     record = json.loads((folder / "run.json").read_text())
