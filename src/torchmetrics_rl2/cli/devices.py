@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -26,6 +26,7 @@ for _name in ("fabric.utilities.distributed", "fabric.utilities.rank_zero", "pyt
 logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
 
 TERMINATED, INTERRUPTED = 143, 130
+PATIENCE = 5
 Verb = Callable[[str | None, bool], None]
 """Computes and prints, given a device, and whether it shares the work with other processes."""
 
@@ -181,11 +182,18 @@ def _ended_by_sentence(resume: Path | None, quiet: bool = False) -> Iterator[Non
         code, why = (
             (INTERRUPTED, "Interrupted") if isinstance(ended, KeyboardInterrupt) else (TERMINATED, "Ended by SIGTERM")
         )
-        for process in multiprocessing.active_children():
+        if hasattr(signal, "SIGCHLD"):  # by which PyTorch tells of each process that ends
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        started = multiprocessing.active_children()
+        for process in started:
             process.terminate()
+        for process in started:
+            process.join(PATIENCE)
         if not quiet:
             errors.print(f"{why}. {_way(resume)}")
-        sys.stdout.flush()
-        os._exit(code) if quiet else sys.exit(code)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, AttributeError):
+                stream.flush()
+        os._exit(code)  # the end of Python would wait for processes, and complain of those that were ended
     finally:
         signal.signal(signal.SIGTERM, before)
