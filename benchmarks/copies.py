@@ -33,7 +33,8 @@ from torchmetrics_rl2.distance import CopiesResult, find_copies
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.images import ImageReader, find_images
 from torchmetrics_rl2.pixels import LADDERS, degrade
-from torchmetrics_rl2.scoring.copies import views_of, whitened
+from torchmetrics_rl2.scoring.copies import whitened
+from torchmetrics_rl2.scoring.encoding import views_of
 
 SPLITS = ("stop", "reference", "report")
 TRAIN, HELD_OUT, FAKE, ONE_KIND = 150, 100, 100, 40

@@ -16,10 +16,13 @@ __all__ = [
     "default_device",
     "default_workers",
     "exact_arithmetic",
+    "is_out_of_memory",
     "require_lightning",
     "require_matplotlib",
     "versions",
 ]
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 Progress = Callable[[str, int, int, int], None]
 """Told what is being done, how much of it is done, how much there is, and images read since the last call."""
@@ -69,11 +72,27 @@ def default_device(device: str | torch.device | None) -> torch.device:
     return probe.device
 
 
-def default_workers(workers: int | None, device: torch.device) -> int:
-    """The number asked for, else none beside a network on the CPU, which needs the cores itself, else up to 8."""
+def default_workers(workers: int | None, device: torch.device, processes: int = 1) -> int:
+    """The number asked for, else none beside a network on the CPU, which needs the cores itself, else up to 8.
+
+    Args:
+        workers: The number asked for.
+        device: Where the network is.
+        processes: How many processes of this machine have workers of their own.
+
+    """
     if workers is not None:
         return workers
-    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+    return 0 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) // processes))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had too little memory, in the words of PyTorch or behind those of others."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = str(error).lower()
+    told = isinstance(error, RuntimeError) and any(words in said for words in OUT_OF_MEMORY)
+    return told or (error.__cause__ is not None and is_out_of_memory(error.__cause__))
 
 
 def require_lightning(what: str) -> None:

@@ -5,15 +5,15 @@ import torch
 from torch import Generator
 
 from torchmetrics_rl2.distance.kinds import Kinds
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.explaining.images import SeenImages, image_shares, order_of_images
-from torchmetrics_rl2.images import ImageBatch
 
 KINDS = Kinds(torch.eye(8)[[0, 1, 1]] * torch.tensor([[1.0], [1], [-1]]), torch.zeros(3), ("fat", "gland", "muscle"))
 
 
 def seen(latents, names, tiled=False):
     found = SeenImages(tiled)
-    found.see(ImageBatch(torch.zeros(len(names)), [Path(name) for name in names], ["PNG"] * len(names)), latents)
+    found.see(Encoded([Path(name) for name in names], latents))
     return found
 
 

@@ -9,8 +9,9 @@ from tests.conftest import random_images
 from tests.distance.test_statistics import latents
 from torchmetrics_rl2 import Statistics, score
 from torchmetrics_rl2.distance.comparing import domain_shift
-from torchmetrics_rl2.images import ImageBatch, find_images, read_image
-from torchmetrics_rl2.scoring.comparability import SAMPLE, Appearance, asymmetries
+from torchmetrics_rl2.encoder.encoded import Encoded
+from torchmetrics_rl2.images import find_images, read_image
+from torchmetrics_rl2.scoring.comparability import SAMPLE, Appearance, appearance_of, asymmetries
 
 CMU = Path(__file__).parents[2] / "examples" / "cmu"
 
@@ -19,7 +20,8 @@ def looked(images, kind="PNG", batch=16):
     look = Appearance()
     for i in range(0, len(images), batch):
         part = images[i : i + batch]
-        look.see(ImageBatch(part, [Path("x")] * len(part), [kind] * len(part)), torch.empty(0))
+        paths, kinds = [Path("x")] * len(part), [kind] * len(part)
+        look.see(Encoded(paths, torch.empty(0), formats=kinds, appearance=appearance_of(part)))
     return look
 
 

@@ -6,12 +6,14 @@ import torch
 
 from tests.fixtures.images import random_images
 from torchmetrics_rl2 import ResNetL2, Statistics, compare, compute_statistics, score
-from torchmetrics_rl2.images import ImageBatch, find_images, read_image
+from torchmetrics_rl2.encoder.encoded import Encoded
+from torchmetrics_rl2.images import find_images, read_image
+from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.scoring.duplicates import Seen
 
 
-def batch_of(images, names):
-    return ImageBatch(images, [Path(name) for name in names], ["PNG"] * len(names))
+def encoded(images, names, latents):
+    return Encoded([Path(name) for name in names], latents, pixel_keys(images))
 
 
 def copy_of(source, folder, times):
@@ -26,14 +28,14 @@ def copy_of(source, folder, times):
 def test_copies_are_found_by_their_pixels_in_any_batch():
     images = random_images(3)
     seen, latents = Seen(), torch.arange(5.0)[:, None]
-    joined = seen.see(batch_of(images[[0, 1]], ["a", "b"]), latents[:2], ["s1", "s2"])
-    joined += seen.see(batch_of(images[[1, 0, 2]], ["c", "d", "e"]), latents[[1, 0, 4]], ["s3", "s3", "s3"])
+    joined = seen.see(encoded(images[[0, 1]], ["a", "b"], latents[:2]), ["s1", "s2"])
+    joined += seen.see(encoded(images[[1, 0, 2]], ["c", "d", "e"], latents[[1, 0, 4]]), ["s3", "s3", "s3"])
     assert seen.duplicates == [("c", "b"), ("d", "a")]
     assert joined == ["s1", "s2", "s2", "s1", "s3"]  # a copy is of the group of the first
     assert seen.repeated(None).count.tolist() == [2, 2]
     assert seen.repeated(None).sum[:, 0].tolist() == [2, 0]
     other = Seen(tiled=True, other=seen)
-    other.see(batch_of(images[[2, 2]], ["x", "x"]), latents[:2], None)
+    other.see(encoded(images[[2, 2]], ["x", "x"], latents[:2]), None)
     assert other.copied == [("x, tile 0", "e"), ("x, tile 1", "e")]
     assert other.duplicates == [("x, tile 1", "x, tile 0")]
 
@@ -41,7 +43,7 @@ def test_copies_are_found_by_their_pixels_in_any_batch():
 def test_images_of_another_shape_are_others():
     seen = Seen()
     for shape in ((3, 32, 64), (3, 64, 32)):
-        seen.see(batch_of(torch.zeros(1, *shape, dtype=torch.uint8), [str(shape)]), torch.zeros(1, 2), None)
+        seen.see(encoded(torch.zeros(1, *shape, dtype=torch.uint8), [str(shape)], torch.zeros(1, 2)), None)
     assert seen.duplicates == []
 
 
@@ -114,7 +116,7 @@ def test_statistics_keep_what_was_seen(patches, encoder, tmp_path):
 def test_images_of_one_color_are_no_copies():
     seen = Seen()
     blank = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
-    joined = seen.see(batch_of(blank, ["a", "b", "c"]), torch.zeros(3, 2), ["s1", "s2", "s3"])
+    joined = seen.see(encoded(blank, ["a", "b", "c"], torch.zeros(3, 2)), ["s1", "s2", "s3"])
     assert (seen.duplicates, seen.repeated(None), joined) == ([], None, ["s1", "s2", "s3"])
 
 

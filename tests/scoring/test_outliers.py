@@ -5,8 +5,8 @@ import torch
 
 from tests.distance.test_statistics import ID, latents
 from torchmetrics_rl2 import Statistics, compare, score
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.functional import latent_sums, resnet_l2
-from torchmetrics_rl2.images import ImageBatch
 from torchmetrics_rl2.scoring.outliers import Outliers
 
 
@@ -15,7 +15,7 @@ def watched(real, fake, names=None, batch=7, tiled=False):
     outliers = Outliers(real.mean(0), tiled)
     for i in range(0, len(fake), batch):
         paths = [Path(name) for name in names[i : i + batch]]
-        outliers.see(ImageBatch(torch.empty(0), paths, ["PNG"] * len(paths)), fake[i : i + batch])
+        outliers.see(Encoded(paths, fake[i : i + batch]))
     result = compare(Statistics.of_latents(real, **ID), Statistics.of_latents(fake, **ID))
     return outliers.add_to(result, latent_sums(real), latent_sums(fake))
 
@@ -46,7 +46,7 @@ def test_what_is_kept_is_bounded_and_none_of_the_furthest_is_lost(monkeypatch):
     assert watched(real, fake).outliers == expected.outliers[:3]
     outliers = Outliers(real.mean(0))
     for z in fake:
-        outliers.see(ImageBatch(torch.empty(0), [Path("x.png")], ["PNG"]), z[None])
+        outliers.see(Encoded([Path("x.png")], z[None]))
         assert sum(map(len, outliers._latents)) == len(outliers._names) <= 6
 
 

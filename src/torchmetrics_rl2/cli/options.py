@@ -1,6 +1,7 @@
 """Options that verbs share: how images are read."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 from typer import Option
@@ -23,6 +24,16 @@ Scale = Annotated[float | None, Option(metavar="F", help="Resize images by this 
 Workers = Annotated[int | None, Option(help="Processes that read images. Default: 0 on a CPU, up to 8 with a GPU.")]
 BatchSize = Annotated[int, Option(help="Images per batch; the result does not depend on it.")]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1 or mps. Default: a GPU if there is one.")]
+Resume = Annotated[
+    Path | None,
+    Option(
+        metavar="FOLDER",
+        help="Keep in this folder what was computed, 2 kB a patch, as work goes on. Whatever ends the run, the same "
+        "command goes on from there. The folder stays; remove it when you have the result.",
+    ),
+]
+Devices = Annotated[int, Option(help="Devices of each machine that share the patches; the result is that of one.")]
+Nodes = Annotated[int, Option(help="Machines that share the patches, through a --resume FOLDER that all see.")]
 WeightsName = Annotated[
     str,
     Option(

@@ -113,7 +113,7 @@ def print_unreadable(reasons: Sequence[str]) -> None:
         typer.echo(f"  {reason}")
 
 
-def fail(message: str) -> NoReturn:
-    """End with a sentence on standard error and exit code 2."""
+def fail(message: str, code: int = 2) -> NoReturn:
+    """End with a sentence on standard error and an exit code."""
     errors.print(f"Error: {message}")
-    sys.exit(2)
+    sys.exit(code)

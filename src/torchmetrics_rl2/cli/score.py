@@ -1,13 +1,26 @@
 """``rl2 score``."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2.cli.options import BatchSize, Device, Scale, SkipUnreadable, Tile, WeightsName, Workers
-from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
+from torchmetrics_rl2.cli.devices import on_devices, prints, progress_of
+from torchmetrics_rl2.cli.options import (
+    BatchSize,
+    Device,
+    Devices,
+    Nodes,
+    Resume,
+    Scale,
+    SkipUnreadable,
+    Tile,
+    WeightsName,
+    Workers,
+)
+from torchmetrics_rl2.cli.output import print_json, print_unreadable
 from torchmetrics_rl2.errors import RL2Error
 
 
@@ -100,6 +113,9 @@ def score(
     batch_size: BatchSize = 64,
     workers: Workers = None,
     device: Device = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    resume: Resume = None,
     skip_unreadable: SkipUnreadable = False,
     verbose: Annotated[
         bool,
@@ -137,8 +153,6 @@ def score(
 
     rl2 score generated/ --real slides/ --report generated.html
     """
-    from torchmetrics_rl2 import score as run
-
     if len(fake) > 1 and not pool:
         raise RL2Error(
             f"{len(fake)} sources of generated patches are given, {fake[0]} and {fake[1]} among them. Score each by "
@@ -149,27 +163,24 @@ def score(
         from torchmetrics_rl2.reporting import report_to
 
         write = report_to(report)
-    with progress_bars() as bars:
-        result = run(
-            fake,
-            real,
-            held_out=held_out,
-            weights=weights,
-            real_groups=real_groups,
-            fake_groups=fake_groups,
-            by=by,
-            real_classes=real_classes,
-            fake_classes=fake_classes,
-            explain=explain,
-            tile=tile,
-            scale=scale,
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            skip_unreadable=skip_unreadable,
-            report=write,
-            progress=bars,
-        )
+    options: dict[str, Any] = {
+        **{"fake": fake, "real": real, "held_out": held_out, "real_groups": real_groups, "fake_groups": fake_groups},
+        **{"by": by, "real_classes": real_classes, "fake_classes": fake_classes, "explain": explain, "report": write},
+        **{"weights": weights, "tile": tile, "scale": scale, "batch_size": batch_size, "workers": workers},
+        **{"skip_unreadable": skip_unreadable, "resume": resume},
+    }
+    on_devices(partial(_score, options, report, verbose, json), device, devices, nodes, resume)
+
+
+def _score(
+    options: dict[str, Any], report: Path | None, verbose: bool, json: bool, device: str | None, distributed: bool
+) -> None:
+    from torchmetrics_rl2 import score as run
+
+    with progress_of(distributed) as bars:
+        result = run(**options, device=device, distributed=distributed, progress=bars)
+    if not prints(distributed):
+        return
     if json:
         print_json(result.to_dict())
         return

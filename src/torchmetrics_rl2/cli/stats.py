@@ -1,13 +1,26 @@
 """``rl2 stats``."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from torchmetrics_rl2.cli.options import BatchSize, Device, Scale, SkipUnreadable, Tile, WeightsName, Workers
-from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
+from torchmetrics_rl2.cli.devices import on_devices, prints, progress_of
+from torchmetrics_rl2.cli.options import (
+    BatchSize,
+    Device,
+    Devices,
+    Nodes,
+    Resume,
+    Scale,
+    SkipUnreadable,
+    Tile,
+    WeightsName,
+    Workers,
+)
+from torchmetrics_rl2.cli.output import print_json, print_unreadable
 
 
 def stats(
@@ -35,6 +48,9 @@ def stats(
     batch_size: BatchSize = 64,
     workers: Workers = None,
     device: Device = None,
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    resume: Resume = None,
     skip_unreadable: SkipUnreadable = False,
     json: Annotated[bool, Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
@@ -51,22 +67,24 @@ def stats(
     rl2 score generated/ --real real.safetensors
     """
     from torchmetrics_rl2.files import check_writable
-    from torchmetrics_rl2.scoring import compute_statistics
 
     check_writable(out)
-    with progress_bars() as report:
-        statistics = compute_statistics(
-            images,
-            groups=groups,
-            weights=weights,
-            tile=tile,
-            scale=scale,
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            skip_unreadable=skip_unreadable,
-            progress=report,
-        )
+    options: dict[str, Any] = {
+        **{"groups": groups, "weights": weights, "tile": tile, "scale": scale, "batch_size": batch_size},
+        **{"workers": workers, "skip_unreadable": skip_unreadable, "resume": resume},
+    }
+    on_devices(partial(_stats, images, out, json, options), device, devices, nodes, resume)
+
+
+def _stats(
+    images: list[str], out: Path, json: bool, options: dict[str, Any], device: str | None, distributed: bool
+) -> None:
+    from torchmetrics_rl2.scoring import compute_statistics
+
+    with progress_of(distributed) as report:
+        statistics = compute_statistics(images, **options, device=device, distributed=distributed, progress=report)
+    if not prints(distributed):
+        return
     statistics.save(out)
     if json:
         print_json({"out": str(out), **statistics.described()})

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from torchmetrics_rl2.distance.explanation import ImageShare
 from torchmetrics_rl2.distance.kinds import Kinds
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.images.naming import ImageNames
-from torchmetrics_rl2.images.reader import ImageBatch
 
 __all__ = ["SeenImages", "image_shares", "order_of_images"]
 
@@ -32,16 +32,10 @@ class SeenImages:
     def __post_init__(self) -> None:
         self._naming = ImageNames(self.tiled)
 
-    def see(self, batch: ImageBatch, latents: Tensor) -> None:
-        """Keep a batch.
-
-        Args:
-            batch: Images as they were read.
-            latents: Theirs, ``(N, d)``.
-
-        """
-        self.latents.append(latents.detach().cpu())
-        self.names += self._naming.of(batch.paths)
+    def see(self, images: Encoded) -> None:
+        """Keep the next images."""
+        self.latents.append(images.latents)
+        self.names += self._naming.of(images.paths)
 
     @property
     def all(self) -> Tensor:

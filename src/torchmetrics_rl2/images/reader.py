@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from torchmetrics_rl2.images.loading import read_ahead, read_stream_ahead, to_ar
 from torchmetrics_rl2.images.tensors import resized, to_tensor
 from torchmetrics_rl2.pixels.batch import MIN_PX
 
-__all__ = ["ImageBatch", "ImageReader", "Reading"]
+__all__ = ["TO_SKIP", "ImageBatch", "ImageReader", "Reading"]
 
 MAX_SCALE = 16
 SIZES_WAITING = 8
+TO_SKIP = "With --skip-unreadable such files are left out and counted."
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,18 @@ class ImageReader:
         """Batches of all images of these files."""
         return Reading(self, paths)
 
+    def read_parts(self, parts: Sequence[Sequence[Path]]) -> "Iterator[Reading]":
+        """The same of several parts, each to be read to its end; processes that read ahead go on from one to the next.
+
+        Args:
+            parts: The files of each.
+
+        """
+        paths = [path for part in parts for path in part]
+        decoded = read_ahead(_Files(paths, self.tile, self.scale), self.workers)
+        for part in parts:
+            yield Reading(self, part, islice(decoded, len(part)))
+
 
 class Reading:
     """Batches of the images of some files, one size a batch, in the order of the files.
@@ -83,6 +97,7 @@ class Reading:
     Args:
         reader: How they are read.
         paths: The files.
+        decoded: What is in them, if they are being read already.
 
     Attributes:
         done: Files read so far.
@@ -90,8 +105,8 @@ class Reading:
 
     """
 
-    def __init__(self, reader: ImageReader, paths: Sequence[Path]) -> None:
-        self.reader, self.paths = reader, paths
+    def __init__(self, reader: ImageReader, paths: Sequence[Path], decoded: Iterator[Any] | None = None) -> None:
+        self.reader, self.paths, self._decoded = reader, paths, decoded
         self.done, self.unreadable = 0, list[str]()
 
     def __iter__(self) -> Iterator[ImageBatch]:
@@ -108,7 +123,7 @@ class Reading:
             self.done += 1
             if isinstance(read, str):
                 if not reader.skip_unreadable:
-                    raise RL2Error(f"{read} With --skip-unreadable such files are left out and counted.")
+                    raise RL2Error(f"{read} {TO_SKIP}")
                 self.unreadable.append(read)
                 continue
             queue = waiting[tuple(read.shape[1:])]
@@ -132,7 +147,7 @@ class Reading:
                     self.paths.images(), lambda one: (one[0], files.read(*one)), reader.workers
                 )
         else:
-            yield from zip(self.paths, read_ahead(files, reader.workers), strict=True)
+            yield from zip(self.paths, self._decoded or read_ahead(files, reader.workers), strict=True)
 
 
 def _batch(queue: list[tuple[Tensor, Path, str]]) -> ImageBatch:

@@ -21,6 +21,7 @@ from torchmetrics_rl2.planning.power import Difference, Pilot
 from torchmetrics_rl2.planning.result import PlanGoal, PlanResult
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress
+from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.measuring import encoder_for, image_reader, measure
 from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
 
@@ -102,8 +103,9 @@ def plan(
     assert encoder is not None
     files = [path for one in found if isinstance(one, ImageSource) for path in one.paths]
     effects = Effects.known(encoder, find, bool(files))
-    pilot, _ = measure(found, encoder, reader, progress, "real")
-    sides = [measure(parts, encoder, reader, progress, "fake")[0] for parts in others]
+    how = Encoding(encoder, reader)
+    pilot, _ = measure(found, how, progress, "real")
+    sides = [measure(parts, how, progress, "fake")[0] for parts in others]
     for side in (pilot, *sides):
         _check_units(side)
     shift = domain_shift(encoder.reference_statistics, pilot) if encoder.reference else None

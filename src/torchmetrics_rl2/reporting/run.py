@@ -1,6 +1,7 @@
 """One HTML file, with all that a browser needs inside."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,20 +38,21 @@ def report_to(path: str | Path) -> Callable[[Scored | AuditResult], None]:
     file = Path(path)
     _check(file)
 
-    def write(found: Scored | AuditResult) -> None:
-        from torchmetrics_rl2.reporting.audit_page import page_of_audit
-        from torchmetrics_rl2.reporting.score_page import page_of_score
+    return partial(_write, file)  # and no closure: it goes to the processes of other devices
 
-        text = page_of_score(found) if isinstance(found, Scored) else page_of_audit(found)
-        part = file.with_name(f"{file.name}.part")
-        try:
-            # Names of files need not be UTF-8, and Python keeps such bytes as surrogates.
-            part.write_text(text, encoding="utf-8", errors="backslashreplace")
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
 
-    return write
+def _write(file: Path, found: Scored | AuditResult) -> None:
+    from torchmetrics_rl2.reporting.audit_page import page_of_audit
+    from torchmetrics_rl2.reporting.score_page import page_of_score
+
+    text = page_of_score(found) if isinstance(found, Scored) else page_of_audit(found)
+    part = file.with_name(f"{file.name}.part")
+    try:
+        # Names of files need not be UTF-8, and Python keeps such bytes as surrogates.
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _check(file: Path) -> None:

@@ -6,52 +6,34 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.images.reader import ImageBatch
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.images.sampling import EvenSample
-from torchmetrics_rl2.pixels.handcrafted import HANDCRAFTED, handcrafted_statistics
+from torchmetrics_rl2.pixels.density import optical_density
+from torchmetrics_rl2.pixels.handcrafted import laplacian
 from torchmetrics_rl2.runtime import exact_arithmetic
 
-__all__ = ["Appearance", "asymmetries", "different_px"]
+__all__ = ["Appearance", "appearance_of", "asymmetries", "different_px", "stride_of"]
 
 SAMPLE = 256
 MIN_IMAGES = 10
-APPEARANCE = [
-    HANDCRAFTED.index(name)
-    for name in (
-        "log-variance of the Laplacian at scale 1",
-        "mean density of red",
-        "mean density of green",
-        "mean density of blue",
-    )
-]
-NOT_WANTED = torch.empty(0)
 LOSSY = ("JPEG", "WEBP")
 
 
 class Appearance:
     """File formats of the images of one side, and sharpness and stain of up to 256 spread evenly over them.
 
-    Which images are taken depends on their number and order alone. Sharpness is the log-variance of the Laplacian,
-    stain the mean optical density of red, green and blue.
+    Sharpness is the log-variance of the Laplacian, stain the mean optical density of red, green and blue.
     """
 
     def __init__(self) -> None:
         self.formats: Counter[str] = Counter()
         self._sample = EvenSample[Tensor](SAMPLE)
 
-    def see(self, batch: ImageBatch, latents: Tensor) -> None:
-        """Take what is needed of a batch.
-
-        Args:
-            batch: Images as they were read.
-            latents: Theirs; where these are, the numbers are computed.
-
-        """
-        self.formats.update(batch.formats)
-        wanted = self._sample.wanted(len(batch.images))
-        rows = dict(zip(wanted, _appearance(batch.images[list(wanted)].to(latents.device)), strict=True))
-        for i in range(len(batch.images)):
-            self._sample.add(rows.get(i, NOT_WANTED))
+    def see(self, images: Encoded) -> None:
+        """Take what is needed of the next images."""
+        self.formats.update(images.formats)
+        for numbers in images.appearance:
+            self._sample.add(numbers)
 
     @property
     def numbers(self) -> Tensor:
@@ -59,9 +41,18 @@ class Appearance:
         return torch.stack(self._sample.items) if self._sample.items else torch.empty(0, 4)
 
 
-def _appearance(images: Tensor) -> Tensor:
+def stride_of(files: int) -> int:
+    """Of every how many files of a side the appearance is looked at, 1, 2, 4 ...: of at most 256 of them."""
+    return 1 << max(0, -(-files // SAMPLE) - 1).bit_length()
+
+
+def appearance_of(images: Tensor) -> Tensor:
+    """Sharpness and the three densities of uint8 images ``(N, 3, H, W)``, ``(N, 4)`` on the CPU."""
     with exact_arithmetic(images.device):
-        return handcrafted_statistics(images / 255)[:, APPEARANCE].cpu() if len(images) else torch.empty(0, 4)
+        shares = images / 255
+        edges = laplacian(shares.mean(1, keepdim=True)).flatten(1)
+        sharpness = (edges.var(1, correction=0) + 1e-6).log()
+        return torch.cat([sharpness[:, None], optical_density(shares).mean((2, 3))], 1).cpu()
 
 
 def asymmetries(real: Appearance, fake: Appearance) -> list[str]:

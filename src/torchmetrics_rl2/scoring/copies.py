@@ -10,45 +10,41 @@ from torch import Tensor
 from torchmetrics_rl2.distance.copies import MIN_IMAGES, find_copies
 from torchmetrics_rl2.distance.copies_result import CopiesResult
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.duplicates import is_blank
 from torchmetrics_rl2.images.naming import ImageNames
-from torchmetrics_rl2.images.reader import ImageBatch, ImageReader
 from torchmetrics_rl2.networks.flow import shrunk_covariance
 from torchmetrics_rl2.runtime import Progress
 from torchmetrics_rl2.scoring.duplicates import Seen
+from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.measuring import measure
-from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
+from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources, images_of
 
-__all__ = ["CopySearch", "copy_search", "views_of", "whitened"]
+__all__ = ["CopySearch", "copy_search", "whitened"]
 
-SOFT_PX = 2.0
-SOFT_KERNEL = 13
 NAMED = 3
-Encoder = LatentEncoder | OwnEncoder
 
 
 @dataclass
 class _Side:
     """Latents of the images of a side in two views, 4 kB an image; those of one color are left out."""
 
-    encoder: Encoder
     naming: ImageNames
     groups: Mapping[Path, str] | None
     latents: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     of: list[str] = field(default_factory=list)
 
-    def see(self, batch: ImageBatch, latents: Tensor) -> None:
-        names, keep = self.naming.of(batch.paths), (~is_blank(batch.images)).nonzero()[:, 0]
-        if len(keep) == 0:
+    def see(self, images: Encoded) -> None:
+        names, keep = self.naming.of(images.paths), [i for i, key in enumerate(images.keys) if key is not None]
+        if not keep:
             return
-        self.latents.append(views_of(self.encoder, batch.images[keep], latents[keep.to(latents.device)]))
-        self.names += [names[i] for i in keep.tolist()]
+        assert images.soft is not None
+        self.latents.append((images.latents[keep], images.soft[keep]))
+        self.names += [names[i] for i in keep]
         if self.groups:
-            self.of += [self.groups[batch.paths[i]] for i in keep.tolist()]
+            self.of += [self.groups[images.paths[i]] for i in keep]
 
     @property
     def views(self) -> list[Tensor]:
@@ -60,21 +56,23 @@ class CopySearch:
 
     Args:
         found: Sources of all three: ``real``, ``held-out`` and ``fake``.
-        encoder: Of the images.
-        reader: How they are read.
+        how: How they are encoded.
 
     """
 
-    def __init__(self, found: Mapping[str, Sequence[ImageSource]], encoder: Encoder, reader: ImageReader) -> None:
-        self._found, self._encoder, self._reader = found, encoder, reader
-        self._sides = {
-            side: _Side(encoder, ImageNames(reader.tile is not None), _groups_of(found[side])) for side in found
-        }
+    def __init__(self, found: Mapping[str, Sequence[ImageSource]], how: Encoding) -> None:
+        self._found, self._how = found, how
+        self._sides = {side: _Side(ImageNames(how.reader.tile is not None), _groups_of(found[side])) for side in found}
         self._held_out: Statistics | None = None
 
-    def see(self, side: str, batch: ImageBatch, latents: Tensor) -> None:
-        """Keep a batch of a side."""
-        self._sides[side].see(batch, latents)
+    @property
+    def held_out(self) -> Sequence[ImageSource]:
+        """Sources of the held-out images."""
+        return self._found["held-out"]
+
+    def see(self, side: str, images: Encoded) -> None:
+        """Keep the next images of a side."""
+        self._sides[side].see(images)
 
     def read_held_out(self, training: Seen, progress: Progress | None) -> None:
         """Read the held-out images, when all training images were.
@@ -88,9 +86,7 @@ class CopySearch:
 
         """
         side = self._sides["held-out"]
-        statistics, seen = measure(
-            self._found["held-out"], self._encoder, self._reader, progress, "held-out", [side.see], training
-        )
+        statistics, seen = measure(self.held_out, self._how, progress, "held-out", [side.see], training)
         if seen.copied:
             named = ", ".join(f"{one} is {other}" for one, other in seen.copied[:NAMED])
             more = len(seen.copied) - NAMED
@@ -113,7 +109,7 @@ class CopySearch:
         train, held, fake = (self._sides[name] for name in ("real", "held-out", "fake"))
         if not fake.names:
             raise RL2Error("All generated images are of one color, so there is nothing to search for copies.")
-        views = whitened(train.views, held.views, fake.views, isinstance(self._encoder, OwnEncoder))
+        views = whitened(train.views, held.views, fake.views, isinstance(self._how.encoder, OwnEncoder))
         return find_copies(
             views[2],
             views[0],
@@ -150,8 +146,7 @@ def copy_search(
     held_out: Source | Sequence[Source] | None,
     found: Mapping[str, Sequence[Statistics | ImageSource]],
     groups: str | Path | None,
-    encoder: Encoder | None,
-    reader: ImageReader,
+    how: Encoding,
 ) -> CopySearch | None:
     """What searches for copies, if held-out images are given, before an image is read.
 
@@ -159,8 +154,7 @@ def copy_search(
         held_out: Real images that the generator was not given.
         found: Sources of both sides.
         groups: Of training images, and so of held-out ones.
-        encoder: Of the images.
-        reader: How they are read.
+        how: How they are encoded.
 
     Raises:
         RL2Error: If there are no training images, or statistics instead of images.
@@ -174,32 +168,14 @@ def copy_search(
             "leave out --held-out."
         )
     sides = {**found, "held-out": find_sources(held_out, groups)}
-    images = {side: [one for one in parts if isinstance(one, ImageSource)] for side, parts in sides.items()}
+    images = images_of(sides)
     for one in (one for parts in sides.values() for one in parts):
         if isinstance(one, Statistics):
             raise RL2Error(
                 f"The statistics of {one.source} are sums over images, and copies are searched image by image. Give "
                 "the images themselves, or leave out --held-out."
             )
-    assert encoder is not None
-    return CopySearch(images, encoder, reader)
-
-
-def views_of(encoder: Encoder, images: Tensor, latents: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Latents of images, and of the same softened by 2 px, where blur, noise and compression of a copy are gone.
-
-    Args:
-        encoder: Of the images.
-        images: uint8 ``(N, 3, H, W)``.
-        latents: Theirs, if they are known.
-
-    """
-    from torchvision.transforms.v2.functional import gaussian_blur
-
-    images = images.to(encoder.device)
-    plain = encoder(images) if latents is None else latents
-    soft = encoder(gaussian_blur(images, [SOFT_KERNEL, SOFT_KERNEL], [SOFT_PX, SOFT_PX]))
-    return plain.detach().cpu(), soft.detach().cpu()
+    return CopySearch(images, how)
 
 
 def whitened(

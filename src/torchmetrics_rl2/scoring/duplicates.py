@@ -7,10 +7,9 @@ from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import Kinds, rows_of_images
 from torchmetrics_rl2.distance.sums import repeat_rows
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.functional import LatentSums
-from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.naming import ImageNames
-from torchmetrics_rl2.images.reader import ImageBatch
 
 __all__ = ["Seen", "copied_sentences", "repeated_sentences"]
 
@@ -38,12 +37,11 @@ class Seen:
         self.duplicates: list[Pair] = []
         self.copied: list[Pair] = []
 
-    def see(self, batch: ImageBatch, latents: Tensor, groups: Sequence[str] | None) -> list[str] | None:
-        """Take a batch.
+    def see(self, images: Encoded, groups: Sequence[str] | None) -> list[str] | None:
+        """Take the next images.
 
         Args:
-            batch: Images as they were read.
-            latents: Theirs.
+            images: Of this side.
             groups: Theirs, if there are groups.
 
         Returns:
@@ -51,13 +49,13 @@ class Seen:
 
         """
         joined = []
-        for i, (key, name) in enumerate(zip(pixel_keys(batch.images), self._naming.of(batch.paths), strict=True)):
+        for i, (key, name) in enumerate(zip(images.keys, self._naming.of(images.paths), strict=True)):
             group = groups[i] if groups else ""
             if key is None:
                 joined.append(group)
                 continue
             if key in self._first:
-                count, latent = self._several.get(key, (1, latents[i].detach().cpu().double()))
+                count, latent = self._several.get(key, (1, images.latents[i].double()))
                 self._several[key] = count + 1, latent
                 self.duplicates.append((name, self._first[key][0]))
             first = self._first.setdefault(key, (name, group))

@@ -18,6 +18,7 @@ from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
 from torchmetrics_rl2.scoring.duplicates import copied_sentences
+from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.measuring import encoder_for, image_reader, measure, sentences_on, settings_of
 from torchmetrics_rl2.scoring.sources import Source, find_sources, several_of
 
@@ -94,12 +95,13 @@ def compare_generators(
     of_real = find_sources(real, real_groups)
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
     encoder = encoder_for([one for parts in (of_real, *named.values()) for one in parts], weights, device)
+    how = Encoding(encoder, reader)
     appearance = Appearance()
-    reals, seen = measure(of_real, encoder, reader, progress, "real", [appearance.see])
+    reals, seen = measure(of_real, how, progress, "real", [appearance.see])
     told, sides, copies = sentences_on(reals, "real"), dict[str, Statistics](), dict[str, list[tuple[str, str]]]()
     for name, parts in named.items():
         own = Appearance()
-        sides[name], found = measure(parts, encoder, reader, progress, name, [own.see], seen)
+        sides[name], found = measure(parts, how, progress, name, [own.see], seen)
         copies[name] = found.copied
         sentences = [
             *different_px(reals, sides[name]),

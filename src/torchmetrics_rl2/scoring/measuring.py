@@ -7,26 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
 from torchmetrics_rl2.distance.sums import stack
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.encoder.sharing import any_encoder_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.find import left_out_sentence
-from torchmetrics_rl2.images.reader import ImageBatch, ImageReader
+from torchmetrics_rl2.images.hub_datasets import ImageStream
+from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.runtime import Progress, default_device, default_workers
 from torchmetrics_rl2.scoring.duplicates import Seen, repeated_sentences
+from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.sources import ImageSource, number_of_files
 
 __all__ = ["Watch", "encoder_for", "image_reader", "measure", "sentences_on", "settings_of"]
 
 PENDING = 64
 
-Watch = Callable[[ImageBatch, Tensor], None]
-"""Shown every batch of images, with its latents."""
+Watch = Callable[[Encoded], None]
+"""Shown all images of a side, some at a time."""
 
 
 def image_reader(
@@ -36,9 +39,11 @@ def image_reader(
     workers: int | None,
     device: str | torch.device | None,
     skip_unreadable: bool,
+    processes: int = 1,
 ) -> ImageReader:
-    """How images are read, with the number of workers that suits the device."""
-    return ImageReader(tile, scale, batch_size, default_workers(workers, default_device(device)), skip_unreadable)
+    """How images are read, with the number of workers that suits the device and the processes of this machine."""
+    workers = default_workers(workers, default_device(device), processes)
+    return ImageReader(tile, scale, batch_size, workers, skip_unreadable)
 
 
 def encoder_for(
@@ -60,8 +65,7 @@ def encoder_for(
 
 def measure(
     found: Sequence[Statistics | ImageSource],
-    encoder: LatentEncoder | OwnEncoder | None,
-    reader: ImageReader,
+    how: Encoding,
     progress: Progress | None,
     side: str,
     watch: Sequence[Watch] = (),
@@ -71,53 +75,54 @@ def measure(
 
     Args:
         found: Images and statistics.
-        encoder: Of the images; ``None`` if there are none.
-        reader: How they are read.
+        how: How images become latents.
         progress: Told of each batch.
         side: What progress calls it.
-        watch: Shown every batch.
+        watch: Shown all images, some at a time.
         other: Images of the other side, to be compared with.
 
     Raises:
         RL2Error: If none could be read.
 
     """
-    seen = Seen(reader.tile is not None, other)
-    done, total = 0, number_of_files(found)
+    seen = Seen(how.reader.tile is not None, other)
+    sources = [one for one in found if isinstance(one, ImageSource)]
+    total = number_of_files(found)
     if progress and total:
         progress(side, 0, total, 0)
+    chunks = iter(how.chunks(side, sources))
     parts, unreadable = [], list[str]()
     for one in found:
         if isinstance(one, Statistics):
             parts.append(one)
             continue
-        assert encoder is not None
-        pending, px = [], set()
-        for batch in (reading := reader.read(one.paths)):
-            names = [one.groups[path] for path in batch.paths] if one.groups else None
-            latents = encoder(batch.images.to(encoder.device))
-            pending.append(encoder.statistics(latents, seen.see(batch, latents, names)))
+        added, px = list[Statistics](), set[tuple[int, int]]()
+        listed = next(chunks)
+        streamed = isinstance(one.paths, ImageStream)
+        for images in how.of_stream(side, one.paths, progress) if streamed else how.of(side, listed, progress):
+            unreadable += images.unreadable
+            if not images.paths:
+                continue
+            names = [one.groups[path] for path in images.paths] if one.groups else None
+            assert how.encoder is not None
+            added.append(how.encoder.statistics(images.latents, seen.see(images, names)))
             for see in watch:
-                see(batch, latents)
-            px.add(tuple(batch.images.shape[-2:]))
-            if len(pending) == PENDING:
-                pending = [Statistics.merge(pending)]
-            if progress:
-                progress(side, done + reading.done, total, len(batch.images))
-        done += reading.done
-        unreadable += reading.unreadable
-        if pending:
-            settings = {"tile": reader.tile, "scale": reader.scale, "px": sorted(map(list, px))}
-            parts.append(replace(Statistics.merge(pending), source=one.source, settings=settings))
+                see(images)
+            px.update(images.px)
+            if len(added) == PENDING:
+                added = [Statistics.merge(added)]
+        if added:
+            settings = {"tile": how.reader.tile, "scale": how.reader.scale, "px": sorted(map(list, px))}
+            parts.append(replace(Statistics.merge(added), source=one.source, settings=settings))
     if not parts:
-        sources = ", ".join(one.source for one in found)
-        raise RL2Error(f"None of the {done} files of {sources} could be read: {unreadable[-1]}")
+        named = ", ".join(one.source for one in found)
+        raise RL2Error(f"None of the {len(unreadable)} files of {named} could be read: {unreadable[-1]}")
     merged = Statistics.merge(parts)
     repeated = seen.repeated(merged.kinds)
     if merged.groups is None and repeated is not None:
         copies = [part for part in (merged.repeated, repeated) if part is not None]
         merged = replace(merged, repeated=stack(copies))
-    left_out = (os.fspath(path) for one in found if isinstance(one, ImageSource) for path in one.left_out)
+    left_out = (os.fspath(path) for one in sources for path in one.left_out)
     return replace(
         merged,
         unreadable=(*merged.unreadable, *unreadable),

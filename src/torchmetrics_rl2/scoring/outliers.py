@@ -8,9 +8,9 @@ from torch import Tensor
 
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.text import if_finite
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.functional import LatentSums, distance
 from torchmetrics_rl2.images.naming import ImageNames
-from torchmetrics_rl2.images.reader import ImageBatch
 
 __all__ = ["Outliers"]
 
@@ -39,16 +39,10 @@ class Outliers:
         self._latents: list[Tensor] = []
         self._names: list[str] = []
 
-    def see(self, batch: ImageBatch, latents: Tensor) -> None:
-        """Keep those that may be among the furthest.
-
-        Args:
-            batch: Generated images.
-            latents: Theirs, ``(N, d)``.
-
-        """
-        self._latents.append(latents.cpu())
-        self._names += self._naming.of(batch.paths)
+    def see(self, images: Encoded) -> None:
+        """Keep those of the next generated images that may be among the furthest."""
+        self._latents.append(images.latents)
+        self._names += self._naming.of(images.paths)
         if len(self._names) > 2 * KEPT:
             self._furthest(KEPT)
 

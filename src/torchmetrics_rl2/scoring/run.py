@@ -1,38 +1,28 @@
 """Statistics of images, and RL2 between two sets of them: what ``rl2 stats`` and ``rl2 score`` do, from Python."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from torchmetrics_rl2.distance.comparing import compare, domain_shift
-from torchmetrics_rl2.distance.details import MAX_DOMAIN_SHIFT
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.encoder.encoder import LatentEncoder
-from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.explaining.images import SeenImages
-from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.progress import reports_progress
-from torchmetrics_rl2.runtime import Progress, versions
-from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
+from torchmetrics_rl2.runtime import Progress
 from torchmetrics_rl2.scoring.copies import copy_search
-from torchmetrics_rl2.scoring.duplicates import copied_sentences
-from torchmetrics_rl2.scoring.measuring import Watch, encoder_for, image_reader, measure, sentences_on, settings_of
-from torchmetrics_rl2.scoring.outliers import Outliers
+from torchmetrics_rl2.scoring.encoding import Encoding
+from torchmetrics_rl2.scoring.keeping import kept_in
+from torchmetrics_rl2.scoring.measuring import encoder_for, image_reader, measure, sentences_on
+from torchmetrics_rl2.scoring.ranks import Ranks
 from torchmetrics_rl2.scoring.scored import Scored
-from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources
-from torchmetrics_rl2.scoring.strata import add_strata, check_strata, strata_of
-from torchmetrics_rl2.weights.signatures import Signatures
+from torchmetrics_rl2.scoring.sides import Sides, scored_of
+from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources, images_of
+from torchmetrics_rl2.scoring.strata import check_strata, strata_of
 
 __all__ = ["compute_statistics", "score"]
-
-NAMES = {"real": "real", "fake": "generated"}
 
 
 @reports_progress
@@ -47,6 +37,8 @@ def compute_statistics(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
+    resume: str | Path | None = None,
+    distributed: bool = False,
     progress: Progress | bool | None = None,
 ) -> Statistics:
     """Statistics of images, to save, merge and compare.
@@ -65,6 +57,12 @@ def compute_statistics(
         workers: Processes that read ahead; by default none on a CPU, else up to 8.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read, and say so in the statistics.
+        resume: A folder, new or of the same run before, in which what was computed is kept as work goes on, 2 kB an
+            image. After whatever ended the run, the same call goes on from there, and gives the
+            same. The folder stays when the run is done.
+        distributed: Whether all processes of the initialized ``torch.distributed`` call this together and share out
+            the files. All get the statistics that one process would get. On several machines, ``resume`` is
+            a folder that all see.
         progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
             function, called with ``"images"``, files read, files in all (0 if nobody knows), and
             images since the last call.
@@ -80,10 +78,17 @@ def compute_statistics(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
-    found = find_sources(source, groups)
-    reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
-    statistics, _ = measure(found, encoder_for(found, weights, device), reader, progress, "images")
-    for sentence in sentences_on(statistics):
+    ranks = Ranks(distributed)
+
+    def prepare() -> tuple[list[Statistics | ImageSource], Encoding]:
+        found = find_sources(source, groups)
+        reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable, ranks.local)
+        return found, Encoding(encoder_for(found, weights, device), reader)
+
+    found, how = ranks.all(prepare)
+    with kept_in(resume, how, images_of({"images": found}), ranks, progress) as told:
+        statistics = ranks.first(lambda: measure(found, how, told, "images")[0])
+    for sentence in sentences_on(statistics) if ranks.rank == 0 else []:
         warnings.warn(sentence, stacklevel=3)
     return statistics
 
@@ -107,6 +112,8 @@ def score(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
+    resume: str | Path | None = None,
+    distributed: bool = False,
     report: Callable[[Scored], None] | None = None,
     progress: Progress | bool | None = None,
 ) -> RL2Result:
@@ -143,6 +150,12 @@ def score(
         workers: Processes that read ahead; by default none on a CPU, else up to 8.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read, and say so in the result.
+        resume: A folder, new or of the same run before, in which what was computed is kept as work goes on, 2 kB an
+            image, and 4 kB with ``held_out``. After whatever ended the run, the same call goes on from there, and gives
+            the same. The folder stays when the run is done.
+        distributed: Whether all processes of the initialized ``torch.distributed`` call this together and share out
+            the files. All get the result that one process would get. On several machines, ``resume`` is
+            a folder that all see.
         report: Given the result and what it was found from, such as
             :func:`report_to("out.html") <torchmetrics_rl2.reporting.report_to>`. With it, ``explain`` is ``True``.
         progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
@@ -164,90 +177,26 @@ def score(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
-    explain = explain or report is not None
-    strata_by = check_strata(by, real, real_classes, fake_classes)
-    found = {} if real is None else {"real": find_sources(real, real_groups, real_classes)}
-    if real is None and real_groups is not None:
-        raise RL2Error("The groups of the reference inside the weights are those it was made with; give real images.")
-    found["fake"] = find_sources(fake, fake_groups, fake_classes)
-    reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
-    encoder = encoder_for(
-        [one for parts in found.values() for one in parts], weights, device, always=real is None or explain
-    )
-    sides = {"real": encoder.reference_statistics} if real is None and encoder else {}
-    strata = strata_of(found, strata_by, encoder)
-    copies = copy_search(held_out, found, real_groups, encoder, reader)
-    appearances, outliers, seen = {"real": Appearance(), "fake": Appearance()}, None, None
-    shown = {side: SeenImages(tile is not None) for side in found} if explain else {}
-    for side, parts in found.items():
-        watch: list[Watch] = [appearances[side].see, *([strata[side].see] if strata else [])]
-        watch += [shown[side].see] if explain else []
-        watch += [partial(copies.see, side)] if copies else []
-        if copies and side == "fake" and seen:
-            copies.read_held_out(seen, progress)
-        if side == "fake" and all(isinstance(one, ImageSource) for one in parts):
-            outliers = Outliers(sides["real"].sums.sum / sides["real"].sums.count, tiled=tile is not None)
-            watch.append(outliers.see)
-        sides[side], seen = measure(parts, encoder, reader, progress, side, watch, seen)
-        statistics = sides[side]
-        if len(statistics) < 2:
+    ranks = Ranks(distributed)
+
+    def prepare() -> Sides:
+        strata_by = check_strata(by, real, real_classes, fake_classes)
+        found = {} if real is None else {"real": find_sources(real, real_groups, real_classes)}
+        if real is None and real_groups is not None:
             raise RL2Error(
-                f"RL2 compares sets of images, but {statistics.source} gave {len(statistics)} {NAMES[side]} image(s) "
-                f"({len(statistics.unreadable)} could not be read, {len(statistics.left_out)} other files were left "
-                "out); expected at least 2 on each side."
+                "The groups of the reference inside the weights are those it was made with; give real images."
             )
-    copied = seen.copied if seen else []
-    told = [
-        *different_px(sides["real"], sides["fake"]),
-        *asymmetries(appearances["real"], appearances["fake"]),
-        *copied_sentences(copied, len(sides["fake"])),
-        *(copies.warnings(sides["fake"]) if copies else []),
-        *(sentence for side, name in NAMES.items() for sentence in sentences_on(sides[side], name)),
-    ]
-    for sentence in told:
+        found["fake"] = find_sources(fake, fake_groups, fake_classes)
+        reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable, ranks.local)
+        every, explained = [one for parts in found.values() for one in parts], explain or report is not None
+        how = Encoding(encoder_for(every, weights, device, always=real is None or explained), reader)
+        strata, copies = strata_of(found, strata_by, how.encoder), copy_search(held_out, found, real_groups, how)
+        how.soft = copies is not None
+        return Sides(found, how, strata_by, strata, copies, explained)
+
+    sides = ranks.all(prepare)
+    with kept_in(resume, sides.how, sides.images, ranks, progress) as told:
+        result = ranks.first(lambda: scored_of(sides, told, report))
+    for sentence in result.warnings if ranks.rank == 0 else []:
         warnings.warn(sentence, stacklevel=3)
-    result = compare(sides["real"], sides["fake"])
-    if strata:
-        result = add_strata(result, strata_by, **strata)
-    if outliers:
-        result = outliers.add_to(result, sides["real"].sums, sides["fake"].sums)
-    if encoder and encoder.reference:
-        shift = None if real is None else domain_shift(encoder.reference_statistics, sides["real"])
-        result = replace(result, reference_data=encoder.reference_data, domain_shift=shift)
-    signatures = None
-    if explain and encoder:
-        files = [path for one in found.get("real", []) if isinstance(one, ImageSource) for path in one.paths]
-        result, signatures = _explain(result, sides, encoder, files, reader, shown)
-    settings = settings_of(reader, encoder)
-    if copies:
-        result = replace(result, copies=copies.result())
-    result = replace(result, warnings=told, copied=copied, settings=settings, versions=versions())
-    if report:
-        formats = {side: appearance.formats for side, appearance in appearances.items()}
-        report(Scored(result, sides, shown, formats, signatures, reader, encoder))
     return result
-
-
-def _explain(
-    result: RL2Result,
-    sides: Mapping[str, Statistics],
-    encoder: LatentEncoder | OwnEncoder,
-    files: Sequence[Path],
-    reader: ImageReader,
-    shown: Mapping[str, SeenImages],
-) -> tuple[RL2Result, Signatures | None]:
-    """A result with its explanation, and the signatures behind that."""
-    from torchmetrics_rl2.explaining.own import measure_of
-    from torchmetrics_rl2.explaining.run import explain
-
-    used = encoder.signatures
-    own = measure_of(encoder, files, reader) if (result.domain_shift or 0.0) > MAX_DOMAIN_SHIFT else None
-
-    def measured(steps: Sequence[tuple[str, float]], count: int) -> Signatures:
-        nonlocal used
-        assert own is not None
-        used = own(steps, count)
-        return used
-
-    result = explain(result, sides["real"], sides["fake"], used, shown, measured if own else None)
-    return result, used

@@ -12,12 +12,12 @@ from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.strata import compare_strata
+from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.reader import ImageBatch
 from torchmetrics_rl2.scoring.duplicates import Seen
-from torchmetrics_rl2.scoring.sources import ImageSource
+from torchmetrics_rl2.scoring.sources import ImageSource, images_of
 
 __all__ = ["Strata", "add_strata", "check_strata", "strata_of"]
 
@@ -49,24 +49,16 @@ class Strata:
         """All strata that this side may have."""
         return list(self._of.names) if isinstance(self._of, Kinds) else sorted(set(self._of.values()))
 
-    def see(self, batch: ImageBatch, latents: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            batch: Images of this side.
-            latents: Theirs, ``(N, d)``.
-
-        """
-        latents = latents.detach().cpu()
-        names = self._names(batch.paths, latents)
+    def see(self, images: Encoded) -> None:
+        """Add the next images of this side."""
+        names = self._names(images.paths, images.latents)
         for name in dict.fromkeys(names):
-            rows = [i for i, other in enumerate(names) if other == name]
-            paths, formats = [batch.paths[i] for i in rows], [batch.formats[i] for i in rows]
-            groups = None if self._groups is None else [self._groups[path] for path in paths]
+            own = images.rows([i for i, other in enumerate(names) if other == name])
+            groups = None if self._groups is None else [self._groups[path] for path in own.paths]
             # Copies are one unit of each stratum too.
             seen = self._seen.setdefault(name, Seen())
-            joined = seen.see(ImageBatch(batch.images[rows], paths, formats), latents[rows], groups)
-            self._waiting.setdefault(name, []).append((latents[rows], joined))
+            joined = seen.see(own, groups)
+            self._waiting.setdefault(name, []).append((own.latents, joined))
         if sum(len(z) for parts in self._waiting.values() for z, _ in parts) >= WAITING:
             self._add()
 
@@ -141,7 +133,7 @@ def strata_of(
     """
     if not by:
         return {}
-    sources = {side: [one for one in parts if isinstance(one, ImageSource)] for side, parts in found.items()}
+    sources = images_of(found)
     for one in (one for parts in found.values() for one in parts):
         if isinstance(one, Statistics):
             raise RL2Error(

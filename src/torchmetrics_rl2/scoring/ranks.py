@@ -1,0 +1,132 @@
+"""Several processes that measure the same files together: each has its share, and all end alike."""
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from torchmetrics_rl2.errors import RL2Error
+
+__all__ = ["ElsewhereError", "LostError", "Ranks"]
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=30)
+"""Others may have much more to read; a process that has ended is noticed at once."""
+
+
+class ElsewhereError(RL2Error):
+    """What ended another process of the run, which says so itself."""
+
+
+class LostError(RL2Error):
+    """Another process of the run is gone."""
+
+
+class Ranks:
+    """The processes of a run: this one alone, or all of the initialized ``torch.distributed``.
+
+    Args:
+        distributed: Whether it is all.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: How many there are.
+        local: How many there are on this machine.
+
+    Raises:
+        RL2Error: If there are none initialized.
+
+    """
+
+    def __init__(self, distributed: bool = False) -> None:
+        self.rank, self.size, self.local = 0, 1, 1
+        self._group: Any = None
+        if not distributed:
+            return
+        if not (dist.is_available() and dist.is_initialized()):
+            raise RL2Error(
+                "distributed=True is for processes of an initialized torch.distributed, which there is none of. On the "
+                "command line, --devices starts them."
+            )
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self.local = self._gathered(socket.gethostname()).count(socket.gethostname())
+
+    def all(self, function: Callable[[], T]) -> T:
+        """What a function returns here, if it fails in no process.
+
+        Raises:
+            RL2Error: If it fails in one: in the first process with what it says, in the others as ``ElsewhereError``.
+
+        """
+        found, failed = None, None
+        try:
+            found = function()
+        except RL2Error as error:
+            if self.size == 1:
+                raise
+            failed = error
+        if self.size > 1:
+            self._raise_first(self._gathered(None if failed is None else str(failed)))
+        return found  # type: ignore[return-value]
+
+    def first(self, function: Callable[[], T]) -> T:
+        """What a function returns in the first process, which alone calls it.
+
+        Raises:
+            RL2Error: As of :meth:`all`.
+
+        """
+        found = self.all(lambda: function() if self.rank == 0 else None)
+        if self.size > 1:
+            sent = [found]
+            _together(lambda: dist.broadcast_object_list(sent, 0, group=self._group))
+            found = sent[0]
+        return found  # type: ignore[return-value]
+
+    def agree(self, description: Mapping[str, str]) -> None:
+        """Make sure that all processes measure the same with the same.
+
+        Args:
+            description: What has to be the same in all.
+
+        Raises:
+            RL2Error: If it is not.
+
+        """
+        if self.size == 1:
+            return
+        every = self._gathered(dict(description))
+        found: list[str | None] = []
+        for rank, own in enumerate(every):
+            changed = [f"{key} ({every[0].get(key)} and {own[key]})" for key in own if own[key] != every[0].get(key)]
+            found.append(
+                f"Process 0 and process {rank} differ in {', '.join(changed)}. All processes of a run need the same "
+                "files, weights and packages."
+                if changed
+                else None
+            )
+        self._raise_first(found)
+
+    def _raise_first(self, failed: Sequence[str | None]) -> None:
+        for sentence in failed:
+            if sentence is not None:
+                raise (RL2Error if self.rank == 0 else ElsewhereError)(sentence)
+
+    def _gathered(self, own: Any) -> list[Any]:
+        every = [None] * self.size
+        _together(lambda: dist.all_gather_object(every, own, group=self._group))
+        return every
+
+
+def _together(collective: Callable[[], Any]) -> None:
+    """A step of all processes, which fails at once where one of them has ended."""
+    try:
+        collective()
+    except (RuntimeError, EOFError) as error:
+        raise LostError(
+            "Another process of this run has ended before its time. It may say why; where memory runs out, systems "
+            "end processes with SIGKILL, without a word."
+        ) from error
