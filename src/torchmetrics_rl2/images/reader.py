@@ -118,7 +118,7 @@ class Reading:
         """
         reader = self.reader
         self.done, self.unreadable = 0, []
-        waiting: dict[tuple[int, ...], list[tuple[Tensor, Path, str]]] = defaultdict(list)
+        waiting: dict[tuple[int, ...], list[tuple[np.ndarray[Any, Any], Path, str]]] = defaultdict(list)
         for path, (read, kind) in self._items():
             self.done += 1
             if isinstance(read, str):
@@ -127,7 +127,7 @@ class Reading:
                 self.unreadable.append(read)
                 continue
             queue = waiting[tuple(read.shape[1:])]
-            queue += [(torch.from_numpy(image), path, kind) for image in read]
+            queue += [(image, path, kind) for image in read]
             while len(queue) >= reader.batch_size:
                 yield _batch(queue[: reader.batch_size])
                 del queue[: reader.batch_size]
@@ -150,9 +150,9 @@ class Reading:
             yield from zip(self.paths, self._decoded or read_ahead(files, reader.workers), strict=True)
 
 
-def _batch(queue: list[tuple[Tensor, Path, str]]) -> ImageBatch:
+def _batch(queue: list[tuple[np.ndarray[Any, Any], Path, str]]) -> ImageBatch:
     images, paths, formats = zip(*queue, strict=True)
-    return ImageBatch(torch.stack(images), paths, formats)
+    return ImageBatch(torch.from_numpy(np.stack(images)), paths, formats)
 
 
 class _Files(Dataset[tuple[np.ndarray[Any, Any] | str, str]]):
