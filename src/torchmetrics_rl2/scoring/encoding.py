@@ -113,12 +113,15 @@ class Encoding:
                 progress(side, chunk.first + len(chunk.paths), chunk.total, 0)
             yield encoded
 
-    def of_stream(self, side: str, stream: Sequence[Path], progress: Progress | None = None) -> Iterator[Encoded]:
+    def of_stream(
+        self, side: str, stream: Sequence[Path], before: int, progress: Progress | None = None
+    ) -> Iterator[Encoded]:
         """The images of a stream, batch by batch; nothing of it can be kept.
 
         Args:
             side: What progress calls it.
             stream: Read once.
+            before: How many files of the side come before.
             progress: Told of each batch.
 
         Raises:
@@ -131,7 +134,7 @@ class Encoding:
             encoded = replace(self._encoded(batch, looked), unreadable=reading.unreadable[told:])
             told = len(reading.unreadable)
             if progress:
-                progress(side, reading.done, 0, len(batch.images))
+                progress(side, before + reading.done, 0, len(batch.images))
             yield encoded
         assert self.encoder is not None
         yield Encoded.joined([], self.encoder.num_features, reading.unreadable[told:])

@@ -91,15 +91,17 @@ def measure(
     if progress and total:
         progress(side, 0, total, 0)
     chunks = iter(how.chunks(side, sources))
-    parts, unreadable = [], list[str]()
+    parts, unreadable, done = [], list[str](), 0
     for one in found:
         if isinstance(one, Statistics):
             parts.append(one)
             continue
         added, px = list[Statistics](), set[tuple[int, int]]()
         listed = next(chunks)
-        streamed = isinstance(one.paths, ImageStream)
-        for images in how.of_stream(side, one.paths, progress) if streamed else how.of(side, listed, progress):
+        is_stream = isinstance(one.paths, ImageStream)
+        streamed = how.of_stream(side, one.paths, done, progress)
+        done += len(one.paths)
+        for images in streamed if is_stream else how.of(side, listed, progress):
             unreadable += images.unreadable
             if not images.paths:
                 continue
