@@ -1,6 +1,6 @@
 """From pixels to features: preprocessing, ResNet-18 and global average pooling, frozen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -13,6 +13,9 @@ from torchmetrics_rl2.pixels.batch import check_images, to_8_bit
 from torchmetrics_rl2.runtime import exact_arithmetic
 
 __all__ = ["FeatureExtractor", "Preprocessing"]
+
+CPU_PIXELS = 16 * 224**2
+"""Pixels that go through the network at once on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,13 @@ class FeatureExtractor(Frozen):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features ``(N, 512)`` of raw images ``(N, 3, H, W)``."""
+        check_images(images)
+        size = len(images)
+        if self.device.type == "cpu":  # which is no faster with more, but takes more memory
+            size = max(1, CPU_PIXELS // (images.shape[2] * images.shape[3]))
         with exact_arithmetic(self.device):
-            return self.with_gradients(images)
+            parts: Sequence[Tensor] = images.split(size)
+            return torch.cat([self.with_gradients(part) for part in parts])
 
     def with_gradients(self, images: Tensor) -> Tensor:
         """What :meth:`forward` computes, with the gradients and arithmetic of the caller."""
