@@ -104,7 +104,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     found: dict[str, Any] = {
         "torch": torch.__version__,
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+        "machine": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "images": list(shape),
         "Inception": "that of FID" if inception.has_weights else "torchvision's, without weights",

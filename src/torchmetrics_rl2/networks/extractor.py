@@ -1,6 +1,6 @@
 """From pixels to features: preprocessing, ResNet-18 and global average pooling, frozen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -126,8 +126,7 @@ class FeatureExtractor(Frozen):
         if self.device.type == "cpu":  # which is no faster with more, but takes more memory
             size = max(1, CPU_PIXELS // (images.shape[2] * images.shape[3]))
         with exact_arithmetic(self.device):
-            parts: Sequence[Tensor] = images.split(size)
-            return torch.cat([self.with_gradients(part) for part in parts])
+            return torch.cat([self.with_gradients(part) for part in torch.split(images, size)])
 
     def with_gradients(self, images: Tensor) -> Tensor:
         """What :meth:`forward` computes, with the gradients and arithmetic of the caller."""
