@@ -24,3 +24,11 @@ def test_an_audit_is_written_too(rl2, patches, weights_file, tmp_path):
     code, out, _ = rl2(*command, "--report", tmp_path / "audit.html")
     assert (code, "Audit of" in out) == (0, True)
     assert "Damage to single patches" in (tmp_path / "audit.html").read_text()
+
+
+def test_a_comparison_is_written_too(rl2, patches, weights_file, tmp_path):
+    sides = ("compare", patches / "bright", patches / "b", "--real", patches / "a", "--weights", weights_file)
+    code, out, _ = rl2(*sides, "--report", tmp_path / "compare.html")
+    assert code == 0
+    assert out.endswith(f"Wrote {tmp_path / 'compare.html'}\n")
+    assert "Which differ beyond chance" in (tmp_path / "compare.html").read_text()

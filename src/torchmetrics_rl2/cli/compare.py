@@ -1,5 +1,6 @@
 """``rl2 compare``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,6 +49,10 @@ def compare(
         bool, Option("--verbose", "-v", help="Also print the difference of every pair, and what differs in each.")
     ] = False,
     json: Annotated[bool, Option("--json", help="Print the comparison, with every setting, as JSON.")] = False,
+    report: Annotated[
+        Path | None,
+        Option(metavar="HTML", help="Also write it as one HTML file to look at and to send: charts and tables."),
+    ] = None,
 ) -> None:
     """Print which of several generators, or checkpoints, is closest to the same real patches, and which are tied.
 
@@ -64,7 +69,12 @@ def compare(
     """
     from torchmetrics_rl2.scoring import compare_generators
 
-    with progress_bars() as report:
+    write = None
+    if report:
+        from torchmetrics_rl2.reporting import report_to
+
+        write = report_to(report)
+    with progress_bars() as bars:
         found = compare_generators(
             fakes,
             real,
@@ -77,8 +87,10 @@ def compare(
             workers=workers,
             device=device,
             skip_unreadable=skip_unreadable,
-            progress=report,
+            progress=bars,
         )
+    if write:
+        write(found)
     if json:
         print_json(found.to_dict())
         return
@@ -87,3 +99,5 @@ def compare(
         typer.echo(found.details())
     unreadable = [reason for one in found.generators for reason in one.result.unreadable]
     print_unreadable(list(dict.fromkeys(unreadable)))
+    if report:
+        typer.echo(f"Wrote {report}")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["details_of", "html_of", "text_of"]
+__all__ = ["cells_of", "details_of", "html_of", "pair_text", "text_of", "verdict_of"]
 
 
 def text_of(comparison: "ComparisonResult") -> str:
@@ -23,7 +23,7 @@ def text_of(comparison: "ComparisonResult") -> str:
         for one in generators
         if one.result.verdict in (CLOSER, COPIES)
     ]
-    lines = [_verdict(comparison), *suspect, *_table(comparison)]
+    lines = [verdict_of(comparison), *suspect, *_table(comparison)]
     counts = sorted({one.result.n_fake for one in generators})
     if len(counts) > 1:
         lines += [
@@ -42,7 +42,7 @@ def details_of(comparison: "ComparisonResult") -> str:
         f"Differences of squared debiased distances, with 95 % intervals for all {len(comparison.pairs)} together:"
         if len(comparison.pairs) > 1
         else "Difference of squared debiased distances, with its 95 % interval:",
-        *(f"  {_pair(pair, comparison.assumes_independence)}" for pair in comparison.pairs),
+        *(f"  {pair_text(pair, comparison.assumes_independence)}" for pair in comparison.pairs),
         "By itself, against the real images:",
         *(f"  {one.name}: {conclusion_of(one.result)}" for one in comparison.generators),
     ]
@@ -51,13 +51,14 @@ def details_of(comparison: "ComparisonResult") -> str:
 
 def html_of(comparison: "ComparisonResult") -> str:
     """For notebooks."""
-    head, *rows = _cells(comparison)
+    head, *rows = cells_of(comparison)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f"<p>{escape(_verdict(comparison))}</p><table><tr>{titles}</tr>{body}</table>"
+    return f"<p>{escape(verdict_of(comparison))}</p><table><tr>{titles}</tr>{body}</table>"
 
 
-def _verdict(comparison: "ComparisonResult") -> str:
+def verdict_of(comparison: "ComparisonResult") -> str:
+    """Which generator is closest, and whether that is beyond chance."""
     closest, count = comparison.closest, len(comparison.generators)
     if len(closest) == 1:
         others = "the other" if count == 2 else f"each of the other {count - 1}"
@@ -70,7 +71,7 @@ def _verdict(comparison: "ComparisonResult") -> str:
 
 
 def _table(comparison: "ComparisonResult") -> list[str]:
-    rows = _cells(comparison)
+    rows = cells_of(comparison)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -79,7 +80,8 @@ def _table(comparison: "ComparisonResult") -> list[str]:
     return lines
 
 
-def _cells(comparison: "ComparisonResult") -> list[list[str]]:
+def cells_of(comparison: "ComparisonResult") -> list[list[str]]:
+    """The table, its head first."""
     has_parts = comparison.generators[0].result.look is not None
     parts = ["look", "content"] if has_parts else []
     rows = [["", "generator", "images", "RL2", "debiased", *parts, "chance to be closest"]]
@@ -98,7 +100,8 @@ def _interval(part: "RL2Result | PartResult") -> str:
     return f"{three_digits(part.debiased)}{interval}"
 
 
-def _pair(pair: "GeneratorPair", assumes_independence: bool) -> str:
+def pair_text(pair: "GeneratorPair", assumes_independence: bool) -> str:
+    """Whether two generators differ, and by how much."""
     p_value = "" if assumes_independence else f", p {'' if pair.p_value < 0.001 else '= '}{p_text(pair.p_value)}"
     verb = "is further than" if pair.differs else "cannot be told from"
     return f"{pair.further} {verb} {pair.closer}: {three_digits(pair.value)} ({range_text(pair.interval)}){p_value}"

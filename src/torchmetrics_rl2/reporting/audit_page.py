@@ -54,7 +54,7 @@ def page_of_audit(result: AuditResult) -> str:
     if result.domain is not None:
         facts.append(("Domain", f"{result.domain:.1f}x", "of what the weights' own data score; 1x is in domain"))
     return page_from(
-        "audit.html",
+        "sections.html",
         sections,
         title=f"Audit of {result.weights}",
         subject=f"Audit of {result.name} on {result.images}",

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from torchmetrics_rl2.auditing.result import AuditResult
+from torchmetrics_rl2.distance.comparison import ComparisonResult
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.files import check_folder
 from torchmetrics_rl2.scoring.scored import Scored
@@ -15,8 +16,8 @@ __all__ = ["report_to"]
 NEEDED = ("bokeh", "jinja2")
 
 
-def report_to(path: str | Path) -> Callable[[Scored | AuditResult], None]:
-    """What writes a result as one HTML file: a score, as ``score(..., report=report_to("out.html"))``, or an audit.
+def report_to(path: str | Path) -> Callable[[Scored | AuditResult | ComparisonResult], None]:
+    """What writes a score, as ``score(..., report=report_to("out.html"))``, an audit or a comparison as one HTML file.
 
     The file needs no network and no other file. That of a score holds small copies of some 400 images at most, and
     names of files.
@@ -41,11 +42,19 @@ def report_to(path: str | Path) -> Callable[[Scored | AuditResult], None]:
     return partial(_write, file)  # and no closure: it goes to the processes of other devices
 
 
-def _write(file: Path, found: Scored | AuditResult) -> None:
-    from torchmetrics_rl2.reporting.audit_page import page_of_audit
-    from torchmetrics_rl2.reporting.score_page import page_of_score
+def _write(file: Path, found: Scored | AuditResult | ComparisonResult) -> None:
+    if isinstance(found, Scored):
+        from torchmetrics_rl2.reporting.score_page import page_of_score
 
-    text = page_of_score(found) if isinstance(found, Scored) else page_of_audit(found)
+        text = page_of_score(found)
+    elif isinstance(found, ComparisonResult):
+        from torchmetrics_rl2.reporting.comparison_page import page_of_comparison
+
+        text = page_of_comparison(found)
+    else:
+        from torchmetrics_rl2.reporting.audit_page import page_of_audit
+
+        text = page_of_audit(found)
     part = file.with_name(f"{file.name}.part")
     try:
         # Names of files need not be UTF-8, and Python keeps such bytes as surrogates.
