@@ -125,7 +125,7 @@ def _alone(result: ComparisonResult) -> Section:
     head = ["Generator", "Against the real images", "Chance to be closest", "RL2"]
     return Section(
         "Each by itself",
-        [f"Intervals are {interval_units(result.generators[0].result)}."],
+        [f"Intervals are computed {interval_units(result.generators[0].result)}."],
         tables=[Table("Verdicts", head, rows)],
         folded=False,
     )
