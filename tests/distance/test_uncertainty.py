@@ -9,7 +9,7 @@ from torch import Generator
 
 from torchmetrics_rl2 import Statistics
 from torchmetrics_rl2.distance import uncertainty as module
-from torchmetrics_rl2.distance.uncertainty import distinct_units, group_units, image_units, uncertainty
+from torchmetrics_rl2.distance.uncertainty import distinct_units, f_exceeds, group_units, image_units, uncertainty
 from torchmetrics_rl2.functional import LatentSums, latent_sums
 
 
@@ -268,3 +268,14 @@ def test_distinct_images_are_groups_of_their_copies():
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
     for name in ("squared_trace", "total_variance", "variance_of_total", "mean_variance"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-8), name
+
+
+def test_f_is_that_of_its_distribution_however_large_the_limit():
+    rng = np.random.default_rng(0)
+    freedom, nu, least = np.exp(rng.uniform([[0], [1], [-2]], [[6], [9], [18]], (3, 200)))
+    ratio = (1 + least / freedom) * np.exp(0.1 * rng.normal(size=200))
+    found = f_exceeds(ratio, freedom, nu, least)
+    assert found == pytest.approx(stats.ncf.sf(ratio, freedom, freedom * nu, least), abs=1e-9)
+    assert 0.1 < found.mean() < 0.9
+    central = f_exceeds(ratio, freedom, nu, np.zeros(200))
+    assert central == pytest.approx(stats.f.sf(ratio, freedom, freedom * nu), rel=1e-9)
