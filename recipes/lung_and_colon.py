@@ -43,7 +43,7 @@ def main() -> None:
         }
         own, shared = arguments.out / f"{tissue}-own.safetensors", arguments.out / f"{tissue}-2.safetensors"
         # Narrower conditioners than lung-colon's: all weights that ship fit into a wheel of 60 MB.
-        labels = kinds_of(arguments.folder, tiles(["fit"], kinds))
+        labels = kinds_of(arguments.folder, tiles(["fit", "stop", "reference"], kinds))
         print(fit_split(split, own, backbone=LENDER, kinds=labels, settings=FitSettings(hidden=64), card=card))
         write_weights(replace(read_weights(own), backbone_of=LENDER), shared, lend)
         own.unlink()

@@ -87,7 +87,7 @@ def main() -> None:
         read = readout(backbone, locate(arguments.folder, tiles(["fit"], variants=[0])))
         weights = Weights(backbone.preprocessing, backbone.state_dict, flow.config, flow.state_dict(), readout=read)
         write_weights(weights, with_readout)
-    kinds = kinds_of(arguments.folder, tiles(["fit"]))
+    kinds = kinds_of(arguments.folder, tiles(["fit", "stop", "reference"]))
     print(fit_split(split, arguments.out, backbone=with_readout, kinds=kinds, card=CARD, resume=arguments.resume))
     with_readout.unlink()
     entry = entry_of("lung-colon@3", arguments.out, CARD["summary"], "lung, colon")
