@@ -51,7 +51,9 @@ def large(tmp_path_factory):
 
 
 def extractor_of(weights):
-    return FeatureExtractor(weights.preprocessing, dict(weights.backbone))
+    extractor = FeatureExtractor(weights.preprocessing, weights.backbone)
+    extractor.load_backbone(weights.backbone, trainable=True)
+    return extractor
 
 
 def held_out(split):

@@ -21,4 +21,6 @@ def resized(image: Tensor, size: Sequence[int]) -> Tensor:
     """An image, uint8 ``(3, H, W)`` on the CPU, at another height and width, bilinear and antialiased."""
     if tuple(image.shape[1:]) == tuple(size):
         return image
-    return interpolate(image[None], list(size), mode="bilinear", align_corners=False, antialias=True)[0]
+    # Channels last, without which PyTorch fails at a single pixel.
+    inputs = image[None].contiguous(memory_format=torch.channels_last)
+    return interpolate(inputs, list(size), mode="bilinear", align_corners=False, antialias=True)[0]
