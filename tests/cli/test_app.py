@@ -87,7 +87,7 @@ def test_unreadable_files_stop_or_are_counted(rl2, patches, weights_file, tmp_pa
     code, out, _ = rl2("score", tmp_path / "a", "--weights", weights_file, "--skip-unreadable")
     assert code == 0
     assert "against the reference data inside the weights" in out
-    assert f"1 files could not be read and were left out:\n  {broken}" in out
+    assert f"1 file(s) could not be read and were left out:\n  {broken}" in out
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torchmetrics_rl2.fitting.card import read_card
 from torchmetrics_rl2.fitting.training import FlowTraining
 from torchmetrics_rl2.images import ImageReader, find_images, groups_of, read_image
 from torchmetrics_rl2.quality.calibrating import beside
+from torchmetrics_rl2.rank_zero import rank_zero_only
 from torchmetrics_rl2.weights import read_weights
 
 QUICK = FitSettings(layers=2, hidden=8, max_epochs=3)
@@ -54,6 +55,12 @@ def test_writes_weights_that_load_and_say_where_they_come_from(fitted, weights, 
         map(len, (split.fit, split.stop, split.reference))
     )
     assert not out.with_suffix(".fit").exists()
+
+
+def test_a_single_process_writes_whatever_rank_its_environment_says(split, weights_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    fit_split(split, tmp_path / "ours.safetensors", backbone=weights_file, settings=QUICK)
+    assert read_weights(tmp_path / "ours.safetensors")
 
 
 def test_the_reference_is_what_the_encoder_makes_of_its_images(fitted, split):

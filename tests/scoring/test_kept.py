@@ -7,6 +7,7 @@ import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import Moments, random_images
+from tests.fixtures.packed import encoded, write_tar
 from torchmetrics_rl2 import RL2Error, compute_statistics, score
 from torchmetrics_rl2.scoring import encoding, kept
 
@@ -105,6 +106,45 @@ def test_images_generated_anew_under_the_same_names_are_other_images(encoder, fo
                 compute_statistics(tmp_path / "generated", weights=encoder, resume=folder)
         else:
             compute_statistics(tmp_path / "generated", weights=encoder, resume=folder)
+
+
+def test_images_generated_anew_in_a_shard_as_long_as_before_are_other_images(encoder, folder, tmp_path):
+    shard, images = tmp_path / "generated.tar", [(f"{i}.png", data) for i, data in enumerate(encoded(4))]
+    write_tar(shard, images)
+    length = shard.stat().st_size
+    compute_statistics(shard, weights=encoder, resume=folder)
+    images[2] = ("2.png", images[2][1] + b"\0")
+    write_tar(shard, images)
+    assert shard.stat().st_size == length
+    with pytest.raises(RL2Error, match="other images"):
+        compute_statistics(shard, weights=encoder, resume=folder)
+
+
+def test_a_table_whose_column_is_named_is_told_from_another_by_its_size(encoder, folder, tmp_path, monkeypatch):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"image": encoded(4)}), "a.parquet")
+    first = compute_statistics("a.parquet::image", weights=encoder, resume=folder)
+    (tmp_path / ("more" * 50)).mkdir()  # of which the size of the folder may tell
+    again = compute_statistics("a.parquet::image", weights=encoder, resume=folder)
+    assert torch.equal(again.sums.second_moment, first.sums.second_moment)
+    pq.write_table(pa.table({"image": encoded(4, px=40)}), "a.parquet")
+    with pytest.raises(RL2Error, match="other images"):
+        compute_statistics("a.parquet::image", weights=encoder, resume=folder)
+
+
+def test_another_data_set_of_as_many_images_is_of_another_run(encoder, folder):
+    datasets = pytest.importorskip("datasets")
+
+    def dataset(images):
+        cells = {"image": [{"bytes": data, "path": None} for data in images]}
+        return datasets.Dataset.from_dict(cells, features=datasets.Features({"image": datasets.Image()}))
+
+    images = encoded(5)
+    for _ in range(2):
+        compute_statistics(dataset(images[:4]), weights=encoder, resume=folder)
+    with pytest.raises(RL2Error, match="other images"):
+        compute_statistics(dataset(images[1:]), weights=encoder, resume=folder)
 
 
 def test_networks_without_an_identity_are_told_apart_by_their_weights(patches, folder):

@@ -108,7 +108,7 @@ def print_json(result: Any) -> None:
 def print_unreadable(reasons: Sequence[str]) -> None:
     """What was left out, and why."""
     if reasons:
-        typer.echo(f"{len(reasons)} files could not be read and were left out:")
+        typer.echo(f"{len(reasons)} file(s) could not be read and were left out:")
     for reason in reasons:
         typer.echo(f"  {reason}")
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from torchmetrics_rl2.fitting.settings import FitSettings, Machine
 from torchmetrics_rl2.images.loading import reader_faults
 from torchmetrics_rl2.networks.flow import RealNVP
+from torchmetrics_rl2.rank_zero import rank_zero_only
 from torchmetrics_rl2.runtime import Progress
 
 __all__ = ["FlowTraining", "run_trainer", "train_flow"]
@@ -137,6 +138,8 @@ def run_trainer(
             num_sanity_val_steps=0,
             **options,
         )
+        if trainer.world_size == 1:  # as which it writes, whatever RANK of the environment is for
+            setattr(rank_zero_only, "rank", 0)  # noqa: B010
         handler = signal.getsignal(signal.SIGINT)
         try:
             with reader_faults():

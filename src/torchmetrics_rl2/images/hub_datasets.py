@@ -16,6 +16,7 @@ __all__ = [
     "ImageDataset",
     "ImageStream",
     "check_dataset",
+    "fingerprint_of",
     "is_dataset",
     "is_stream",
     "known",
@@ -109,6 +110,11 @@ def rows_of_dataset(name: str) -> Rows:
     if dataset not in _rows:
         _rows[dataset] = _Rows(dataset)
     return _rows[dataset]
+
+
+def fingerprint_of(name: str) -> str:
+    """What the library tells the contents of a data set by."""
+    return str(getattr(_known.get(name), "_fingerprint", ""))
 
 
 class _Rows:

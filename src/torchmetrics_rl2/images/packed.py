@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.images.hub_datasets import DATASET, rows_of_dataset
+from torchmetrics_rl2.images.hub_datasets import DATASET, fingerprint_of, rows_of_dataset
 from torchmetrics_rl2.images.tables import Table, rows_of_file
 from torchmetrics_rl2.images.tar import COMPRESSED_TAR, TarShard, signature_of
 
@@ -23,6 +23,7 @@ __all__ = [
     "is_there",
     "look_into",
     "real_paths",
+    "stamp_of",
 ]
 
 ENDING = rf"\.(tar|parquet|arrow|{DATASET})(::[^/\\]+)?"
@@ -117,6 +118,22 @@ def holder_of(path: Path) -> Path:
     """The file that an image is in, or is."""
     split = in_packed(path)
     return path if split is None else Path(file_of(split[0]))
+
+
+def stamp_of(path: Path) -> str:
+    """What changes when an image does: its size, that of the table it is in, or the fingerprint of its data set."""
+    split = in_packed(path)
+    try:
+        if split is None:
+            return str(path.stat().st_size)
+        if split[0].endswith(f".{DATASET}"):
+            return fingerprint_of(split[0])
+        found = _index(split[0])
+        if isinstance(found, TarShard):
+            return str(found.members[split[1].replace("\\", "/")][1])
+        return str(holder_of(path).stat().st_size)
+    except (OSError, KeyError, RL2Error):  # reading says what is wrong
+        return ""
 
 
 def column_of(column: str, paths: Sequence[Path]) -> dict[Path, str]:

@@ -12,6 +12,7 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.hub_datasets import ImageStream
+from torchmetrics_rl2.images.packed import stamp_of
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.kept import Kept
@@ -122,17 +123,7 @@ def _digest_of(sources: Sequence[ImageSource], sizes: bool) -> str:
     found, count = hashlib.sha256(), 0
     for one in sources:
         for path in one.paths:
-            found.update(os.fsencode(path) + f"\0{_size_of(path) if sizes else ''}\0".encode())
+            found.update(os.fsencode(path) + f"\0{stamp_of(path) if sizes else ''}\0".encode())
         count += len(one.paths)
         found.update(b"\0")
     return f"{count} files, {'names and sizes' if sizes else 'names'} {found.hexdigest()[:12]}"
-
-
-def _size_of(path: Path) -> int:
-    """That of the file, or of the archive that it is in."""
-    for place in (path, *path.parents):
-        try:
-            return place.stat().st_size
-        except OSError:
-            continue
-    return 0
