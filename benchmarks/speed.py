@@ -117,7 +117,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     runs = {"ResNet-18 alone, float32, channels last": forward} | {
         f"{name}.update": partial(metric.update, images, real=True) for name, metric in metrics.items()
     }
-    torch.backends.cudnn.conv.fp32_precision = "ieee" if hasattr(torch.backends.cudnn, "conv") else "none"
+    if hasattr(torch.backends.cudnn, "conv"):
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+    else:  # torch before 2.9
+        torch.backends.cudnn.allow_tf32 = False
     for name, run in runs.items():
         found["images/s"][name] = sorted(count / one for one in seconds(run, arguments.repeats, device))
     for name, metric in metrics.items():

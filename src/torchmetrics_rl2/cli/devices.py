@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -52,7 +52,7 @@ def on_devices(verb: Verb, device: str | None, devices: int, nodes: int, resume:
     if devices < 1 or nodes < 1:
         raise RL2Error(f"A run needs at least one device and one node, but got {devices} and {nodes}.")
     if devices * nodes == 1:
-        with _ended_by_sentence(resume) if resume else _as_always():
+        with _ended_by_sentence(resume) if resume else nullcontext():
             verb(device, False)
         return
     if nodes > 1 and resume is None:
@@ -154,11 +154,6 @@ def _way(resume: Path | None) -> str:
     if resume:
         return f"The same command goes on from what is kept in {resume}."
     return "Nothing is kept of it; with --resume FOLDER a run goes on."
-
-
-@contextmanager
-def _as_always() -> Iterator[None]:
-    yield
 
 
 @contextmanager

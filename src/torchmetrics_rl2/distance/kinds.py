@@ -90,7 +90,7 @@ class Kinds:
             part: ``"content"``, in coordinates of the basis, or ``"look"``.
 
         """
-        basis, d = self.basis.to(sums.sum), len(self.basis)
+        basis, d = self.beside(sums.sum)[2], len(self.basis)
         assert sums.content_square_sum is not None
 
         def of_part(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from bokeh.models import BasicTickFormatter, ColumnDataSource, HoverTool, Span
 
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.distance.text import percent, three_digits
-from torchmetrics_rl2.reporting.charts import COLORS, GRAY, rows_figure
+from torchmetrics_rl2.reporting.charts import COLORS, GRAY, class_of, rows_figure
 from torchmetrics_rl2.reporting.layout import Section, Table, page_from, settings_table
 
 __all__ = ["page_of_audit"]
@@ -139,7 +139,7 @@ def _single(result: AuditResult) -> Section:
         ],
         chart,
         "; ".join(f"{family}: mean AUC {aucs[0]:.2f} of the flow" for family, aucs in result.families().items()),
-        [*((f"{marker} {_class(color)}", name) for name, marker, color in MODELS.values()), ("tick", "chance")],
+        [*((f"{marker} {class_of(color)}", name) for name, marker, color in MODELS.values()), ("tick", "chance")],
         [Table("AUC of each kind of damage", head, [*rows, *means])],
     )
 
@@ -164,7 +164,7 @@ def _content(result: AuditResult) -> Section:
         ],
         chart,
         "; ".join(f"{row.wrong}: look {percent(row.look)}, content {percent(row.content)}" for row in shown),
-        [(f"{marker} {_class(color)}", name) for name, marker, color in PARTS.values()],
+        [(f"{marker} {class_of(color)}", name) for name, marker, color in PARTS.values()],
         [Table("How often each part differs, by what is wrong", head, rows)],
     )
 
@@ -194,10 +194,6 @@ def _height(names: Sequence[str]) -> int:
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{', '.join(names[:NAMED])}{more}"
-
-
-def _class(color: str) -> str:
-    return {COLORS["fake"]: "fake", COLORS["real"]: "real"}.get(color, "gray")
 
 
 def _withheld(result: AuditResult) -> str:

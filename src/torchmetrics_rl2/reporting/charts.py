@@ -21,6 +21,7 @@ __all__ = [
     "GRAY",
     "LINES",
     "SIDES",
+    "class_of",
     "kinds_chart",
     "match_chart",
     "parts_chart",
@@ -193,6 +194,11 @@ def rows_figure(names: Sequence[str], width: int = 17, **options: Any) -> Any:
     chart.yaxis.major_label_overrides = {y: fill(name, width) for y, name in enumerate(names)}
     chart.ygrid.visible = False
     return styled(chart)
+
+
+def class_of(color: str) -> str:
+    """What a legend calls a color of a chart."""
+    return {COLORS["fake"]: "fake", COLORS["real"]: "real"}.get(color, "gray")
 
 
 def styled(chart: Any) -> Any:

@@ -9,7 +9,7 @@ from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair
 from torchmetrics_rl2.distance.comparison_text import cells_of, pair_text, verdict_of
 from torchmetrics_rl2.distance.details import conclusion_of, interval_units
 from torchmetrics_rl2.distance.text import identity_text, p_text, percent, range_text, three_digits
-from torchmetrics_rl2.reporting.charts import COLORS, GRAY, rows_figure
+from torchmetrics_rl2.reporting.charts import COLORS, GRAY, class_of, rows_figure
 from torchmetrics_rl2.reporting.layout import Section, Table, page_from, settings_table
 
 __all__ = ["page_of_comparison"]
@@ -70,7 +70,7 @@ def _order(result: ComparisonResult) -> Section:
             marker,
             color,
         )
-        legend.append((f"{'dot' if marker == 'circle' else marker} {_class(color)}", name))
+        legend.append((f"{marker} {class_of(color)}", name))
     head, *cells = ([row[1], row[0] or "place", *row[2:]] for row in cells_of(result))
     return Section(
         "Which is closest",
@@ -157,10 +157,6 @@ def _row(pair: GeneratorPair, has_p: bool) -> list[str]:
 def _range_of(counts: list[int]) -> str:
     """Numbers of images of all generators, ascending."""
     return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-
-
-def _class(color: str) -> str:
-    return {COLORS["fake"]: "fake", COLORS["real"]: "real"}.get(color, "gray")
 
 
 def _citation(result: ComparisonResult, verdict: str, made: str) -> str:

@@ -98,10 +98,12 @@ def measure(
             continue
         added, px = list[Statistics](), set[tuple[int, int]]()
         listed = next(chunks)
-        is_stream = isinstance(one.paths, ImageStream)
-        streamed = how.of_stream(side, one.paths, done, progress)
+        if isinstance(one.paths, ImageStream):
+            encoded = how.of_stream(side, one.paths, done, progress)
+        else:
+            encoded = how.of(side, listed, progress)
         done += len(one.paths)
-        for images in streamed if is_stream else how.of(side, listed, progress):
+        for images in encoded:
             unreadable += images.unreadable
             if not images.paths:
                 continue
