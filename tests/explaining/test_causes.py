@@ -5,7 +5,8 @@ from torch import Generator
 
 from torchmetrics_rl2 import Statistics
 from torchmetrics_rl2.distance.kinds import Kinds
-from torchmetrics_rl2.explaining.causes import Curves, Look, explain_look
+from torchmetrics_rl2.explaining.causes import Look, explain_look
+from torchmetrics_rl2.explaining.curves import Curves
 from torchmetrics_rl2.pixels import LADDERS
 from torchmetrics_rl2.weights import Signatures
 

@@ -1,12 +1,11 @@
 r"""Which known damage shifts look as the generated images do, and by how much.
 
-The signature of a ladder is a curve :math:`s(a)` through latent space, from 0 on, by shape-preserving interpolation of
-the shifts that were measured at its severities. With :math:`d` the look of the difference of means and :math:`V` the
-covariance that chance gives it, a damage explains
+With :math:`d` the look of the difference of means and :math:`V` the covariance that chance gives it, a damage of
+signature :math:`s` explains
 
 .. math:: R^2 = 1 - \frac{\lVert d - s(a) \rVert^2 - \mathrm{tr}\,V}{\lVert d \rVert^2 - \mathrm{tr}\,V}
 
-of it, at the severity :math:`a` where that is largest; two at once explain what the sum of their signatures does.
+of it, at the severity :math:`a` where that is largest; two at once explain what the shift of both does.
 """
 
 import math
@@ -14,43 +13,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
-from scipy.interpolate import PchipInterpolator
-from scipy.optimize import minimize_scalar
 
-from torchmetrics_rl2.distance.explanation import Cause, Explanation, amount_text
-from torchmetrics_rl2.distance.kinds import Kinds
+from torchmetrics_rl2.distance.explanation import Cause, Explanation
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.text import LEVEL
+from torchmetrics_rl2.explaining.curves import Array, Curves, Point
+from torchmetrics_rl2.explaining.pairs import Pair, nearest_pair, pairs_of
 from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.weights.signatures import Signatures
 
-__all__ = ["Array", "Curves", "Look", "Point", "explain_look"]
+__all__ = ["Look", "explain_look"]
 
-Array = NDArray[np.float64]
-
-POSITIONS = 64
 MIN_EXPLAINED = 0.4  # between real sets of other laboratories less was seen
 MIN_SECOND = 0.015  # of the squared look, and
 MIN_GAIN = 0.25  # of what chance adds to it: misfit of the first signature explains less
 CONFUSABLE = 0.03
-
-
-@dataclass(frozen=True)
-class Point:
-    """A place on the curve of a ladder."""
-
-    ladder: str
-    severity: float
-
-    @property
-    def amount(self) -> float:
-        """The severity in the unit of the ladder."""
-        return LADDERS[self.ladder].amount(self.severity)
-
-    def __str__(self) -> str:
-        return amount_text(self.ladder, self.amount, LADDERS[self.ladder].unit)
 
 
 @dataclass(frozen=True)
@@ -108,126 +86,68 @@ def explain_look(
 
     """
     curves, look = Curves(signatures, real.kinds), Look.of(real, fake)
-    difference, noise, total = look.difference, look.noise, look.total
-    if total <= 0:
+    if look.total <= 0:
         return Explanation(withheld={"causes": "it is no larger than chance"})
 
-    nearest = curves.nearest(difference)
+    nearest = curves.nearest(look.difference)
     ladder = min(nearest, key=lambda name: nearest[name][1])
     severity, apart = nearest[ladder]
-    points, share = [Point(ladder, severity)], look.explained(apart)
-    *pair, apart_of_two = curves.pair(difference, LADDERS[ladder].family)
-    if apart - apart_of_two > max(MIN_SECOND * total, MIN_GAIN * noise):
-        points, share = sorted(pair, key=lambda point: -curves.length(point)), look.explained(apart_of_two)
+    pairs = pairs_of(curves)
+    if pairs:
+        pair, severities, apart_of_two = nearest_pair(pairs, look.difference)
+        explained = look.explained(apart_of_two)
+        if _is_needed(apart, apart_of_two, look) and explained >= least:
+            return Explanation(_causes_of_two(pair, severities, look), explained=explained)
+    share = look.explained(apart)
+    cause = _cause(curves, Point(ladder, severity), look, share)
     if share < least:
-        (closest,) = curves.causes([Point(ladder, severity)], look)
-        return Explanation(explained=look.explained(apart), closest=replace(closest, share=look.explained(apart)))
-    causes = curves.causes(points, look)
-    if len(causes) == 1:
-        close = [
-            Point(name, nearest[name][0]) for name in nearest if look.explained(nearest[name][1]) > share - CONFUSABLE
-        ]
-        causes = [replace(causes[0], share=share, confusable=tuple(str(p) for p in close if p.ladder != ladder))]
-    return Explanation(causes, explained=share)
+        return Explanation(explained=share, closest=cause)
+    close = [Point(name, found[0]) for name, found in nearest.items() if look.explained(found[1]) > share - CONFUSABLE]
+    confusable = tuple(str(point) for point in close if point.ladder != ladder)
+    return Explanation([replace(cause, confusable=confusable)], explained=share)
 
 
-class Curves:
-    """Signatures as curves, and as points on them.
+def _is_needed(apart: float, apart_of_two: float, look: Look) -> bool:
+    """Whether a second damage explains more than the misfit of one does."""
+    return apart - apart_of_two > max(MIN_SECOND * look.total, MIN_GAIN * look.noise)
 
-    Args:
-        signatures: Of the weights.
-        kinds: Of the weights, if they have several; content is then left out.
 
-    """
+def _cause(curves: Curves, point: Point, look: Look, share: float) -> Cause:
+    curve = curves.of[point.ladder]
+    (variance,) = _by_chance(curve.slope(point.severity)[:, None], look)
+    return _in_units(point, variance + curve.variance(point.severity), curve.ends, look, share)
 
-    def __init__(self, signatures: Signatures, kinds: Kinds | None) -> None:
-        shifts = signatures.shifts
-        if kinds is not None:
-            shifts = shifts - shifts @ kinds.basis @ kinds.basis.T
-        self.of = {}
-        self.variances = {}
-        points: list[Point] = []
-        places: list[Array] = []
-        for ladder in dict.fromkeys(signatures.ladders):
-            rows = [i for i, name in enumerate(signatures.ladders) if name == ladder]
-            at = np.array([0.0, *(signatures.severities[i] for i in rows)])
-            through = np.concatenate([np.zeros((1, shifts.shape[1])), shifts[rows].numpy()])
-            noise = np.array([0.0, *signatures.variances[rows].double().tolist()])
-            order = at.argsort()
-            self.of[ladder] = PchipInterpolator(at[order], through[order])
-            self.variances[ladder] = PchipInterpolator(at[order], noise[order])
-            least = min(abs(value) for value in at if value) / 10
-            grid = np.concatenate(
-                [sign * np.geomspace(least, (sign * at).max(), POSITIONS) for sign in (-1, 1) if (sign * at).max() > 0]
-            )
-            grid.sort()
-            points += [Point(ladder, float(severity)) for severity in grid]
-            places.append(self.of[ladder](grid))
-        self.points, self.places = points, np.concatenate(places)
-        self.squares = np.square(self.places).sum(1)
 
-    def nearest(self, difference: Array) -> dict[str, tuple[float, float]]:
-        """For each ladder the severity whose signature lies nearest, and the squared distance from it."""
-        apart = difference @ difference - 2 * self.places @ difference + self.squares
-        found: dict[str, tuple[float, float]] = {}
-        for ladder in self.of:
-            rows = [i for i, point in enumerate(self.points) if point.ladder == ladder]
-            best = rows[int(apart[rows].argmin())]
-            found[ladder] = self._refined(difference, ladder, [self.points[i].severity for i in rows], best - rows[0])
-        return found
+def _causes_of_two(pair: Pair, severities: tuple[float, float], look: Look) -> list[Cause]:
+    """Both, the one that explains more first."""
+    by_chance = _by_chance(pair.slopes(severities), look)
+    found = []
+    for point, curve, severity, variance, part in zip(
+        pair.points, pair.curves, severities, by_chance, pair.parts(severities), strict=True
+    ):
+        share = float(part @ look.difference) / look.total
+        variance += curve.variance(severity)
+        found.append(_in_units(Point(point.ladder, severity), variance, curve.ends, look, share))
+    return sorted(found, key=lambda cause: -cause.share)
 
-    def pair(self, difference: Array, family: str) -> tuple[Point, Point, float]:
-        """A point of a family, one of another, whose signatures add up to what lies nearest; its squared distance."""
-        of_family = np.array([LADDERS[point.ladder].family == family for point in self.points])
-        rows, others = np.flatnonzero(of_family), np.flatnonzero(~of_family)
-        if not len(others):
-            return self.points[0], self.points[0], math.inf
-        projected = self.squares - 2 * self.places @ difference
-        apart = difference @ difference + projected[rows][:, None] + projected[others]
-        apart += 2 * self.places[rows] @ self.places[others].T
-        first, second = np.unravel_index(int(apart.argmin()), apart.shape)
-        return self.points[rows[first]], self.points[others[second]], float(apart[first, second])
 
-    def length(self, point: Point) -> float:
-        """How far a point is from no damage."""
-        return float(np.linalg.norm(self.of[point.ladder](point.severity)))
+def _by_chance(slopes: Array, look: Look) -> list[float]:
+    """Variances of severities that come of the variance of a difference, by least squares."""
+    solve = np.linalg.pinv(slopes)
+    found: list[float] = np.diag(solve @ look.variance @ solve.T).tolist()
+    return found
 
-    def causes(self, points: Sequence[Point], look: Look) -> list[Cause]:
-        """Points as causes, each with its interval and its share of the squared look.
 
-        Args:
-            points: One, or two.
-            look: What they explain.
-
-        """
-        quantile = stats.t.ppf(1 - LEVEL / 2, look.freedom)
-        tangents = np.stack([self.of[point.ladder](point.severity, 1) for point in points], 1)
-        solve = np.linalg.pinv(tangents)
-        by_chance = np.diag(solve @ look.variance @ solve.T)
-        found = []
-        for i, point in enumerate(points):
-            of_signature = float(self.variances[point.ladder](point.severity)) / float(np.square(tangents[:, i]).sum())
-            half = quantile * math.sqrt(float(by_chance[i]) + of_signature)
-            ladder, ends = LADDERS[point.ladder], self.of[point.ladder].x[[0, -1]]
-            low, high = (ladder.amount(float(np.clip(point.severity + sign * half, *ends))) for sign in (-1, 1))
-            found.append(
-                Cause(
-                    damage=point.ladder,
-                    family=ladder.family,
-                    amount=point.amount,
-                    unit=ladder.unit,
-                    severity=point.severity,
-                    interval=(min(low, high), max(low, high)),
-                    share=float(self.of[point.ladder](point.severity) @ look.difference) / look.total,
-                )
-            )
-        return found
-
-    def _refined(self, difference: Array, ladder: str, grid: Sequence[float], best: int) -> tuple[float, float]:
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        found = minimize_scalar(
-            lambda severity: float(np.square(difference - self.of[ladder](severity)).sum()),
-            bounds=(low, high),
-            method="bounded",
-        )
-        return float(found.x), float(found.fun)
+def _in_units(point: Point, variance: float, ends: Sequence[float], look: Look, share: float) -> Cause:
+    ladder = LADDERS[point.ladder]
+    half = float(stats.t.ppf(1 - LEVEL / 2, look.freedom)) * math.sqrt(variance)
+    low, high = (ladder.amount(float(np.clip(point.severity + sign * half, *ends))) for sign in (-1, 1))
+    return Cause(
+        damage=point.ladder,
+        family=ladder.family,
+        amount=point.amount,
+        unit=ladder.unit,
+        severity=point.severity,
+        interval=(min(low, high), max(low, high)),
+        share=share,
+    )

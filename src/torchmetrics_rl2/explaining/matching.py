@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.explaining.causes import Array, Curves, Look, Point
+from torchmetrics_rl2.explaining.causes import Look
+from torchmetrics_rl2.explaining.curves import Array, Curves, Point
 from torchmetrics_rl2.weights.signatures import Signatures
 
 __all__ = ["Match", "matches"]
@@ -52,7 +53,7 @@ def matches(real: Statistics, fake: Statistics, signatures: Signatures) -> list[
 
     found = []
     for ladder, (best, apart) in curves.nearest(look.difference).items():
-        low, high = curves.of[ladder].x[[0, -1]].tolist()
+        low, high = curves.of[ladder].ends
         severities = np.unique([0.0, *np.linspace(low, high, STEPS)])
         amounts = tuple(str(Point(ladder, float(severity))) for severity in severities)
         others = np.square(look.difference - curves.of[ladder](severities)).sum(-1)

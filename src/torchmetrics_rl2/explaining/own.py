@@ -7,7 +7,8 @@ from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
-from torchmetrics_rl2.explaining.causes import Curves, Look, explain_look
+from torchmetrics_rl2.explaining.causes import Look, explain_look
+from torchmetrics_rl2.explaining.curves import Curves
 from torchmetrics_rl2.explaining.measuring import STEPS, VISIBLE, Step, measure_signatures
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.weights.signatures import Signatures

@@ -13,7 +13,7 @@ import torch
 
 from torchmetrics_rl2.encoder.encoder import reference_of
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.explaining.measuring import measure_signatures
+from torchmetrics_rl2.explaining.measuring import PAIRS, measure_signatures
 from torchmetrics_rl2.fitting.card import read_card
 from torchmetrics_rl2.fitting.features import feature_device, features_of_split, names_of
 from torchmetrics_rl2.fitting.fitted_flow import fit_flow
@@ -216,8 +216,8 @@ def fit_split(
         raise
     fitted = fit_flow(features, found, settings, run, machine, progress)
     warned = features.warnings
-    count = min(max(len(features.fit) // 40, 8), 48)  # with all damage, about twice as many passes as features take
-    signatures = measure_signatures(fitted.flow, extractor, features.fit_files, reader, progress, count=count)
+    count = min(max(len(features.fit) // 60, 8), 32)  # with all damage, about four times as many passes as features take
+    signatures = measure_signatures(fitted.flow, extractor, features.fit_files, reader, progress, count=count, pairs=PAIRS)
     if len(found) > 1:
         leaks = measure_leaks(fitted.flow, features.fit, found, units, signatures)
         fitted.flow.base.leaks.copy_(torch.tensor(leaks))

@@ -16,7 +16,7 @@ from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
-from torchmetrics_rl2.explaining.causes import Curves
+from torchmetrics_rl2.explaining.curves import Curves
 from torchmetrics_rl2.explaining.measuring import Step
 from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.planning.power import Judged, Pilot, Shift, least_length, least_units
@@ -170,8 +170,8 @@ class Effects:
         assert self.curves is not None
         curve, chosen, part = self.curves.of[ladder], LADDERS[ladder], self._part(ladder)
         # Below the weakest severity that was measured a curve is a guess.
-        weakest = min(severity for severity in curve.x if severity > 0)
-        severities = np.geomspace(weakest, curve.x[-1], GRID)
+        weakest = min(severity for severity in curve.severities if severity > 0)
+        severities = np.geomspace(weakest, curve.ends[1], GRID)
         shifts = [chance.shift(torch.from_numpy(curve(severity))) for severity in severities]
         weaker = "<" if chosen.amount(1) > chosen.amount(0) else ">"
         smallest, beyond = list[float | None](), []
@@ -224,7 +224,7 @@ class Effects:
         severity = severity_of(name, amount)
         if self.measures or self.curves is None:
             return
-        low, high = self.curves.of[name].x[[0, -1]]
+        low, high = self.curves.of[name].ends
         # The end of a ladder comes back from its amount with an error of rounding.
         if not low - 1e-6 <= severity <= high + 1e-6:
             ends = sorted(LADDERS[name].amount(float(end)) for end in (low, high))

@@ -1,7 +1,7 @@
 """Shifts of the mean latent that known damage causes, by which a difference of means is explained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ class Signatures:
         variances: Variance of each shift along its own direction that comes of the number of images, ``(S,)``, single
             precision.
         images: How many images they were measured on.
+        pairs: Rows of two kinds of damage that were done one after the other, if any were.
+        interactions: Shift of both less the shifts of each, on the same images, ``(P, 512)``; half precision in a file.
 
     """
 
@@ -29,14 +31,18 @@ class Signatures:
     shifts: Tensor
     variances: Tensor
     images: int
+    pairs: tuple[tuple[int, int], ...] = ()
+    interactions: Tensor = field(default_factory=lambda: torch.zeros(0, 512, dtype=torch.float64))
 
     def header(self) -> dict[str, Any]:
         """What a file says of them beside the tensors."""
-        return {"ladders": list(self.ladders), "severities": list(self.severities), "images": self.images}
+        found = {"ladders": list(self.ladders), "severities": list(self.severities), "images": self.images}
+        return found | ({"pairs": [list(pair) for pair in self.pairs]} if self.pairs else {})
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file holds of them."""
-        return {"shifts": self.shifts.half(), "variances": self.variances}
+        found = {"shifts": self.shifts.half(), "variances": self.variances}
+        return found | ({"interactions": self.interactions.half()} if self.pairs else {})
 
     @classmethod
     def read(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Signatures":
@@ -47,13 +53,22 @@ class Signatures:
 
         """
         ladders, severities = tuple(map(str, header["ladders"])), tuple(map(float, header["severities"]))
-        shifts, variances, n = tensors["shifts"], tensors["variances"], len(ladders)
+        pairs = tuple((int(first), int(second)) for first, second in header.get("pairs", ()))
+        n = len(ladders)
+        expected = {"shifts": ((n, 512), torch.float16), "variances": ((n,), torch.float32)}
+        expected |= {"interactions": ((len(pairs), 512), torch.float16)} if pairs else {}
+        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if not (
             n == len(severities)
-            and (tuple(shifts.shape), shifts.dtype) == ((n, 512), torch.float16)
-            and (tuple(variances.shape), variances.dtype) == ((n,), torch.float32)
-            and len(tensors) == 2
-            and (variances >= 0).all()
+            and found == expected
+            and (tensors["variances"] >= 0).all()
+            and all(0 <= row < n for pair in pairs for row in pair)
         ):
-            raise ValueError(f"{n} signatures of damage need as many severities, shifts of 512 numbers, and variances")
-        return cls(ladders, severities, shifts.double(), variances, int(header["images"]))
+            raise ValueError(
+                f"{n} signatures of damage need as many severities, shifts of 512 numbers, and variances, and "
+                f"{len(pairs)} pairs of them as many interactions"
+            )
+        shifts, variances, images = tensors["shifts"].double(), tensors["variances"], int(header["images"])
+        if not pairs:
+            return cls(ladders, severities, shifts, variances, images)
+        return cls(ladders, severities, shifts, variances, images, pairs, tensors["interactions"].double())
