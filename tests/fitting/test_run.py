@@ -136,7 +136,7 @@ def test_features_are_computed_once(split, weights_file, tmp_path, monkeypatch):
         fit_split(split, out, backbone=weights_file, settings=replace(QUICK, hidden=9), resume=True)
     monkeypatch.undo()
     monkeypatch.setattr(fitting, "calibrate", lambda *args, **settings: too_few())
-    monkeypatch.setattr(fitting, "measure_signatures", lambda *args, count: None)
+    monkeypatch.setattr(fitting, "measure_signatures", lambda *args, count, pairs: None)
     monkeypatch.setattr(ImageReader, "read", lambda *args: pytest.fail("read the images again"))
     resumed = fit_split(split, out, backbone=weights_file, settings=QUICK, resume=True)
     assert resumed.n_fit == len(split.fit)
