@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the LC25000 images, in any folder layout")
     parser.add_argument("out", type=Path, help="the folder that the files are written to")
     arguments = parser.parse_args()
-    for name in ("lung-colon@3", "lung@2", "colon@2"):
+    for name in ("lung-colon@4", "lung@3", "colon@3"):
         kinds = [kind for kind in KINDS if kind.partition("_")[0] in name]
         good = calibrate(locate(arguments.folder, tiles(["reference"], kinds, [0])), name)
         file = arguments.out / f"{name.replace('@', '-')}.calibration.safetensors"

@@ -1,4 +1,4 @@
-"""Train the backbone of ``histology@2``: that of ``lung-colon@3`` goes on learning, from many virtual laboratories.
+"""Train the backbone of ``histology@2``: that of ``lung_colon_backbone.py`` goes on, in many virtual laboratories.
 
 A batch is sixteen laboratories of 32 crops: of each of eight images one crop, one beside it, and two damaged copies of
 the first. A laboratory is one data set with a stain, scale and compression drawn for it. It learns at once:
@@ -9,7 +9,7 @@ the first. A laboratory is one data set with a stain, scale and compression draw
 - ``neighbor``: which of eight crops of the laboratory lies beside this one (InfoNCE, arXiv 1807.03748)
 - ``distance``: damaged crops are further from the mean of their laboratory's clean ones than clean ones are
 
-    python recipes/histology_backbone.py MANY_LABS LC25000 backbone.safetensors --start lung-colon@3
+    python recipes/histology_backbone.py MANY_LABS LC25000 backbone.safetensors --start first.safetensors
 
 Two minutes on one H200, most of a day on two CPU cores. Interrupted, the same command goes on where it stopped.
 ``--fold 1`` or ``--fold 2`` keeps half of the sets out, so that a backbone can be judged on laboratories that it has

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import lc25000
 from histology_backbone import FOLDS
-from lung_colon_flow import entry_of
 from many_labs import lab_images, locate
+from torchmetrics_rl2 import CatalogEntry
+from torchmetrics_rl2.files import sha256_of
 from torchmetrics_rl2.fitting import FitSettings, Split, fit_split
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.images.sampling import evenly
@@ -111,6 +112,11 @@ def even(patches: Sequence[Patches], tiles: int) -> list[Patches]:
         count = max(1, round(tiles * len(own) / sum(one.tiles for one in own)))
         chosen += evenly(own, count)
     return chosen
+
+
+def entry_of(name: str, file: Path, summary: str, tissue: str) -> CatalogEntry:
+    """Row of the catalog for a file."""
+    return CatalogEntry(name, file.name, sha256_of(file), file.stat().st_size, summary, "Apache-2.0", tissue, PX)
 
 
 def main() -> None:

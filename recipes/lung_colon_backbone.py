@@ -1,4 +1,4 @@
-"""Train the backbone of ``lung-colon@3``: that of ``lung-colon@1``, which began from scratch, goes on learning.
+"""Train the backbone that ``histology_backbone.py`` starts from: that of ``lung-colon@1`` goes on learning.
 
 It learns tissue kind, the severity of four kinds of damage, scale, fifteen image statistics and nine Haar energies at
 once, on crops whose stain and compression vary. Half of the crops are not resampled, and damage begins weaker than for

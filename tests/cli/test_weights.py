@@ -44,13 +44,13 @@ def test_list_says_what_there_is_and_where(rl2, server):
 
 def test_fetch_path_and_verify_agree_on_the_file(rl2, server):
     register_weights(remote(server))
-    code, fetched, err = rl2("weights", "fetch", "acme/breast", "colon@2")
+    code, fetched, err = rl2("weights", "fetch", "acme/breast", "colon@3")
     first = fetched.splitlines()[0]
     assert (code, len(server.requests)) == (0, 1)
     assert "acme/breast" in err
     assert rl2("weights", "path", "acme/breast@1")[1].strip() == first
-    code, out, _ = rl2("weights", "verify", "acme/breast", "colon@2")
-    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 7fe10c279241", "colon@2: ok, c1737ddc1b94"])
+    code, out, _ = rl2("weights", "verify", "acme/breast", "colon@3")
+    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 3410a0632e77", "colon@3: ok, c1737ddc1b94"])
     assert len(server.requests) == 1
 
 
@@ -59,7 +59,7 @@ def test_verify_ends_with_1_if_a_file_is_wrong(rl2, tmp_path):
     raw = bytearray(SMALL.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
-    code, out, _ = rl2("weights", "verify", "lung@2", path, "--json")
+    code, out, _ = rl2("weights", "verify", "lung@3", path, "--json")
     found = json.loads(out)
     assert code == 1
     assert [row["ok"] for row in found] == [True, False]
@@ -86,9 +86,9 @@ def test_show_has_the_card_and_whose_backbone_it_is(rl2):
     code, out, _ = rl2("weights", "show", SMALL, "--json")
     shown = json.loads(out)
     assert code == 0
-    assert (shown["backbone_of"], shown["preprocessing"]["mpp"], shown["n_reference"]) == ("lung-colon@3", 0.25, 0)
+    assert (shown["backbone_of"], shown["preprocessing"]["mpp"], shown["n_reference"]) == ("histology@2", 0.25, 0)
     assert shown["card"]["license"] == "CC0-1.0"
-    assert "weights_id: 7fe10c279241" in rl2("weights", "show", SMALL)[1]
+    assert "weights_id: 3410a0632e77" in rl2("weights", "show", SMALL)[1]
     assert shown["between_groups"] is None
 
 
@@ -139,4 +139,4 @@ def test_the_shell_completes_names():
     asked = {"_RL2_COMPLETE": "complete_bash", "COMP_WORDS": "rl2 weights show lung", "COMP_CWORD": "3"}
     shown = CliRunner().invoke(app, env=asked, prog_name="rl2")
     assert shown.output.split() == ["lung-colon", "lung"]
-    assert list(complete_weights("lung@")) == [("lung@2", "H&E, lung (LC25000), 224 px; backbone of lung-colon@3")]
+    assert list(complete_weights("lung@")) == [("lung@3", "H&E, lung (LC25000), 224 px; backbone of histology@2")]

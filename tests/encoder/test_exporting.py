@@ -29,7 +29,7 @@ def test_a_program_needs_nothing_of_ours_and_takes_any_batch(encoder, tmp_path):
 
 
 @pytest.mark.slow
-def test_onnx_runtime_computes_the_latents_of_weights_with_a_readout(shipped, tmp_path):
+def test_onnx_runtime_computes_the_latents_of_weights_that_ship(shipped, tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
     assert export_program(shipped, tmp_path / "latents.onnx", px=64) < 1e-4

@@ -11,8 +11,8 @@ NAMES = (
     "many_labs",
     "virtual_labs",
     "histology_backbone",
-    "lung_colon_flow",
     "histology_flow",
+    "lung_and_colon",
 )
 
 

@@ -103,7 +103,7 @@ def test_registered_weights_have_a_name(capsys):
 @pytest.mark.parametrize(
     "entries",
     [
-        [entry("lung-colon@3")],
+        [entry("lung-colon@4")],
         [entry("lung-colon@1")],  # of a version that is gone
         [entry("lung-colon@99")],  # or the bare name would change its owner
         [entry("acme/colon@1"), entry("acme/colon@1")],
@@ -156,7 +156,7 @@ def test_whose_backbone_it_is_is_not_logged_as_asked_for(caplog):
     loading._say.cache_clear()
     with caplog.at_level("INFO", "torchmetrics_rl2"):
         load_weights("lung")
-    assert caplog.messages == ["weights lung: lung@2 (e002f22ecc85)"]
+    assert caplog.messages == ["weights lung: lung@3 (e002f22ecc85)"]
 
 
 def package(folder, name, code):
@@ -194,10 +194,10 @@ def test_another_package_brings_weights_by_name(site, tmp_path_factory):
     importlib.invalidate_caches()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        assert load_weights("lung-colon@3").name == "lung-colon@3"
+        assert load_weights("lung-colon@4").name == "lung-colon@4"
         assert not seen  # other packages are not loaded for names that ship
         ours = load_weights("acme/breast-40x")
-        assert (ours.name, ours.weights_id[:12]) == ("acme/breast-40x@1", "7fe10c279241")
+        assert (ours.name, ours.weights_id[:12]) == ("acme/breast-40x@1", "3410a0632e77")
         assert list_weights()[-1].name == "acme/breast-40x@1"
     said = sorted(str(one.message) for one in seen)
     assert [sentence.partition(" are left out: ")[0].rpartition(" ")[2] for sentence in said] == [
@@ -233,26 +233,24 @@ def test_later_weights_do_not_change_what_a_version_means(shipping):
     # The first 12 digits of what the value of a version depends on; a version once released never changes.
     assert {name: weights.weights_id[:12] for name, (_, weights) in shipping.items()} == {
         "histology@2": "4b690ea37a0d",
-        "lung-colon@3": "bdda2a1c2151",
-        "lung@2": "e002f22ecc85",
-        "colon@2": "c1737ddc1b94",
+        "lung-colon@4": "bdda2a1c2151",
+        "lung@3": "e002f22ecc85",
+        "colon@3": "c1737ddc1b94",
     }
 
 
-def test_lung_and_colon_share_the_backbone_of_lung_colon(shipping):
-    assert len({weights.backbone_id for _, weights in shipping.values()}) == 2
+def test_all_that_ship_share_the_backbone_of_histology(shipping):
+    assert len({weights.backbone_id for _, weights in shipping.values()}) == 1
     lent = {name: (weights.backbone_of, entry.bytes < 6e6) for name, (entry, weights) in shipping.items()}
     assert lent == {
         "histology@2": ("", False),
-        "lung-colon@3": ("", False),
-        "lung@2": ("lung-colon@3", True),
-        "colon@2": ("lung-colon@3", True),
+        "lung-colon@4": ("histology@2", True),
+        "lung@3": ("histology@2", True),
+        "colon@3": ("histology@2", True),
     }
 
 
-def test_histology_has_no_readout_and_says_what_real_tissue_of_other_laboratories_scores():
-    encoder = LatentEncoder.load("histology@2")
-    assert encoder.features.readout is None
-    found = between_groups(encoder.reference_statistics)
+def test_histology_says_what_real_tissue_of_other_laboratories_scores():
+    found = between_groups(LatentEncoder.load("histology@2").reference_statistics)
     assert (found.units, found.count) == ("laboratories", 10)
     assert 5 < found.whole[0] < found.whole[1] < found.whole[2] < 40

@@ -21,12 +21,12 @@ from torchmetrics_rl2.weights.file import HEADER
 
 @cache
 def lender():
-    return load_weights("lung-colon@3")
+    return load_weights("histology@2")
 
 
 def lend(path, backbone):
     """As load_weights lends, but of what SMALL asks for it is loaded once."""
-    return lender() if backbone["weights"] == "lung-colon@3" else loading.lend(path, backbone)
+    return lender() if backbone["weights"] == "histology@2" else loading.lend(path, backbone)
 
 
 def read_small(path):
@@ -171,7 +171,7 @@ DAMAGED = {
         target.touch() or os.truncate(target, 2**31 + 1) or target  # sparse: no byte of it is on the disk
     ),
     "format version True": reheaded(lambda header: header.update(format_version=True)),
-    "missing or unknown tensors, readout.matrix": lambda source, target: rewritten(
+    "missing or unknown tensors, readout.mean": lambda source, target: rewritten(
         source, target, None, lambda tensors: tensors.update({"readout.mean": torch.zeros(527)})
     ),
     "format version 0": reheaded(lambda header: header.update(format_version=0)),
@@ -297,18 +297,18 @@ def test_nothing_is_unpickled(tmp_path):
 def test_a_shared_backbone_is_left_out_and_found_again(tmp_path, weights, weights_file):
     ours = lender()
     path = tmp_path / "shared.safetensors"
-    write_weights(replace(ours, backbone_of="lung-colon@3"), path, lend)
+    write_weights(replace(ours, backbone_of="histology@2"), path, lend)
     assert path.stat().st_size < 6.2e6
-    assert header_of(path)["backbone"] == {"weights": "lung-colon@3", "backbone_id": ours.backbone_id}
-    assert not any(key.startswith(("backbone.", "readout.")) for key in load_file(path))
+    assert header_of(path)["backbone"] == {"weights": "histology@2", "backbone_id": ours.backbone_id}
+    assert not any(key.startswith("backbone.") for key in load_file(path))
     read = load_weights(path)
-    assert (read.weights_id, read.backbone_id, read.backbone_of) == (ours.weights_id, ours.backbone_id, "lung-colon@3")
+    assert (read.weights_id, read.backbone_id, read.backbone_of) == (ours.weights_id, ours.backbone_id, "histology@2")
     register_weights(CatalogEntry("acme/noise@1", str(weights_file), sha256_of(weights_file), 2, "S", "CC0-1.0"))
     with pytest.raises(RL2Error, match="made with another backbone than that of acme/noise@1"):
         write_weights(replace(ours, backbone_of="acme/noise@1"), path, lend)
-    assert load_weights(path).backbone_of == "lung-colon@3"
+    assert load_weights(path).backbone_of == "histology@2"
     with pytest.raises(
-        RL2Error, match="has the backbone of other weights, 'lung-colon@3', and is read with load_weights"
+        RL2Error, match="has the backbone of other weights, 'histology@2', and is read with load_weights"
     ):
         read_weights(path)
 
@@ -321,12 +321,12 @@ def test_a_shared_backbone_is_left_out_and_found_again(tmp_path, weights, weight
             "backbone of the weights 'acme/none@1', a name with version that is not known here",
         ),
         ({"weights": "../../etc/passwd", "backbone_id": "0"}, "not known here"),
-        ({"weights": ["lung-colon@3"], "backbone_id": "0"}, "not known here"),
-        ({"weights": "lung-colon@3", "backbone_id": 7}, "made with another backbone"),
-        ({"weights": "lung-colon", "backbone_id": "0"}, "a name with version that is not known here"),
-        ({"weights": "lung-colon@1", "backbone_id": "0"}, "a name with version that is not known here"),
+        ({"weights": ["histology@2"], "backbone_id": "0"}, "not known here"),
+        ({"weights": "histology@2", "backbone_id": 7}, "made with another backbone"),
+        ({"weights": "histology", "backbone_id": "0"}, "a name with version that is not known here"),
+        ({"weights": "histology@1", "backbone_id": "0"}, "a name with version that is not known here"),
         ({}, "damaged header"),
-        ("lung-colon@3", "damaged header"),
+        ("histology@2", "damaged header"),
     ],
 )
 def test_a_shared_backbone_is_one_with_a_name(tmp_path, backbone, sentence):
@@ -350,7 +350,7 @@ def test_weights_that_share_and_are_shared_are_refused(tmp_path):
     path = rewritten(
         SMALL, tmp_path / "w.safetensors", lambda header: header["backbone"].update(weights="acme/breast@1")
     )
-    with pytest.raises(RL2Error, match="has the backbone of other weights, 'lung-colon@3'"):
+    with pytest.raises(RL2Error, match="has the backbone of other weights, 'histology@2'"):
         load_weights(path)
 
 

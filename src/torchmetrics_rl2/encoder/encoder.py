@@ -53,7 +53,7 @@ class LatentEncoder(Frozen):
         >>> from torchmetrics_rl2 import LatentEncoder
         >>> encoder = LatentEncoder.load("lung-colon")
         >>> encoder
-        LatentEncoder('lung-colon@3', 224 px, weights_id 'bdda2a1c2151', float32 on cpu)
+        LatentEncoder('lung-colon@4', 224 px, weights_id 'IDLC', float32 on cpu)
         >>> encoder(torch.zeros(2, 3, 224, 224, dtype=torch.uint8)).shape
         torch.Size([2, 512])
         >>> encoder.log_prob(torch.zeros(2, 3, 224, 224)).shape
@@ -71,7 +71,7 @@ class LatentEncoder(Frozen):
         self.weights_id = weights.weights_id
         self.reference = weights.reference
         self.signatures: Signatures | None = weights.signatures
-        self.features = FeatureExtractor(weights.preprocessing, dict(weights.backbone), weights.readout)
+        self.features = FeatureExtractor(weights.preprocessing, dict(weights.backbone))
         self.flow = RealNVP(**weights.flow_config)
         self.flow.load_state_dict(dict(weights.flow))
         self.kinds = kinds_of(self.flow, self.card)

@@ -192,7 +192,7 @@ def fit_split(
     described = read_card(card)
     start = load_backbone(backbone)
     run = open_run(out, resume, describe(split, start, settings, joint, reader, kinds, groups))
-    extractor = FeatureExtractor(start.preprocessing, dict(start.state_dict), start.readout)
+    extractor = FeatureExtractor(start.preprocessing, dict(start.state_dict))
     extractor.to(feature_device(machine.accelerator))
     trained: dict[str, Any] | None = None
     if joint:
@@ -252,7 +252,6 @@ def fit_split(
         fitted.flow.state_dict(),
         reference_of(fitted.flow, features.reference, names_of(features.reference_files, groups) if groups else None),
         {**described, **({"kinds": fitted.kinds} if fitted.kinds else {}), "fit": history},
-        start.readout,
         signatures=signatures,
     )
     if is_rank_zero():

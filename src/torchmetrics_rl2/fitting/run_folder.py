@@ -48,7 +48,7 @@ def describe(
     }
     return {
         "images": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
-        "backbone": Weights(backbone.preprocessing, backbone.state_dict, {}, {}, readout=backbone.readout).backbone_id,
+        "backbone": Weights(backbone.preprocessing, backbone.state_dict, {}, {}).backbone_id,
         "settings": asdict(settings),
         "joint training": joint and [asdict(joint), reader.batch_size],
         "tile and scale": [reader.tile, reader.scale],

@@ -4,6 +4,5 @@ from torchmetrics_rl2.networks.extractor import FeatureExtractor, Preprocessing
 from torchmetrics_rl2.networks.flow import RealNVP
 from torchmetrics_rl2.networks.gaussian import Gaussian
 from torchmetrics_rl2.networks.mixture import Mixture
-from torchmetrics_rl2.networks.readout import Readout
 
-__all__ = ["FeatureExtractor", "Gaussian", "Mixture", "Preprocessing", "Readout", "RealNVP"]
+__all__ = ["FeatureExtractor", "Gaussian", "Mixture", "Preprocessing", "RealNVP"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torchmetrics_rl2.networks.readout import Readout
 from torchmetrics_rl2.networks.resnet import ResNet18
 from torchmetrics_rl2.pixels.batch import check_images, to_8_bit
 from torchmetrics_rl2.runtime import exact_arithmetic
@@ -67,7 +66,7 @@ class Frozen(nn.Module):
 
 
 class FeatureExtractor(Frozen):
-    """Preprocessing, ResNet-18 backbone and global average pooling (Eq. 1 of the RL2 paper), and a readout if any.
+    """Preprocessing, ResNet-18 backbone and global average pooling (Eq. 1 of the RL2 paper).
 
     As input to ``forward`` the extractor accepts
 
@@ -81,7 +80,6 @@ class FeatureExtractor(Frozen):
     Args:
         preprocessing: What happens to pixels first.
         state_dict: State dict of a torchvision ResNet-18 without its classifier.
-        readout: Tensors of :class:`~torchmetrics_rl2.networks.Readout`; without any, features are the backbone's own.
 
     """
 
@@ -91,18 +89,12 @@ class FeatureExtractor(Frozen):
     half_precision = False
     """Whether convolutions are computed in float16."""
 
-    def __init__(
-        self,
-        preprocessing: Preprocessing,
-        state_dict: Mapping[str, Tensor],
-        readout: Mapping[str, Tensor] | None = None,
-    ) -> None:
+    def __init__(self, preprocessing: Preprocessing, state_dict: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         for name in ("mean", "std"):
             values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32, device="cpu")
             self.register_buffer(name, values.view(1, 3, 1, 1))
-        self.readout = Readout(readout) if readout else None
         self.load_backbone(state_dict)
 
     def load_backbone(self, state_dict: Mapping[str, Tensor], trainable: bool = False) -> None:
@@ -134,8 +126,7 @@ class FeatureExtractor(Frozen):
         if not torch.compiler.is_compiling():  # nor exporting, for which older versions of torch take no such call
             self.backbone.eval()  # model.apply(lambda m: m.train()) passes by train() above
         pixels = images.to(self.dtype) if images.dtype == torch.uint8 else to_8_bit(images.to(self.dtype))
-        pixels = pixels / 255
-        inputs = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        inputs = ((pixels / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.float16) if self.half_precision else nullcontext():
             features: Tensor = self.backbone(inputs)
-        return self.readout(features, pixels) if self.readout else features
+        return features

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
@@ -34,14 +34,12 @@ class Backbone:
         name: Where it came from.
         preprocessing: What it expects of pixels.
         state_dict: Under torchvision's keys.
-        readout: Tensors of :class:`~torchmetrics_rl2.networks.Readout`; empty where features are the backbone's own.
 
     """
 
     name: str
     preprocessing: Preprocessing
     state_dict: Mapping[str, Tensor]
-    readout: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def load_backbone(source: str | Path) -> Backbone:
@@ -66,7 +64,7 @@ def load_backbone(source: str | Path) -> Backbone:
     if path.suffix and not os.path.lexists(path) and not is_remote(str(source)):
         raise RL2Error(f"There is no file {path}; expected weights, or the state dict of a ResNet-18. Check the path.")
     weights = load_weights(source)
-    return Backbone(weights.name, weights.preprocessing, weights.backbone, weights.readout)
+    return Backbone(weights.name, weights.preprocessing, weights.backbone)
 
 
 def _state_dict(path: Path) -> Mapping[str, Tensor] | None:

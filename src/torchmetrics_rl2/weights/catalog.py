@@ -93,7 +93,7 @@ def list_weights() -> list[CatalogEntry]:
     Example:
         >>> from torchmetrics_rl2 import list_weights
         >>> [entry.name for entry in list_weights()]
-        ['histology@2', 'lung-colon@3', 'lung@2', 'colon@2']
+        ['histology@2', 'lung-colon@4', 'lung@3', 'colon@3']
 
     """
     return [*_bundled().values(), *_installed().values(), *_registered.values()]

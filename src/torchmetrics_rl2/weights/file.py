@@ -16,7 +16,6 @@ from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.networks.extractor import Preprocessing
 from torchmetrics_rl2.networks.flow import RealNVP
-from torchmetrics_rl2.networks.readout import READ
 from torchmetrics_rl2.networks.resnet import ResNet18
 from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
 from torchmetrics_rl2.weights.reference import Reference
@@ -44,10 +43,8 @@ class Weights:
         flow: Its state dict.
         reference: Real images to measure distances from, if any.
         card: What a person should know: data, license, citation, how the flow was fitted.
-        readout: Tensors of :class:`~torchmetrics_rl2.networks.Readout`, single precision; empty where features are the
-            backbone's own.
-        backbone_of: Name with version of weights of the catalog whose backbone and readout these are; the file then
-            leaves them out. Empty where the file has its own.
+        backbone_of: Name with version of weights of the catalog whose backbone this is; the file then leaves it out.
+            Empty where the file has its own.
         signatures: How far known damage shifts the mean latent, if that was measured.
         name: What the weights were asked for by, with version.
         path: The file they were read from, if any.
@@ -60,7 +57,6 @@ class Weights:
     flow: Mapping[str, Tensor] = field(repr=False)
     reference: Reference | None = field(default=None, repr=False)
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    readout: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     backbone_of: str = ""
     signatures: Signatures | None = field(default=None, repr=False)
     name: str = "unnamed"
@@ -68,9 +64,9 @@ class Weights:
 
     @property
     def backbone_id(self) -> str:
-        """The sha256 over normalization, backbone and readout, which says which features these are."""
+        """The sha256 over normalization and backbone, which says which features these are."""
         normalization = [self.preprocessing.mean, self.preprocessing.std]
-        return digest(normalization, _prefixed("backbone", self.backbone) | _prefixed("readout", self.readout))
+        return digest(normalization, _prefixed("backbone", self.backbone))
 
     @property
     def weights_id(self) -> str:
@@ -146,7 +142,7 @@ def write_weights(weights: Weights, path: str | Path, lend: Lend = cannot_lend) 
     if weights.backbone_of:
         header["backbone"] = {"weights": weights.backbone_of, "backbone_id": weights.backbone_id}
     else:
-        tensors |= _prefixed("backbone", weights.backbone) | _prefixed("readout", weights.readout)
+        tensors |= _prefixed("backbone", weights.backbone)
     write_file(path, HEADER, header, tensors, partial(read_weights, lend=lend))
 
 
@@ -168,8 +164,7 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
     flow = RealNVP(**header["flow"]).state_dict()
     lent = _borrow(path, header["backbone"], lend) if "backbone" in header else None
     backbone = {} if lent else ResNet18.entries()
-    readout = _empty_readout() if any(key.startswith("readout.") for key in tensors) else {}
-    expected = _prefixed("backbone", backbone) | _prefixed("flow", flow) | _prefixed("readout", readout)
+    expected = _prefixed("backbone", backbone) | _prefixed("flow", flow)
     names = {key for key in tensors if not key.startswith(("reference.", "signatures."))}
     if names != set(expected):
         wrong = sorted(names ^ set(expected))
@@ -205,7 +200,6 @@ def _assemble(path: Path, header: dict[str, Any], tensors: dict[str, Tensor], le
         reference=Reference.read(path, reference, header["flow"]["kinds"]) if reference else None,
         signatures=Signatures.read(header["signatures"], signatures) if signatures else None,
         card=header["card"],
-        readout=lent.readout if lent else {key: tensors[f"readout.{key}"] for key in readout},
         backbone_of=lent.name if lent else "",
         name=str(path),
         path=path.absolute(),
@@ -228,11 +222,6 @@ def _under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{part}.{key}": value for key, value in tensors.items()}
-
-
-def _empty_readout() -> dict[str, Tensor]:
-    shapes = {"mean": (READ,), "matrix": (READ, 512)}
-    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
 def _check_flow_size(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -62,7 +62,6 @@ def import_weights(
         flow_config=fitted.config,
         flow=fitted.state_dict(),
         card={"data": f"backbone imported from {backbone.name}", **(card or {})},
-        readout=backbone.readout,
     )
     write_weights(weights, out)
     return read_weights(out)

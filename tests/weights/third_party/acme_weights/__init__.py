@@ -10,7 +10,7 @@ def weights():
         CatalogEntry(
             name="acme/breast-40x@1",
             where=str(Path(__file__).with_name("breast-40x-1.safetensors")),
-            sha256="d95d61b10d7c0bfb88f2b7ae742d88834065dd18602683719ce50d381063134c",
+            sha256="f5c77657e3f192686117b20e34208898f14a4c11f616fe113fdeb64567cf4f8c",
             bytes=7336,
             summary="H&E, breast, 40x",
             license="CC0-1.0",
