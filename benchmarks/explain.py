@@ -76,18 +76,30 @@ def singles() -> list[Steps]:
     return found
 
 
+def pairs() -> list[Steps]:
+    """Each pair at the severities that a person sees, then at others."""
+
+    def at(pair: tuple[str, str], *times: float) -> Steps:
+        return tuple((name, min(1.0, t * LADDERS[name].visible)) for name, t in zip(pair, times, strict=True))
+
+    other = [(0.7, 1.4), (1.4, 0.7)]
+    return [*(at(pair, 1, 1) for pair in PAIRS), *(at(pair, *other[i % 2]) for i, pair in enumerate(PAIRS))]
+
+
 def read(source: str) -> Tensor:
     """Images ``(N, 3, H, W)`` of one size."""
     return torch.cat([batch.images for batch in ImageReader(batch_size=BATCH).read(find_images(source))])
 
 
-def explanations(
-    encoder: LatentEncoder, tiles: Tensor, real: Tensor, steps: Steps, n: int, repeats: int
-) -> list[Explanation]:
-    """What is said of so many draws of damaged tiles."""
+def latents_of(encoder: LatentEncoder, tiles: Tensor, steps: Steps) -> Tensor:
+    """Latents of damaged tiles."""
     for number, step in enumerate(steps):
         tiles = degrade(tiles, *step, seed=number)
-    damaged = torch.cat([encoder(part) for part in tiles.split(BATCH)])
+    return torch.cat([encoder(part) for part in tiles.split(BATCH)])
+
+
+def explanations(encoder: LatentEncoder, damaged: Tensor, real: Tensor, n: int, repeats: int) -> list[Explanation]:
+    """What is said of so many draws of latents."""
     draws, found = np.random.default_rng(0), []
     for _ in range(repeats):
         sides = [encoder.statistics(side[draws.choice(len(side), n)]) for side in (real, damaged)]
@@ -100,19 +112,21 @@ def explanations(
 def row_of(steps: Steps, found: Sequence[Explanation]) -> Row:
     """One line of the table."""
     families = {LADDERS[ladder].family for ladder, _ in steps}
-    named = [{cause.family for cause in one.causes} == families for one in found]
-    own = [one.causes[0] for one in found if [cause.damage for cause in one.causes] == [steps[0][0]]]
-    amount = LADDERS[steps[0][0]].amount(steps[0][1])
-    ratios = [cause.amount / amount for cause in own]
-    said = Counter(" and ".join(cause.damage for cause in one.causes) or "nothing" for one in found)
-    ends = [cause.interval for cause in own]
-    alone = len(steps) == 1 and own
+    right = [one for one in found if {cause.family for cause in one.causes} == families]
+    own = [
+        (cause, LADDERS[ladder].amount(severity))
+        for one in right
+        for cause in one.causes
+        for ladder, severity in steps
+        if cause.damage == ladder
+    ]
+    said = Counter(" and ".join(sorted(cause.damage for cause in one.causes)) or "nothing" for one in found)
     return Row(
-        damage=" then ".join(ladder for ladder, _ in steps),
+        damage=" then ".join(ladder for ladder, _ in steps) or "none",
         amount=" and ".join(f"{LADDERS[ladder].amount(severity):.3g}" for ladder, severity in steps),
-        named=fmean(named),
-        within=fmean(1 / 1.25 <= ratio <= 1.25 for ratio in ratios) if alone else None,
-        covered=fmean(low <= amount <= high for low, high in ends) if alone else None,
+        named=len(right) / len(found),
+        within=fmean(1 / 1.25 <= cause.amount / amount <= 1.25 for cause, amount in own) if own else None,
+        covered=fmean(cause.interval[0] <= amount <= cause.interval[1] for cause, amount in own) if own else None,
         explained=float(np.median([one.explained or 0.0 for one in found])),
         most_often=said.most_common(1)[0][0],
     )
@@ -128,11 +142,14 @@ def lines(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         numbers = " | ".join(map(shown, (row.named, row.within, row.covered, row.explained)))
         found.append(f"| {row.damage} | {row.amount} | {numbers} | {row.most_often} |")
-    one, two = ([row for row in rows if (" then " in row.damage) == both] for both in (False, True))
-    for name in ("named", "within", "covered"):
-        known = [value for row in one if (value := getattr(row, name)) is not None]
-        found += [f"mean of one damage, {name}: {fmean(known):.3f}"] if known else []
-    return [*found, *([f"mean of two, both named: {fmean(row.named for row in two):.3f}"] if two else [])]
+    one = [row for row in rows if " then " not in row.damage and row.amount]
+    two = [row for row in rows if " then " in row.damage]
+    parts = {"one damage": one, "two, as seen": two[: len(PAIRS)], "two, at other severities": two[len(PAIRS) :]}
+    for part, some in parts.items():
+        for name in ("named", "within", "covered"):
+            known = [value for row in some if (value := getattr(row, name)) is not None]
+            found += [f"mean of {part}, {name}: {fmean(known):.3f}"] if known else []
+    return found
 
 
 def main() -> None:
@@ -150,11 +167,10 @@ def main() -> None:
         raise RL2Error(f"{arguments.weights} has no signatures of damage; 'rl2 fit' makes weights that have.")
     tiles, real = read(arguments.tiles), read(arguments.real)
     latents = torch.cat([encoder(part) for part in real.split(BATCH)])
-    wanted = [*singles(), *(tuple((name, LADDERS[name].visible) for name in pair) for pair in PAIRS)]
-    rows = [
-        row_of(steps, explanations(encoder, tiles, latents, steps, arguments.n, arguments.repeats))
-        for steps in progress(wanted, "damage")
-    ]
+    rows = []
+    for steps in progress([(), *singles(), *pairs()], "damage"):
+        damaged = latents_of(encoder, tiles, steps)
+        rows.append(row_of(steps, explanations(encoder, damaged, latents, arguments.n, arguments.repeats)))
     print(json.dumps([asdict(row) for row in rows], indent=2) if arguments.json else "\n".join(lines(rows)))
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,6 @@ from torch import Generator
 from torchmetrics_rl2 import Statistics
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.explaining.causes import Look, explain_look
-from torchmetrics_rl2.explaining.curves import Curves
 from torchmetrics_rl2.pixels import LADDERS
 from torchmetrics_rl2.weights import Signatures
 
@@ -27,6 +28,13 @@ def signatures(length=20.0, variance=0.0):
     shifts = torch.stack([shift_of(*step, length) for step in steps])
     ladders, severities = zip(*steps, strict=True)
     return Signatures(ladders, severities, shifts, torch.full((len(steps),), variance), 48)
+
+
+def with_pair(known, first, second, both):
+    """Signatures that know also what the second damage after the first shifts."""
+    rows = list(zip(known.ladders, known.severities, strict=True))
+    pair = rows.index(first), rows.index(second)
+    return replace(known, pairs=(pair,), interactions=(both - shift_of(*first) - shift_of(*second))[None])
 
 
 def side(seed, shift=0.0, n=60, kinds=None, groups=None):
@@ -80,6 +88,41 @@ def test_two_damages_of_different_families_are_two():
     assert "and" in str(found)
 
 
+NOISE, BLUR = ("gaussian noise", 0.125), ("gaussian blur", 0.25)
+HIDING = 0.2 * shift_of(*NOISE) + 0.9 * shift_of(*BLUR) + 4 * torch.eye(D, dtype=torch.float64)[12]
+
+
+def test_two_damages_that_are_no_sum_are_found_as_they_were_measured():
+    """A blur that leaves little of the noise before it: as a sum, both are of other amounts."""
+    moved = side(2, HIDING, n=400)
+    found = explain_look(side(1, n=400), moved, with_pair(signatures(), NOISE, BLUR, HIDING))
+    assert {cause.damage: cause.severity for cause in found.causes} == pytest.approx(dict([NOISE, BLUR]), rel=0.15)
+    assert found.explained > 0.98
+    assert sum(cause.share for cause in found.causes) == pytest.approx(found.explained, abs=0.02)
+    by_sum = {cause.damage: cause.severity for cause in explain_look(side(1, n=400), moved, signatures()).causes}
+    assert by_sum.get(NOISE[0], 0.0) < 0.5 * NOISE[1]
+
+
+def test_intervals_of_two_damages_cover_as_often_as_they_say():
+    known, covered = with_pair(signatures(), NOISE, BLUR, HIDING), []
+    for i in range(60):
+        found = explain_look(side(2 * i), side(2 * i + 1, HIDING), known).causes
+        covered += [
+            cause.interval[0] <= LADDERS[name].amount(severity) <= cause.interval[1]
+            for cause in found
+            for name, severity in (NOISE, BLUR)
+            if cause.damage == name
+        ]
+    assert len(covered) > 80
+    assert 0.88 <= np.mean(covered) <= 1
+
+
+def test_one_damage_is_not_taken_for_two_where_two_were_measured():
+    known = with_pair(signatures(), NOISE, BLUR, HIDING)
+    found = [explain_look(side(2 * i), side(2 * i + 1, shift_of(*BLUR)), known).causes for i in range(40)]
+    assert sum([cause.damage for cause in causes] == ["gaussian blur"] for causes in found) >= 39
+
+
 def test_what_no_damage_explains_is_said_to_be_so():
     direction = torch.zeros(D, dtype=torch.float64)
     direction[10:14], direction[1] = 8, 4
@@ -125,15 +168,6 @@ def test_damage_that_explains_as_much_is_named_too():
     (cause,) = explain_look(side(1), side(2, shift_of("gaussian blur", 0.25)), twin).causes
     assert len(cause.confusable) == 1
     assert {cause.damage, cause.confusable[0].partition(" of ")[0]} == {"gaussian blur", "defocus disc"}
-
-
-def test_curves_go_through_no_damage_and_what_was_measured():
-    curves = Curves(signatures(), None)
-    assert np.allclose(curves.of["eosin"](0), 0)
-    for ladder, severity in (("eosin", -0.5), ("eosin", 0.5), ("jpeg", LADDERS["jpeg"].severities[1])):
-        assert np.allclose(curves.of[ladder](severity), shift_of(ladder, severity), atol=1e-9)
-    assert {point.ladder for point in curves.points} == set(AXES)
-    assert all(point.severity != 0 for point in curves.points)
 
 
 def test_the_closest_damage_explains_what_it_does_alone():

@@ -9,7 +9,6 @@ of it, at the severity :math:`a` where that is largest; two at once explain what
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,10 +137,10 @@ def _by_chance(slopes: Array, look: Look) -> list[float]:
     return found
 
 
-def _in_units(point: Point, variance: float, ends: Sequence[float], look: Look, share: float) -> Cause:
+def _in_units(point: Point, variance: float, ends: tuple[float, float], look: Look, share: float) -> Cause:
     ladder = LADDERS[point.ladder]
     half = float(stats.t.ppf(1 - LEVEL / 2, look.freedom)) * math.sqrt(variance)
-    low, high = (ladder.amount(float(np.clip(point.severity + sign * half, *ends))) for sign in (-1, 1))
+    low, high = (ladder.amount(min(max(point.severity + sign * half, ends[0]), ends[1])) for sign in (-1, 1))
     return Cause(
         damage=point.ladder,
         family=ladder.family,

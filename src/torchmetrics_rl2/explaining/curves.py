@@ -156,4 +156,5 @@ class Curves:
 
 def _root(severity: float | Array) -> Array:
     values = np.asarray(severity, dtype=float)
-    return np.sign(values) * np.sqrt(np.abs(values))
+    found: Array = np.sign(values) * np.sqrt(np.abs(values))
+    return found
