@@ -25,6 +25,17 @@ def test_files_keep_signatures_and_the_same_latents(weights, tmp_path):
     assert LatentEncoder(found).signatures is found.signatures
 
 
+def test_files_keep_pairs_and_do_without(weights, tmp_path):
+    both = torch.randn(2, 512, generator=Generator().manual_seed(1), dtype=torch.float64)
+    for pairs, interactions in ((((2, 0), (2, 1)), both), ((), some().interactions)):
+        path = tmp_path / f"{len(pairs)}.safetensors"
+        write_weights(replace(weights, signatures=replace(some(), pairs=pairs, interactions=interactions)), path)
+        found = read_weights(path)
+        assert found.weights_id == weights.weights_id
+        assert found.signatures.pairs == pairs
+        assert torch.equal(found.signatures.interactions, interactions.half().double())
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -33,6 +44,9 @@ def test_files_keep_signatures_and_the_same_latents(weights, tmp_path):
         {"shifts": torch.zeros(2, 512)},
         {"variances": torch.zeros(2)},
         {"variances": torch.tensor([0.1, -0.2, 0.0])},
+        {"pairs": ((0, 3),), "interactions": torch.zeros(1, 512)},
+        {"pairs": ((0, -1),), "interactions": torch.zeros(1, 512)},
+        {"pairs": ((0, 1), (0, 2)), "interactions": torch.zeros(1, 512)},
     ],
 )
 def test_signatures_that_are_not_whole_are_refused(weights, tmp_path, broken):
