@@ -11,8 +11,8 @@ SEVERITIES = np.array([0.0, 0.05, 0.1, 0.2, 0.4, 0.8])
 
 
 def bend(severities):
-    """A circle and on, as a curve bends through latent space."""
-    angle = 3 * np.asarray(severities, dtype=float)
+    """A quarter of a circle, as a curve bends through latent space."""
+    angle = 2 * np.asarray(severities, dtype=float)
     return np.stack([1 - np.cos(angle), np.sin(angle), 0.3 * np.sin(2 * angle)], -1)
 
 

@@ -25,8 +25,9 @@ from torchmetrics_rl2.weights.signatures import Signatures
 __all__ = ["Look", "explain_look"]
 
 MIN_EXPLAINED = 0.4  # between real sets of other laboratories less was seen
-MIN_SECOND = 0.015  # of the squared look, and
-MIN_GAIN = 0.25  # of what chance adds to it: misfit of the first signature explains less
+MIN_SECOND = 0.002  # of the squared look,
+MIN_GAIN = 0.75  # of what chance adds to it, and
+MIN_REST = 0.25  # of what the first leaves: a misfit of it, as of other tissue, mostly stays beside any second
 CONFUSABLE = 0.03
 
 
@@ -107,8 +108,8 @@ def explain_look(
 
 
 def _is_needed(apart: float, apart_of_two: float, look: Look) -> bool:
-    """Whether a second damage explains more than the misfit of one does."""
-    return apart - apart_of_two > max(MIN_SECOND * look.total, MIN_GAIN * look.noise)
+    """Whether a second damage explains more than chance and a misfit of the first do."""
+    return apart - apart_of_two > max(MIN_SECOND * look.total, MIN_GAIN * look.noise, MIN_REST * apart)
 
 
 def _cause(curves: Curves, point: Point, look: Look, share: float) -> Cause:

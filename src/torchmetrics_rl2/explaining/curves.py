@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 POSITIONS = 32
 FINER = 4
-"""How much nearer an interpolation of second order comes at half the spacing."""
+"""By how much an interpolation of second order is nearer at half the spacing."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Point:
 
 
 class Curve:
-    """The signature of a ladder by severity, from no damage on: shape-preserving, in the root of the severity.
+    """The signature of a ladder by severity, from no damage on, by shape-preserving interpolation.
 
     Args:
         severities: Measured ones and 0, ascending, ``(S,)``.
@@ -51,13 +51,12 @@ class Curve:
 
     def __init__(self, severities: Array, shifts: Array, variances: Array) -> None:
         self.severities, self.shifts = severities, shifts
-        self._roots = _root(severities)
-        self._through = PchipInterpolator(self._roots, shifts)
-        self._variances = PchipInterpolator(self._roots, variances)
+        self._through = PchipInterpolator(severities, shifts)
+        self._variances = PchipInterpolator(severities, variances)
 
     def __call__(self, severity: float | Array) -> Array:
         """The shift at a severity, or at several, ``(d,)`` or ``(N, d)``."""
-        found: Array = self._through(_root(severity))
+        found: Array = self._through(severity)
         return found
 
     @property
@@ -79,30 +78,30 @@ class Curve:
 
     def slope(self, severity: float) -> Array:
         """By how much the shift grows with the severity, ``(d,)``."""
-        found: Array = self._through(_root(severity), 1) / (2 * np.sqrt(abs(severity)))
+        found: Array = self._through(severity, 1)
         return found
 
     def variance(self, severity: float) -> float:
         """Of a severity that is found here: because few images were measured, and few severities."""
-        of_images = float(self._variances(_root(severity))) / float(np.square(self.slope(severity)).sum())
-        by_root = np.interp(_root(severity), self._roots, self._misses)
-        return of_images + float(2 * np.sqrt(abs(severity)) * by_root) ** 2
+        of_images = float(self._variances(severity)) / float(np.square(self.slope(severity)).sum())
+        return of_images + float(np.interp(severity, self.severities, self._misses)) ** 2
 
     @cached_property
     def _misses(self) -> Array:
-        """By how much a root of a severity is off between those that were measured, ``(S,)``.
+        """By how much a severity is off between those that were measured, ``(S,)``.
 
-        Each severity but 0 and the ends is left out, and where the others put it tells how far off they are.
+        Each but 0 and the ends is left out, and where the others put it tells how far off they are.
         """
-        found = np.full(len(self._roots), np.nan)
-        for i in range(1, len(self._roots) - 1):
-            if self._roots[i]:
-                others = np.delete(self._roots, i)
-                miss = PchipInterpolator(others, np.delete(self.shifts, i, 0))(self._roots[i]) - self.shifts[i]
-                slope = self._through(self._roots[i], 1)
-                found[i] = abs(miss @ slope) / (slope @ slope) / FINER
+        found = np.full(len(self.severities), np.nan)
+        for i in range(1, len(found) - 1):
+            severity, slope = self.severities[i], self.slope(self.severities[i])
+            if severity and slope.any():
+                others = PchipInterpolator(np.delete(self.severities, i), np.delete(self.shifts, i, 0))
+                found[i] = abs((others(severity) - self.shifts[i]) @ slope) / (slope @ slope) / FINER
         known = np.isfinite(found)
-        return np.interp(self._roots, self._roots[known], found[known]) if known.any() else np.zeros(len(found))
+        if not known.any():
+            return np.zeros(len(found))
+        return np.interp(self.severities, self.severities[known], found[known])
 
 
 class Curves:
@@ -152,9 +151,3 @@ class Curves:
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         found = minimize_scalar(apart, bounds=(low, high), method="bounded")
         return float(found.x), float(found.fun)
-
-
-def _root(severity: float | Array) -> Array:
-    values = np.asarray(severity, dtype=float)
-    found: Array = np.sign(values) * np.sqrt(np.abs(values))
-    return found
