@@ -99,7 +99,7 @@ def explain_look(
         if _is_needed(apart, apart_of_two, look) and explained >= least:
             return Explanation(_causes_of_two(pair, severities, look), explained=explained)
     share = look.explained(apart)
-    cause = _cause(curves, Point(ladder, severity), look, share)
+    cause = _cause(curves, Point(ladder, severity), look, apart)
     if share < least:
         return Explanation(explained=share, closest=cause)
     close = [Point(name, found[0]) for name, found in nearest.items() if look.explained(found[1]) > share - CONFUSABLE]
@@ -112,15 +112,17 @@ def _is_needed(apart: float, apart_of_two: float, look: Look) -> bool:
     return apart - apart_of_two > max(MIN_SECOND * look.total, MIN_GAIN * look.noise, MIN_REST * apart)
 
 
-def _cause(curves: Curves, point: Point, look: Look, share: float) -> Cause:
+def _cause(curves: Curves, point: Point, look: Look, apart: float) -> Cause:
     curve = curves.of[point.ladder]
-    (variance,) = _by_chance(curve.slope(point.severity)[:, None], look)
-    return _in_units(point, variance + curve.variance(point.severity), curve.ends, look, share)
+    (variance,) = _by_chance(curve.slope(point.severity)[:, None], look, apart)
+    return _in_units(point, variance + curve.variance(point.severity), curve.ends, look, look.explained(apart))
 
 
 def _causes_of_two(pair: Pair, severities: tuple[float, float], look: Look) -> list[Cause]:
     """Both, the one that explains more first."""
-    by_chance = _by_chance(pair.slopes(severities), look)
+    by_chance = _by_chance(
+        pair.slopes(severities), look, float(np.square(look.difference - pair.shift(severities)).sum())
+    )
     found = []
     for point, curve, severity, variance, part in zip(
         pair.points, pair.curves, severities, by_chance, pair.parts(severities), strict=True
@@ -131,10 +133,14 @@ def _causes_of_two(pair: Pair, severities: tuple[float, float], look: Look) -> l
     return sorted(found, key=lambda cause: -cause.share)
 
 
-def _by_chance(slopes: Array, look: Look) -> list[float]:
-    """Variances of severities that come of the variance of a difference, by least squares."""
+def _by_chance(slopes: Array, look: Look, apart: float) -> list[float]:
+    """Variances of severities that come of the variance of a difference, by least squares.
+
+    A shift that is further from the difference than chance puts it is no better known than that: as of a regression
+    whose residuals are larger than their errors say, variances are so many times larger.
+    """
     solve = np.linalg.pinv(slopes)
-    found: list[float] = np.diag(solve @ look.variance @ solve.T).tolist()
+    found: list[float] = (max(1.0, apart / look.noise) * np.diag(solve @ look.variance @ solve.T)).tolist()
     return found
 
 
