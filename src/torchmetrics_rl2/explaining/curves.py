@@ -101,7 +101,8 @@ class Curve:
         known = np.isfinite(found)
         if not known.any():
             return np.zeros(len(found))
-        return np.interp(self.severities, self.severities[known], found[known])
+        everywhere: Array = np.interp(self.severities, self.severities[known], found[known])
+        return everywhere
 
 
 class Curves:

@@ -216,11 +216,9 @@ def fit_split(
         raise
     fitted = fit_flow(features, found, settings, run, machine, progress)
     warned = features.warnings
-    # With all damage and pairs, about four times as many passes as features take.
-    count = min(max(len(features.fit) // 60, 8), 32)
-    signatures = measure_signatures(
-        fitted.flow, extractor, features.fit_files, reader, progress, count=count, pairs=PAIRS
-    )
+    count = min(max(len(features.fit) // 60, 8), 32)  # about four times as many passes as features take
+    read = fitted.flow, extractor, features.fit_files, reader, progress
+    signatures = measure_signatures(*read, count=count, pairs=PAIRS)
     if len(found) > 1:
         leaks = measure_leaks(fitted.flow, features.fit, found, units, signatures)
         fitted.flow.base.leaks.copy_(torch.tensor(leaks))
