@@ -123,6 +123,16 @@ def test_one_damage_is_not_taken_for_two_where_two_were_measured():
     assert sum([cause.damage for cause in causes] == ["gaussian blur"] for causes in found) >= 39
 
 
+@pytest.mark.parametrize(("severity", "named"), [(0.025, []), (0.04, ["gaussian noise"])])
+def test_damage_far_below_what_a_person_sees_is_no_cause(severity, named):
+    """Real tissue of sharper scanners differs by a noise of less than 1 %."""
+    assert LADDERS["gaussian noise"].visible == 0.125
+    found = explain_look(side(1, n=400), side(2, shift_of("gaussian noise", severity), n=400), signatures())
+    assert [cause.damage for cause in found.causes] == named
+    assert found.explained > 0.9
+    assert named or found.closest.damage == "gaussian noise"
+
+
 def test_what_no_damage_explains_is_said_to_be_so():
     direction = torch.zeros(D, dtype=torch.float64)
     direction[10:14], direction[1] = 8, 4
@@ -130,7 +140,7 @@ def test_what_no_damage_explains_is_said_to_be_so():
     assert found.causes == []
     assert found.closest.damage == "jpeg"
     assert found.explained == found.closest.share < 0.4
-    assert str(found).startswith("Look: no known damage explains it; the closest, jpeg of quality ")
+    assert str(found).startswith("Look: no known damage that a person sees explains it; the closest, jpeg of quality ")
 
 
 def test_no_look_beyond_chance_is_not_explained():

@@ -67,7 +67,7 @@ class Explanation:
     """Why a distance is what it is.
 
     Args:
-        causes: Known damage that explains look, at most two; empty where none does.
+        causes: Known damage that a person sees and that explains look, at most two; empty where none does.
         explained: Share of the squared look that these explain together, or, without causes, that the closest damage
             explains. Without what chance adds to either.
         closest: The closest damage where none explains look.
@@ -100,7 +100,7 @@ class Explanation:
             return lines
         if self.closest is not None:
             return [
-                f"Look: no known damage explains it; the closest, {self.closest}, explains "
+                f"Look: no known damage that a person sees explains it; the closest, {self.closest}, explains "
                 f"{percent(max(0.0, self.closest.share))}. Another slide, scanner or laboratory differs so, or damage "
                 "that is not known"
             ]

@@ -28,6 +28,7 @@ MIN_EXPLAINED = 0.4  # between real sets of other laboratories less was seen
 MIN_SECOND = 0.002  # of the squared look,
 MIN_GAIN = 0.75  # of what chance adds to it, and
 MIN_REST = 0.25  # of what the first leaves: a misfit of it, as of other tissue, mostly stays beside any second
+MIN_SEEN = 0.25  # of what a person sees: scanners of other laboratories differ by as much noise or blur
 CONFUSABLE = 0.03
 
 
@@ -75,8 +76,8 @@ def explain_look(
 ) -> Explanation:
     """Known damage that shifts the look of generated images away from that of real ones.
 
-    It is for a look that differs beyond chance. Damage is named that explains enough of it; a second one, of
-    another family, where it explains more than a misfit of the first does.
+    It is for a look that differs beyond chance. Damage is named that explains enough of it, and that is not far below
+    what a person sees; a second one, of another family, where it explains more than a misfit of the first does.
 
     Args:
         real: Of weights with these signatures, with second moments or groups, at least four units.
@@ -96,11 +97,12 @@ def explain_look(
     if pairs:
         pair, severities, apart_of_two = nearest_pair(pairs, look.difference)
         explained = look.explained(apart_of_two)
-        if _is_needed(apart, apart_of_two, look) and explained >= least:
+        seen = all(_is_seen(point.ladder, severity) for point, severity in zip(pair.points, severities, strict=True))
+        if seen and explained >= least and _is_needed(apart, apart_of_two, look):
             return Explanation(_causes_of_two(pair, severities, look), explained=explained)
     share = look.explained(apart)
     cause = _cause(curves, Point(ladder, severity), look, apart)
-    if share < least:
+    if share < least or not _is_seen(ladder, severity):
         return Explanation(explained=share, closest=cause)
     close = [Point(name, found[0]) for name, found in nearest.items() if look.explained(found[1]) > share - CONFUSABLE]
     confusable = tuple(str(point) for point in close if point.ladder != ladder)
@@ -110,6 +112,11 @@ def explain_look(
 def _is_needed(apart: float, apart_of_two: float, look: Look) -> bool:
     """Whether a second damage explains more than chance and a misfit of the first do."""
     return apart - apart_of_two > max(MIN_SECOND * look.total, MIN_GAIN * look.noise, MIN_REST * apart)
+
+
+def _is_seen(ladder: str, severity: float) -> bool:
+    """Whether so much of a damage is named."""
+    return abs(severity) >= MIN_SEEN * LADDERS[ladder].visible
 
 
 def _cause(curves: Curves, point: Point, look: Look, apart: float) -> Cause:
