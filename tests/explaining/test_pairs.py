@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+from torch import Generator
 
-from tests.explaining.test_causes import BLUR, HIDING, NOISE, shift_of, signatures, with_pair
+from tests.explaining.test_causes import BLUR, HIDING, NOISE, D, shift_of, signatures, with_pair
 from torchmetrics_rl2.explaining.curves import Curves, Point
-from torchmetrics_rl2.explaining.pairs import nearest_pair, pairs_of
+from torchmetrics_rl2.explaining.pairs import nearest_pair, on_grid, pairs_of
 from torchmetrics_rl2.pixels import LADDERS
 
 
@@ -50,12 +54,18 @@ def test_the_nearest_pair_is_the_one_that_shifted(measured, severities):
     assert apart < 1e-3
 
 
-def test_the_grid_has_the_distances_that_shifts_have(measured):
-    """Any other severity is no nearer than the one that is found, by brute force."""
-    difference = measured.shift(at([0.11, 0.3])) + np.linspace(0, 1, len(measured.rest))
-    _, _, apart = nearest_pair([measured], difference)
-    around = [(a, b) for a in np.linspace(0.02, 0.5, 40) for b in np.linspace(0.02, 1, 40)]
-    assert apart <= min(np.square(difference - measured.shift(at(both))).sum() for both in around) + 1e-6
+def test_distances_by_products_are_those_by_hand():
+    """Of curves that bend, so that the rest is across neither everywhere."""
+    known = with_pair(signatures(), NOISE, BLUR, HIDING)
+    shifts, interactions, difference = (
+        torch.randn(n, D, generator=Generator().manual_seed(n), dtype=torch.float64) for n in (len(known.ladders), 1, 2)
+    )
+    (pair,) = pairs_of(Curves(replace(known, shifts=shifts, interactions=interactions), None))
+    found, ((first, _), (second, _)) = on_grid(pair, difference[0].numpy()), pair.grids()
+    assert found.shape == (len(first), len(second))
+    for a, b in ((0, 0), (10, 25), (31, 3), (20, 20)):
+        by_hand = np.square(difference[0].numpy() - pair.shift(at([first[a], second[b]]))).sum()
+        assert found[a, b] == pytest.approx(by_hand, rel=1e-9)
 
 
 def test_pairs_that_were_not_measured_are_sums_of_two_families():

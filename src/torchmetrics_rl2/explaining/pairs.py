@@ -24,7 +24,7 @@ from scipy.optimize import least_squares
 from torchmetrics_rl2.explaining.curves import Array, Curve, Curves, Point
 from torchmetrics_rl2.pixels.degradations import LADDERS
 
-__all__ = ["Pair", "nearest_pair", "pairs_of"]
+__all__ = ["Pair", "nearest_pair", "on_grid", "pairs_of"]
 
 STEP = 1e-4
 LEFT = (0.02, 1.5)
@@ -111,7 +111,7 @@ def pairs_of(curves: Curves) -> list[Pair]:
 
 def nearest_pair(pairs: Sequence[Pair], difference: Array) -> tuple[Pair, tuple[float, float], float]:
     """The pair and its severities whose shift lies nearest to a difference, and the squared distance from it."""
-    aparts = [_on_grid(pair, difference) for pair in pairs]
+    aparts = [on_grid(pair, difference) for pair in pairs]
     best = int(np.argmin([apart.min() for apart in aparts]))
     pair, apart = pairs[best], aparts[best]
     at = np.unravel_index(int(apart.argmin()), apart.shape)
@@ -126,7 +126,7 @@ def nearest_pair(pairs: Sequence[Pair], difference: Array) -> tuple[Pair, tuple[
     return pair, (float(found.x[0]), float(found.x[1])), float(2 * found.cost)
 
 
-def _on_grid(pair: Pair, difference: Array) -> Array:
+def on_grid(pair: Pair, difference: Array) -> Array:
     """Squared distances at all severities of both, from products alone, ``(A, B)``."""
     (_, first), (_, second) = pair.grids()
     rest = pair.rest
