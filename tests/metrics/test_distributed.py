@@ -11,6 +11,7 @@ from tests.conftest import random_images, tissue
 from tests.fixtures.processes import two_ranks
 from torchmetrics_rl2 import PatchQuality, ResNetL2
 from torchmetrics_rl2.distance.kinds import PARTS, Kinds
+from torchmetrics_rl2.metrics.image_names import GROUPS as BY_GROUP
 from torchmetrics_rl2.pixels import degrade
 
 IMAGES = 11
@@ -99,7 +100,7 @@ def of_groups(rank):
         found[kind] = {side: rows_by_name(metric, side) for side in ("real", "fake")}
         metric.unsync()
         found[kind]["restored"] = all(torch.equal(getattr(metric, name), value) for name, value in local.items())
-        found[kind] |= {"value": metric.compute(), "result": metric.result(), "names": metric._group_names("real")}
+        found[kind] |= {"value": metric.compute(), "result": metric.result(), "names": metric._names("real", BY_GROUP)}
         found[kind]["saved"] = metric.statistics(real=True).group_names
         try:
             with patch("torchmetrics_rl2.metrics.kept_sums.add_rows"):
@@ -123,7 +124,7 @@ def grouped(**options):
 
 def rows_by_name(metric, side):
     values = [value.tolist() for value in vars(metric._kept(side)).values() if value is not None]
-    return dict(zip(metric._group_names(side), zip(*values, strict=True), strict=True))
+    return dict(zip(metric._names(side, BY_GROUP), zip(*values, strict=True), strict=True))
 
 
 QUALITY = ("percentiles", "scores", "kept", "targets")
@@ -333,7 +334,7 @@ def test_groups_of_all_ranks_are_exactly_those_of_one_process(ranks, kind):
         assert (found["result"].groups_real, found["result"].groups_fake) == (4, 6)
         for name in ("debiased", "interval", "p_value"):
             assert getattr(found["result"], name) == pytest.approx(getattr(expected, name), rel=1e-9)
-        assert set(found["saved"]) == set(metric._group_names("real"))
+        assert set(found["saved"]) == set(metric._names("real", BY_GROUP))
         assert found["restored"]
         assert found["after error"]
     assert ranks[0]["groups"][kind]["value"] == ranks[1]["groups"][kind]["value"]
