@@ -1,6 +1,6 @@
 """Results within strata, kinds of tissue or classes, in numbers and in sentences."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from torchmetrics_rl2.distance.text import NO_DIFFERENCE, p_text, three_digits, times
@@ -8,9 +8,10 @@ from torchmetrics_rl2.distance.text import NO_DIFFERENCE, p_text, three_digits, 
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["StrataSplit", "StratumResult", "strata_details", "strata_sentence"]
+__all__ = ["StrataSplit", "StratumResult", "strata_details", "strata_scalars", "strata_sentence"]
 
 PRINTED = 3
+OF_SPLIT = ("mixture", "within", "conditional", "conditional_debiased", "conditional_multiple")
 NAMES = {"kinds": "kinds of tissue", "classes": "classes"}
 
 
@@ -131,6 +132,18 @@ def strata_details(result: "RL2Result") -> list[str]:
     elif compared:
         head += ", with a 95 % interval"
     return [f"{head}:", *_table(result), *(_split(result, name, compared) if compared > 1 else [])]
+
+
+def strata_scalars(result: "RL2Result") -> dict[str, float | None]:
+    """Numbers of all strata that are compared, and how the whole splits, by name."""
+    found: dict[str, float | None] = {}
+    for stratum in result.strata:
+        low, high = stratum.interval or (None, None)
+        numbers = {"rl2": stratum.value, "debiased": stratum.debiased, "rl2_low": low, "rl2_high": high}
+        numbers |= {"p_value": stratum.p_value, "baseline_multiple": stratum.baseline_multiple}
+        found |= {f"{stratum.name}/{name}": value for name, value in numbers.items()}
+    split = asdict(result.strata_split) if result.strata_split else {}
+    return found | {name: value for name, value in split.items() if name in OF_SPLIT}
 
 
 def _multiple(stratum: StratumResult) -> str:

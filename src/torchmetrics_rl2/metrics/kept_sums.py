@@ -114,6 +114,8 @@ class KeptSums(NetworkMetric):
         if not self._namings:
             self._set(side, self._kept(side) + self._sums_of(latents))
             return
+        if not keys:
+            return
         found, index = rows_of(keys)
         rows = self._rows_of(latents, index, len(found))
         self._set_rows(side, [*self._keys(side), *found], stack([self._kept(side), rows]))

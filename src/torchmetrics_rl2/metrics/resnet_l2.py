@@ -47,6 +47,8 @@ class ResNetL2(KeptSums):
       images
     - ``groups`` (``str`` or ``int``, or a sequence of them, array or :class:`~torch.Tensor`): with ``groups=True``,
       the slide or patient of the batch, or of each of its N images
+    - ``classes`` (as ``groups``): with ``classes=True``, the tissue, stain or label of the batch, or of each of its N
+      images
 
     As output of ``forward`` and ``compute`` the metric returns
 
@@ -76,15 +78,22 @@ class ResNetL2(KeptSums):
             that holds for such patches, and ``debiased`` takes off what differs between them. What is kept are the sums
             of each group, 4 kB a group, and no second moments. Groups of one name are one group, over batches and
             processes.
+        classes: Compare both sides within each class that ``update`` names too, such as what a conditional generator
+            was asked for: :meth:`result` then has the ``strata`` of :func:`score` with ``real_classes`` and
+            ``fake_classes``. ``compute`` stays the value of the whole. What is kept on each side are the sums of each
+            class, 4 kB a class, which give values without intervals; with ``uncertainty=True`` its second moments too,
+            2.1 MB a class; and with ``groups=True`` the sums of each group of it, 4 kB each, and no second moments.
+            At most 100 classes; they need real images, and no ``reference``.
         part: What to return: ``None``, the whole; ``"content"``, how far the mean latents differ in which tissue is
             shown; or ``"look"``, the rest. Needs weights with kinds of tissue; :meth:`result` has both parts anyway.
         kwargs: See :class:`torchmetrics.Metric`.
 
     Raises:
         RL2Error: If there are no such weights or statistics, they do not fit together, or weights have no kinds for a
-            ``part``.
-        ValueError: If a module has no ``num_features``, or images, ``real`` or ``groups`` have another type, shape or
-            length, or groups are given without ``groups=True``, or not given with it.
+            ``part``, or there are more than 100 classes, or classes beside a ``reference``.
+        ValueError: If a module has no ``num_features``, or images, ``real``, ``groups`` or ``classes`` have another
+            type, shape or length, or groups or classes are given without ``groups=True`` or ``classes=True``, or not
+            given with it.
 
     Example:
         >>> import torch
@@ -110,6 +119,17 @@ class ResNetL2(KeptSums):
         >>> result = metric.result()
         >>> result.groups_real, [round(end) for end in result.interval], result.p_value < 0.05
         (6, [65, 74], True)
+
+        Class by class, where the whole does not see that two classes are swapped:
+
+        >>> metric = ResNetL2(Brightness(), classes=True)
+        >>> for name, real, fake in (("stroma", 40, 200), ("gland", 200, 40)):
+        ...     metric.update(black + real, real=True, classes=name)
+        ...     metric.update(black + fake, real=False, classes=name)
+        >>> metric.compute()
+        tensor(0.)
+        >>> {one.name: (round(one.value), one.closest) for one in metric.result().strata}
+        {'gland': (277, 'stroma'), 'stroma': (277, 'gland')}
 
     """
 
@@ -223,7 +243,7 @@ class ResNetL2(KeptSums):
         return value.float()
 
     def result(self, explain: bool = False) -> RL2Result:
-        """RL2 of all images so far, over all processes as in ``compute``, and how far to trust it.
+        """RL2 of all images so far, and of each class, over all processes as in ``compute``, and how far to trust it.
 
         Call it on every process, and before the metric is reset: in ``on_validation_epoch_end`` in Lightning. Interval,
         power and explanation need ``groups=True`` or ``uncertainty=True``, and a p-value needs groups.
