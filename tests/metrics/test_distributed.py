@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import nn
 from torchmetrics.utilities import dim_zero_cat
 
+from tests.conftest import Moments as MomentsOfOneKind
 from tests.conftest import random_images, tissue
 from tests.fixtures.processes import two_ranks
 from torchmetrics_rl2 import PatchQuality, ResNetL2
@@ -139,7 +140,7 @@ def of_classes(rank):
     found = {}
     for kind, options in CLASS_OPTIONS.items():
         for uneven in ("even", "one rank empty"):
-            metric = ResNetL2(Moments(), classes=True, **options)
+            metric = ResNetL2(MomentsOfOneKind(), classes=True, **options)
             imgs, mask = classes_data()
             chosen = torch.arange(len(imgs)) % 2 == rank if uneven == "even" else torch.full((len(imgs),), rank == 0)
             if chosen.any():
@@ -402,7 +403,7 @@ def test_groups_of_no_rank_and_of_a_synced_step(ranks):
 @pytest.mark.parametrize("uneven", ["even", "one rank empty"])
 @pytest.mark.parametrize("kind", CLASS_OPTIONS)
 def test_classes_of_all_ranks_are_exactly_those_of_one_process(ranks, kind, uneven):
-    metric = ResNetL2(Moments(), classes=True, **CLASS_OPTIONS[kind])
+    metric = ResNetL2(MomentsOfOneKind(), classes=True, **CLASS_OPTIONS[kind])
     imgs, mask = classes_data()
     metric.update(imgs, mask, **class_names(torch.full((len(imgs),), True), metric.groups))
     expected = metric.result()
