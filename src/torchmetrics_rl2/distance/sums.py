@@ -35,14 +35,23 @@ def rows_of(names: Sequence[Name]) -> tuple[tuple[Name, ...], Tensor]:
     return tuple(index), torch.tensor([index[name] for name in names], dtype=torch.int64)
 
 
-def add_rows(values: LatentSums, rows: Tensor, count: int) -> LatentSums:
-    """Rows of sums added up into ``count`` rows."""
-    return LatentSums(
-        **{
-            name: value.new_zeros(count, *value.shape[1:]).index_add(0, rows.to(value.device), value)
-            for name, value in sums_by_name(values).items()
-        }
-    )
+def add_rows(values: LatentSums, rows: Tensor, count: int, start: LatentSums | None = None) -> LatentSums:
+    """Rows of sums added up into ``count`` rows.
+
+    Args:
+        values: Rows to add.
+        rows: For each of them the row that it is added to.
+        count: Number of rows.
+        start: What the first rows have already.
+
+    """
+    added = {}
+    for name, value in sums_by_name(values).items():
+        known = value[:0] if start is None else getattr(start, name)
+        missing = value.new_zeros(count - len(known), *value.shape[1:])
+        first = torch.cat([known, missing]) if len(missing) else known
+        added[name] = first.index_add(0, rows.to(value.device), value)
+    return LatentSums(**added)
 
 
 def repeat_rows(values: LatentSums, counts: Tensor) -> LatentSums:

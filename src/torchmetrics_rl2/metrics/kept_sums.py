@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics_rl2.distance.kinds import Kinds, rows_of_images, sums_of
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.strata import MAX_CLASSES
-from torchmetrics_rl2.distance.sums import add_rows, one_row_each, rows_of, stack, sums_by_name
+from torchmetrics_rl2.distance.sums import add_rows, one_row_each, rows_of, sums_by_name
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums
@@ -116,9 +116,11 @@ class KeptSums(NetworkMetric):
             return
         if not keys:
             return
-        found, index = rows_of(keys)
-        rows = self._rows_of(latents, index, len(found))
-        self._set_rows(side, [*self._keys(side), *found], stack([self._kept(side), rows]))
+        new, index = rows_of(keys)
+        rows, known = self._rows_of(latents, index, len(new)), self._keys(side)
+        found, index = rows_of([*known, *new])
+        self._set(side, add_rows(rows, index[len(known) :], len(found), self._kept(side)))
+        self._set_names(side, found)
         if self.classes:
             _check_number_of_classes(self._names(side, CLASSES))
 
@@ -126,17 +128,17 @@ class KeptSums(NetworkMetric):
         for name, value in sums_by_name(sums).items():
             setattr(self, f"{side}_{name}", value)
 
-    def _set_rows(self, side: str, keys: Sequence[Key], rows: LatentSums) -> None:
-        """Keep one row for each key, of all rows of that key."""
-        found, index = rows_of(keys)
-        self._set(side, add_rows(rows, index, len(found)))
+    def _set_names(self, side: str, keys: Sequence[Key]) -> None:
         for i, naming in enumerate(self._namings):
-            names = to_bytes([key[i] for key in found])
+            names = to_bytes([key[i] for key in keys])
             setattr(self, f"{side}_{naming.one}_names", names.to(self.device))
 
     def _merge_rows(self) -> None:
+        """Keep one row for each key, of all rows of that key."""
         for side in self._sides if self._namings else ():
-            self._set_rows(side, self._keys(side), self._kept(side))
+            found, index = rows_of(self._keys(side))
+            self._set(side, add_rows(self._kept(side), index, len(found)))
+            self._set_names(side, found)
 
     def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
         with self._unchanged_by_errors():
@@ -155,11 +157,14 @@ class KeptSums(NetworkMetric):
         for side in self._sides if self._namings and not wrong else ():
             kept = (f"{side}_{name}" for name in sums_by_name(self._kept(side)))
             rows = {len(states[name]) for name in kept if name in states}
-            for naming in self._namings:
-                state = f"{side}_{naming.one}_names"
-                count = len(to_names(states[state])) if state in states else None
-                if count is not None and {count} != rows:
-                    return f"{state} has {count} names for sums of {sorted(rows)} {naming.option}."
+            named = {naming.option: f"{side}_{naming.one}_names" for naming in self._namings}
+            names = {option: to_names(states[state]) for option, state in named.items() if state in states}
+            for option, found in names.items():
+                if {len(found)} != rows:
+                    return f"{named[option]} has {len(found)} names for sums of {sorted(rows)} {option}."
+            keys = list(zip(*names.values(), strict=True))
+            if len(set(keys)) < len(keys):
+                return f"{' and '.join(named.values())} have a name twice: of a metric with other options."
         return wrong
 
 
