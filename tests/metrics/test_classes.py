@@ -172,7 +172,7 @@ def test_a_class_takes_one_row_and_second_moments_only_where_they_serve():
         "count": (torch.int64, ()),
         "second_moment": (torch.float64, (4, 4)),
     }
-    for units, options in OPTIONS.items():
+    for units, options in (*OPTIONS.items(), ("groups", {"groups": True, "uncertainty": True})):
         metric = by_class(**options)
         for step in range(4):
             slides = {"groups": ["s", "t", "s"]} if metric.groups else {}
@@ -380,6 +380,23 @@ def test_a_bootstrap_resamples_classes_with_their_images():
                 assert all(
                     a * row[2] - 1e-6 <= x <= b * row[2] + 1e-6 for a, x, b in zip(low, row[0], high, strict=True)
                 )
+
+
+def test_a_slide_of_several_classes_is_one_group_where_there_are_too_few():
+    metric = by_class(groups=True, debiased=True)
+    metric.update(IMAGES[:4], real=True, classes=list("abab"), groups="s")
+    metric.update(IMAGES[4:8], real=False, classes="a", groups=list("stuv"))
+    with pytest.warns(UserWarning, match="at least 2 groups on each side"):
+        assert metric.compute().isnan()
+
+
+@pytest.mark.parametrize("units", OPTIONS)
+def test_a_mask_of_one_side_alone_adds_nothing_to_the_other(units):
+    metric = by_class(**OPTIONS[units])
+    for _ in range(2):
+        metric.update(IMAGES[:4], torch.ones(4, dtype=torch.bool), **named(range(4), metric.groups))
+        assert (len(metric.fake_count), int(metric.real_count.sum())) == (0, 4)
+        metric.reset()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
