@@ -10,7 +10,7 @@ from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.picture import plot_result
-from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult
+from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult, strata_scalars
 from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
@@ -64,7 +64,8 @@ class RL2Result:
             ``None`` if the weights have no kinds. ``value**2`` is ``content.value**2 + look.value**2``.
         look: How far they differ in how tissue is shown, as by damage and stain: the rest.
         kinds: Share of each kind of tissue on both sides; empty if the weights have no kinds.
-        strata: RL2 within each kind of tissue or class, see ``score(by=, real_classes=)``; empty if not asked for.
+        strata: RL2 within each kind of tissue or class, see ``score(by=, real_classes=)`` and
+            ``ResNetL2(classes=True)``; empty if not asked for.
         strata_by: ``"kinds"``, ``"classes"``, or empty.
         strata_split: How the whole splits into shares of strata and images within them; ``None`` if none is compared.
         outlier_share: Share of RL2 that goes if the 1 % of the generated images that are furthest from the real mean,
@@ -214,7 +215,8 @@ class RL2Result:
         """All numbers that are known, by name, as ``self.log_dict`` of Lightning takes them.
 
         Intervals are ``rl2_low`` and ``rl2_high``, of the debiased value, and the same of ``variance_ratio``,
-        ``content`` and ``look``.
+        ``content`` and ``look``. Those of a stratum have its name in front, as in ``stroma/rl2``; ``mixture``,
+        ``within`` and ``conditional`` are of :class:`StrataSplit`.
 
         Args:
             prefix: In front of each name, such as ``"val/"``.
@@ -242,6 +244,7 @@ class RL2Result:
                 found[f"{name}_low"], found[f"{name}_high"] = part.interval or (None, None)
                 others = OF_PARTS if self.assumes_independence else (*OF_PARTS, "p_value")
                 found |= {f"{name}_{other}": getattr(part, other) for other in others}
+        found |= strata_scalars(self)
         return {f"{prefix}{name}": float(value) for name, value in found.items() if value is not None}
 
     def plot(self, ax: Any = None) -> tuple[Any, Any]:
