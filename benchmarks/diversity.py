@@ -1,24 +1,25 @@
 """How often a generator that repeats few images is noticed, and how often one that does not is blamed.
 
-    python benchmarks/diversity.py LC25000 [--glas GLAS] [--n 50 100 200] [--draws 50] [--json]
+    python benchmarks/diversity.py LC25000 [--crops GLAS ...] [--n 50 100 200] [--draws 50] [--json]
 
 Repeated are 5 to 40 tiles of LC25000 that no threshold was chosen on, each time changed a little in another way. Real
 ones are other tiles. In other rows nothing is repeated more than among real tiles, but all of a side is changed alike,
-of one kind, or has neighbors. With ``--glas``, crops of other images of GlaS are a second set without repeats. No
-network takes part.
+of one kind, or has neighbors. ``--crops`` are folders of larger images, of which crops are more sets without repeats.
+No network takes part.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
-from torchvision.transforms.v2.functional import jpeg, rotate
+from torchvision.transforms.v2.functional import jpeg, resized_crop, rotate
 
 sys.path.insert(0, str(Path(__file__).parent / "paper"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
@@ -27,12 +28,15 @@ from experiment import BATCH, progress, run
 
 from lc25000 import KINDS, NAMES, read_all, tiles
 from torchmetrics_rl2.distance import DiversityResult, find_repeats
+from torchmetrics_rl2.distance.diversity import has_contrast
+from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.images import ImageReader, find_images
 from torchmetrics_rl2.pixels import damage, thumbnails_of
 from torchmetrics_rl2.pixels.batch import to_8_bit
 
 SPLITS = ("stop", "reference", "report")
 DISTINCT = (5, 10, 20, 40)
+PART, OF_PART = 0.2, 10
 REPEATED, VERSIONS = 60, 40
 """Tiles that are repeated, and how many changed versions of each there are to draw from."""
 
@@ -101,6 +105,14 @@ def rotated(image: Tensor, draws: Draws) -> Tensor:
     return found[:, most : most + size, most : most + size].round().to(torch.uint8)
 
 
+def cut_anew(image: Tensor, draws: Draws) -> Tensor:
+    """Four fifths of the side, from anywhere in it, enlarged."""
+    size = image.shape[-1]
+    part = 4 * size // 5
+    top, left = draws.integers(size - part + 1, size=2).tolist()
+    return resized_crop(image, top, left, part, part, [size, size], antialias=True)
+
+
 def _padded(image: Tensor, by: int) -> Tensor:
     return torch.nn.functional.pad(image[None].float(), (by, by, by, by), mode="reflect")[0]
 
@@ -115,6 +127,7 @@ CHANGES: dict[str, Change] = {
     "all of these": all_of_these,
     "shifted by up to 5 %": shifted,
     "rotated by up to 25 degrees": rotated,
+    "cut anew, 4/5 of the side": cut_anew,
 }
 
 
@@ -128,7 +141,7 @@ def share(found: Sequence[DiversityResult], distinct: int | None = None) -> Row:
     wrong = [abs(one.distinct / distinct - 1) for one in found] if distinct else []
     return {
         "noticed": float(np.mean([one.is_lost for one in found])),
-        "p < .05": float(np.mean([one.p_value < 0.05 for one in found])),
+        "p < .05": float(np.mean([one.p_value < LEVEL for one in found])),
         "repeated": float(np.mean([one.share for one in found])),
         "expected": float(np.mean([one.expected for one in found])),
         "distinct": float(np.median([one.distinct for one in found])),
@@ -137,7 +150,7 @@ def share(found: Sequence[DiversityResult], distinct: int | None = None) -> Row:
 
 
 def repeats(images: Tensor, splits: NDArray[np.str_], sizes: Sequence[int], draws: int, seed: int) -> dict[str, Row]:
-    """Rows of generators that repeat few of the tiles that no threshold was chosen on."""
+    """Rows of generators that repeat few of the tiles that no threshold was chosen on, always or in part."""
     random, table = np.random.default_rng(seed), {}
     clean, repeated = thumbnails(images), random.permutation(np.flatnonzero(splits == "report"))[:REPEATED]
     for name, change in CHANGES.items():
@@ -145,15 +158,16 @@ def repeats(images: Tensor, splits: NDArray[np.str_], sizes: Sequence[int], draw
             thumbnails(torch.stack([change(images[row], random) for _ in range(VERSIONS)]))
             for row in progress(repeated, f"{name}, tiles changed")
         ]
-        for n in sizes:
-            for distinct in DISTINCT:
-                found = []
-                for _ in range(draws):
-                    own = random.permutation(len(repeated))[:distinct]
-                    others = random.permutation(np.setdiff1d(np.arange(len(images)), repeated[own]))[:n]
-                    fake = [made[i][random.integers(VERSIONS)] for i in random.choice(own, n)]
-                    found.append(find_repeats(torch.stack(fake), clean[others]))
-                table[f"{distinct} tiles {n} times, {name}"] = share(found, distinct)
+        for n, (distinct, part) in product(sizes, [*((distinct, 1.0) for distinct in DISTINCT), (OF_PART, PART)]):
+            found, count = [], round(part * n)
+            for _ in range(draws):
+                own = random.permutation(len(repeated))[:distinct]
+                others = random.permutation(np.setdiff1d(np.arange(len(images)), repeated[own]))
+                fake = torch.stack([made[i][random.integers(VERSIONS)] for i in random.choice(own, count)])
+                fake = torch.cat([fake, clean[others[n : 2 * n - count]]])
+                found.append(find_repeats(fake, clean[others[:n]]))
+            which = f"{n}" if part == 1 else f"{part:.0%} of {n}"
+            table[f"{which} of {distinct} tiles, {name}"] = share(found, distinct + n - count)
     return table
 
 
@@ -207,6 +221,8 @@ def of_crops(folder: str, sizes: Sequence[int], draws: int, seed: int) -> dict[s
     numbers = {path: i for i, path in enumerate(paths)}
     of = np.array([numbers[path] for batch in batches for path in batch.paths])
     found, random, table = thumbnails(torch.cat([batch.images for batch in batches])), np.random.default_rng(seed), {}
+    rows = has_contrast(found).numpy()
+    found, of = found[rows], of[rows]
 
     def draw(n: int, few: int | None) -> tuple[Rows, Rows]:
         images = random.permutation(of.max() + 1)
@@ -225,8 +241,9 @@ def of_crops(folder: str, sizes: Sequence[int], draws: int, seed: int) -> dict[s
             results["no groups"].append(find_repeats(found[a], found[b]))
             a, b = draw(n, OF_IMAGES)
             few.append(find_repeats(found[a], found[b]))
-        table |= {f"GlaS, {n} crops of other images, {name}": share(results[name]) for name in results}
-        table[f"GlaS, up to {n} crops of {OF_IMAGES} other images, no groups"] = share(few)
+        name = Path(folder).name
+        table |= {f"{name}, up to {n} crops, {how}": share(results[how]) for how in results}
+        table[f"{name}, up to {n} crops of {OF_IMAGES} images, no groups"] = share(few)
     return table
 
 
@@ -234,7 +251,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the LC25000 images, in any folder layout")
-    parser.add_argument("--glas", help="images of which crops are taken, a source of rl2 score")
+    parser.add_argument("--crops", nargs="+", default=[], help="folders of images of which crops are taken")
     parser.add_argument("--n", type=int, nargs="+", default=[50, 100, 200], help="images a side")
     parser.add_argument("--draws", type=int, default=50, help=f"of each row; {NULLS} times as many without repeats")
     parser.add_argument("--seed", type=int, default=0)
@@ -245,8 +262,8 @@ def main() -> None:
     kinds, splits = (np.array([getattr(tile, name) for tile in wanted]) for name in ("kind", "split"))
     sizes, draws, seed = arguments.n, arguments.draws, arguments.seed
     table = nulls(images, kinds, splits, sizes, NULLS * draws, seed)
-    if arguments.glas:
-        table |= of_crops(arguments.glas, sizes, NULLS * draws, seed)
+    for folder in arguments.crops:
+        table |= of_crops(folder, sizes, NULLS * draws, seed)
     table |= repeats(images, splits, sizes, draws, seed)
     if arguments.json:
         print(json.dumps({"draws": draws, "seed": seed, "rows": table}, indent=1))

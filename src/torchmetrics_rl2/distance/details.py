@@ -54,6 +54,7 @@ def text_of(result: "RL2Result") -> str:
         lines = [conclusion_of(result), f"{numbers}; {parts}"]
         lines += kind_sentences(result.kinds) if "content" in result.verdict and not is_foreign(result) else []
     lines += strata_sentence(result)
+    lines += [str(result.diversity)] if result.diversity and result.diversity.is_lost else []
     lines += [str(result.copies)] if result.copies else []
     lines += [str(result.explanation)] if result.explanation and str(result.explanation) else []
     if result.between_groups and math.isfinite(result.debiased):
@@ -100,6 +101,8 @@ def details_of(result: "RL2Result") -> str:
         ends = result.variance_ratio_interval
         interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
         lines += [f"Variance ratio, generated over real: {three_digits(result.variance_ratio)}{interval}"]
+    if result.diversity or "diversity" in result.withheld:
+        lines += [result.diversity.details() if result.diversity else f"No diversity: {result.withheld['diversity']}"]
     lines += [result.copies.details()] if result.copies else []
     return "\n".join([*lines, *strata_details(result), *_outliers(result), *_domain(result)])
 
@@ -112,6 +115,7 @@ def html_of(result: "RL2Result") -> str:
         "Look, and times its baseline": result.look and part_text("", result.look).strip(),
         "Content, and times its baseline": result.content and part_text("", result.content).strip(),
         "Strata": "".join(strata_sentence(result)),
+        "Diversity": str(result.diversity or ""),
         "Copies": str(result.copies or ""),
         "Explanation": str(result.explanation or ""),
         "95 % interval, debiased": result.interval and " to ".join(map(three_digits, result.interval)),
