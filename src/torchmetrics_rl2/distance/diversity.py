@@ -164,20 +164,26 @@ class _Near:
 
     def permutation_p_value(self, fake_units: Numbers, real_units: Numbers, draws: np.random.Generator) -> float:
         """Of the difference of shares with a near-duplicate, units being exchanged between both sides."""
-        units = np.concatenate([fake_units, real_units + fake_units.max() + 1])
-        labels = np.arange(units.max() + 1) <= fake_units.max()
-
-        def difference(labels: Hits) -> float:
-            of_fake = labels[units]
-            hits = self.hits(of_fake)
-            return float(hits[of_fake].mean() - hits[~of_fake].mean())
-
-        observed = difference(labels) - ROUNDING
-        if observed <= 0:
+        if not len(self._rows):
             return 1.0
-        return (1 + sum(difference(draws.permutation(labels)) >= observed for _ in range(PERMUTATIONS))) / (
-            1 + PERMUTATIONS
-        )
+        units = np.concatenate([fake_units, real_units + fake_units.max() + 1])
+        first = np.flatnonzero(np.diff(self._rows, prepend=-1))  # those of an image follow each other
+
+        def differences(labels: Hits) -> NDArray[np.float64]:
+            of_fake = labels[:, units]
+            near = of_fake[:, self._rows] == of_fake[:, self._columns]
+            hits, fake = np.logical_or.reduceat(near, first, 1), of_fake[:, self._rows[first]]
+            count = of_fake.sum(1)
+            found: NDArray[np.float64] = (hits & fake).sum(1) / count - (hits & ~fake).sum(1) / (len(units) - count)
+            return found
+
+        labels = (np.arange(units.max() + 1) <= fake_units.max())[None]
+        observed, at_least, left = differences(labels)[0] - ROUNDING, 0, PERMUTATIONS
+        while left:
+            drawn = min(left, max(1, CELLS // max(len(self._rows), len(units))))
+            at_least += int((differences(draws.permuted(labels.repeat(drawn, 0), axis=1)) >= observed).sum())
+            left -= drawn
+        return (1 + at_least) / (1 + PERMUTATIONS)
 
 
 def _vectors(thumbnails: Tensor) -> Tensor:
