@@ -62,7 +62,7 @@ def test_sums_and_few_images_say_why_there_is_none(folders, encoder, tmp_path):
         result = score(fake, real, weights=encoder)
         assert result.diversity is None
         assert "sums" in result.withheld["diversity"]
-    assert "No diversity: it needs the images of both sides" in score(folders["new"], weights=encoder).details()
+    assert "Diversity is not judged: it needs the images of both" in score(folders["new"], weights=encoder).details()
     few = written(tmp_path / "few", tissue(19))
     Image.new("RGB", (64, 64), "white").save(few / "glass.png")
     for sides in ((few, folders["real"]), (folders["real"], few)):

@@ -101,8 +101,7 @@ def details_of(result: "RL2Result") -> str:
         ends = result.variance_ratio_interval
         interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
         lines += [f"Variance ratio, generated over real: {three_digits(result.variance_ratio)}{interval}"]
-    if result.diversity or "diversity" in result.withheld:
-        lines += [result.diversity.details() if result.diversity else f"No diversity: {result.withheld['diversity']}"]
+    lines += _diversity(result)
     lines += [result.copies.details()] if result.copies else []
     return "\n".join([*lines, *strata_details(result), *_outliers(result), *_domain(result)])
 
@@ -196,6 +195,13 @@ def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
 def _share(kind: KindShare) -> str:
     found = f"{percent(kind.fake)} ({percent(*kind.fake_interval)}) and {percent(kind.real)}"
     return f"{kind.name}: {found} ({percent(*kind.real_interval)}){', differs' if kind.differs else ''}"
+
+
+def _diversity(result: "RL2Result") -> list[str]:
+    if result.diversity:
+        return [result.diversity.details()]
+    withheld = result.withheld.get("diversity")
+    return [f"Diversity is not judged: {withheld}"] if withheld else []
 
 
 def _outliers(result: "RL2Result") -> list[str]:
