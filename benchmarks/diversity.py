@@ -244,6 +244,12 @@ def of_crops(folder: str, sizes: Sequence[int], draws: int, seed: int) -> dict[s
         name = Path(folder).name
         table |= {f"{name}, up to {n} crops, {how}": share(results[how]) for how in results}
         table[f"{name}, up to {n} crops of {OF_IMAGES} images, no groups"] = share(few)
+    light, few = np.argsort(found.mean((1, 2)).numpy(), kind="stable")[: len(found) // 4], []
+    for _ in range(draws):
+        a = random.permutation(light)[: len(light) // 2]
+        b = random.permutation(np.setdiff1d(np.arange(len(found)), a))[: len(a)]
+        few.append(find_repeats(found[a], found[b]))
+    table[f"{name}, {len(a)} of the lightest quarter of all crops, no groups"] = share(few)
     return table
 
 
