@@ -43,8 +43,9 @@ class Thumbnails:
         names = self._naming.of(images.paths)
         for row in has_contrast(images.thumbnails).nonzero().flatten().tolist():
             group = self._groups[images.paths[row]] if self._groups else ""
-            # Those with the lowest of random numbers are a sample, however many follow.
-            self._kept.append((self._draws.random(), self.count, images.thumbnails[row], names[row], group))
+            # Those with the lowest of random numbers are a sample, however many follow; a view would keep all others.
+            thumbnail = images.thumbnails[row].clone()
+            self._kept.append((self._draws.random(), self.count, thumbnail, names[row], group))
             self.count += 1
         if len(self._kept) > 2 * MAX_IMAGES:
             self._sample()
