@@ -119,6 +119,7 @@ def test_the_result_of_several_processes_is_that_of_one_in_number_and_text(folde
     assert expected.copied
     assert expected.duplicates["fake"]
     assert expected.unreadable
+    assert expected.diversity.n == 40
     found = found_by(folder, "of_all", size)
     for result, _ in found:
         assert result.to_dict() == expected.to_dict()

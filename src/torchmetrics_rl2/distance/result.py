@@ -6,6 +6,7 @@ from typing import Any
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.copies_result import CopiesResult
 from torchmetrics_rl2.distance.details import details_of, html_of, text_of
+from torchmetrics_rl2.distance.diversity_result import DiversityResult
 from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
@@ -81,7 +82,7 @@ class RL2Result:
             others; ``None`` if the real side is not the reference data, or that has fewer than five groups.
         explanation: What look is explained by, and by which images; ``None`` without ``score(explain=True)``.
         warnings: Sentences on what makes the sides differ before any network sees them: size, format, sharpness, stain.
-        withheld: Why ``baseline_multiple`` or ``outlier_share`` is ``None``.
+        withheld: Why ``baseline_multiple``, ``outlier_share`` or ``diversity`` is ``None``.
         unreadable: Files that were left out, with the reason.
         left_out: Files of the folders that are no images.
         duplicates: Images that repeat another of their side pixel for pixel, each with the first of them, by side:
@@ -89,6 +90,8 @@ class RL2Result:
         copied: Generated images that are among the real ones pixel for pixel, each with the real one.
         copies: Whether generated images are closer to training images than held-out ones; ``None`` without
             ``score(held_out=)``.
+        diversity: Whether generated images repeat each other more than real ones do; ``None`` where a side is too few
+            images, or not images alone.
         settings: ``tile``, ``scale``, ``batch_size``, ``workers`` and ``device``, where images were read.
         versions: Of Python, torch, torchvision and torchmetrics-rl2, where images were read.
 
@@ -131,6 +134,7 @@ class RL2Result:
     duplicates: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     copied: list[tuple[str, str]] = field(default_factory=list)
     copies: CopiesResult | None = None
+    diversity: DiversityResult | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
