@@ -127,6 +127,41 @@ class OfSlides(Model):
         return DataLoader([(image, f"slide {i % 5}") for i, (image,) in enumerate(REAL)], batch_size=3)
 
 
+class Conditional(Model):
+    """A generator that is asked for two classes."""
+
+    def __init__(self, encoder):
+        super().__init__(encoder)
+        self.rl2 = ResNetL2(encoder, uncertainty=True, classes=True)
+
+    def validation_step(self, batch, _):
+        real, labels = batch
+        fake = generated(real)
+        self.rl2.update(real, real=True, classes=labels)
+        self.rl2.update(fake, real=False, classes=labels)
+        self.log("val/rl2", self.rl2)
+        return {"fake": fake}
+
+    def val_dataloader(self):
+        return DataLoader([(image, "odd" if i % 2 else "even") for i, (image,) in enumerate(REAL)], batch_size=3)
+
+
+def test_each_class_is_logged_by_its_name(encoder_of_kinds, tmp_path):
+    best = ModelCheckpoint(tmp_path, monitor="rl2/odd/debiased")
+    fitted = trainer(tmp_path, ResNetL2Monitor(), best, enable_checkpointing=True)
+    fitted.fit(Conditional(encoder_of_kinds), TRAIN)
+    images, metric = REAL.tensors[0], ResNetL2(encoder_of_kinds, uncertainty=True, classes=True)
+    for real, side in ((True, images), (False, generated(images))):
+        metric.update(side, real=real, classes=["odd" if i % 2 else "even" for i in range(13)])
+    result, found = metric.result(), events(tmp_path)
+    for one in result.strata:
+        low, high = one.interval
+        for name, number in (("rl2", one.value), ("debiased", one.debiased), ("rl2_low", low), ("rl2_high", high)):
+            logged = [event.value for event in found.Scalars(f"rl2/{one.name}/{name}")]
+            assert logged == pytest.approx([number] * 2, rel=1e-4)
+    assert best.best_model_score.item() == pytest.approx(result.strata[1].debiased, rel=1e-4)
+
+
 def test_slides_as_units_have_a_p_value_in_the_logger(encoder_of_kinds, tmp_path):
     fitted = trainer(tmp_path, ResNetL2Monitor(), loggers=[CSVLogger(tmp_path)])
     fitted.validate(OfSlides(encoder_of_kinds))

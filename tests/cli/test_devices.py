@@ -10,6 +10,7 @@ import pytest
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import random_images
+from tests.fixtures.processes import children_of
 
 pytestmark = pytest.mark.slow
 
@@ -78,19 +79,6 @@ def wait_for_chunks(folder, count, process):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def children_of(process):
-    """Processes that compute, by their place in the order of their start."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == process.pid and "spawn_main" in (stat.parent / "cmdline").read_text():
-                found.append(int(stat.parent.name))
-        except OSError:
-            continue
-    return sorted(found)
 
 
 def is_running(pid):

@@ -1,12 +1,15 @@
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from tests.fixtures.images import tissue
-from tests.fixtures.processes import Started
-from tests.fixtures.processes import rl2 as run_rl2
+from tests.fixtures.processes import children_of
 from tests.fixtures.slides import write_slide
 from tests.screening.conftest import _no_pictures, real_pictures, small_pixels, write_patches  # noqa: F401
 
@@ -67,7 +70,6 @@ def test_a_failing_slide_makes_the_exit_code_one(rl2, setting, tmp_path):
         (["--calibrate", "good"], "with --calibrate, or a calibration, with --calibration, but not both"),
         (["--tile", "96"], "Calibrate with patches of that size"),
         (["--devices", "0"], "at least one device and one node, but got 0 and 1"),
-        (["--nodes", "2"], "set NODE_RANK to 0, 1"),
         (["--target-mpp", "nan"], "a resolution above 0 um/px, but got nan"),
         (["--mpps", "none.csv"], "is no CSV with the columns slide and mpp"),
         (["-o", os.devnull], "is a file; expected a folder"),
@@ -89,15 +91,70 @@ def test_no_resolution_and_a_table_of_them(rl2, setting, tmp_path):
     assert not (tmp_path / "o" / "bare.error.txt").exists()
 
 
-def test_ctrl_c_says_how_to_go_on(rl2, setting, tmp_path, monkeypatch):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
+def started(setting, out, *more):
+    """``rl2 screen`` as a user starts it, whose slides take a while."""
+    script = out.parent / "rl2"
+    script.write_text(
+        "import time\n"
+        "from torchmetrics_rl2.cli import main\n"
+        "from torchmetrics_rl2.screening import jobs\n"
+        "one = jobs.screen_one\n"
+        "jobs.screen_one = lambda *arguments: time.sleep(2) or one(*arguments)\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
+    )
+    command = [
+        sys.executable,
+        script,
+        "screen",
+        setting.slides,
+        "-o",
+        out,
+        *setting.arguments,
+        "--device",
+        "cpu",
+        *more,
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([str(part) for part in command], **pipes, start_new_session=True)
 
-    monkeypatch.setattr("torchmetrics_rl2.screening.jobs.write_folder", interrupt)
-    code, _, err = rl2("screen", setting.slides, "-o", tmp_path / "out", *setting.arguments)
-    assert code == 130
-    assert "Run the same command again to continue with the slides that are not finished" in err
-    assert not (tmp_path / "out" / "case-1").exists()
+
+def wait_for(out, pattern, process):
+    deadline = time.monotonic() + 120
+    while not list(out.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(setting, tmp_path):
+    out = tmp_path / "out"
+    process = started(setting, out)
+    wait_for(out, ".case-*.part", process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Interrupted. The same command goes on from what is kept in" in err
+    assert "Traceback" not in err
+    assert not (out / "case-1").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_killed_process_ends_a_screen_with_one_message_and_the_next_goes_on(setting, tmp_path):
+    out = tmp_path / "out"
+    process = started(setting, out, "--devices", 2)
+    wait_for(out, ".case-2.part", process)
+    wait_for(out, ".case-1.part", process)
+    os.kill(children_of(process)[1], signal.SIGKILL)
+    printed, err = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (1, "")
+    assert "Process 2 of 2 was ended by SIGKILL" in err
+    assert err.count("Error: ") == 1
+    printed, err = started(setting, out, "--devices", 2, "--json").communicate(timeout=240)
+    assert [row["status"] for row in json.loads(printed)["slides"]] == ["finished", "finished"], err
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
 def test_a_rate_of_zero_only_ranks(rl2, setting, tmp_path):
@@ -105,20 +162,6 @@ def test_a_rate_of_zero_only_ranks(rl2, setting, tmp_path):
     _, out, _ = rl2("screen", noise, "-o", tmp_path / "out", *setting.arguments, "--max-false-rejection", "0")
     assert "noise: 3 of 3 patches with tissue kept; " in out
     assert "no patch was rejected by its score" in out
-
-
-@pytest.mark.slow
-def test_devices_share_the_sources_out(setting, tmp_path):
-    folders = [write_patches(tmp_path / f"case-{i}", tissue(2, seed=i)) for i in (1, 2)]
-    command = ["screen", *folders, "-o", tmp_path / "out", *setting.arguments, "--devices", "2", "--device", "cpu"]
-    code, out, err = Started(run_rl2, *map(str, command), "--json").result()
-    assert code == 0, err
-    for i in (1, 2):
-        assert (tmp_path / "out" / f"case-{i}" / "screen.json").exists()
-    assert "case-1" in (tmp_path / "out" / "slides.csv").read_text()
-    assert "unfinished" not in (tmp_path / "out" / "slides.csv").read_text()
-    rows = json.loads(out)["slides"]
-    assert [(row["status"], row["new"]) for row in rows] == [("finished", False)] * 2  # by the two it started
 
 
 def test_a_folder_of_patches_with_good_ones(rl2, weights_file, tmp_path):

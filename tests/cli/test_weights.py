@@ -50,7 +50,7 @@ def test_fetch_path_and_verify_agree_on_the_file(rl2, server):
     assert "acme/breast" in err
     assert rl2("weights", "path", "acme/breast@1")[1].strip() == first
     code, out, _ = rl2("weights", "verify", "acme/breast", "colon@3")
-    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 3410a0632e77", "colon@3: ok, c1737ddc1b94"])
+    assert (code, out.splitlines()) == (0, ["acme/breast@1: ok, 3410a0632e77", "colon@3: ok, 61540a8ffab4"])
     assert len(server.requests) == 1
 
 

@@ -89,7 +89,8 @@ def test_the_metric_has_it_from_sums_alone(encoder, images):
     result = metric.result()
     sides = (Statistics.of_latents(encoder(images[part])) for part in (slice(6), slice(6, 12)))
     assert result.baseline_multiple == pytest.approx(compare(*sides).baseline_multiple, rel=1e-5)
-    assert (result.outlier_share, result.outliers, list(result.withheld)) == (None, None, ["outlier_share"])
+    assert (result.outlier_share, result.outliers, result.diversity) == (None, None, None)
+    assert list(result.withheld) == ["outlier_share", "diversity"]
 
 
 def test_a_metric_without_images_has_none(encoder):

@@ -7,7 +7,7 @@ from torch import Generator
 
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.distance import find_copies
-from torchmetrics_rl2.distance.copies import _excess, _p_values, _permutation_p_value
+from torchmetrics_rl2.distance.copies import _p_values, _permutation_p_value, excess
 
 
 def normal(*shape, seed=0):
@@ -146,11 +146,11 @@ def test_p_values_are_ranks_above_the_closest_held_out_image_and_fall_below_it()
 def test_the_interval_is_that_of_a_difference_of_shares():
     hits = np.arange(100) < 20, np.arange(100) < 5
     units = np.arange(100), np.arange(100)
-    share, (low, high) = _excess(hits, units)
+    share, (low, high) = excess(hits, units)
     assert share == pytest.approx(0.15)
     assert (low, high) == pytest.approx((0.0576, 0.2436), abs=2e-3)  # Newcombe's method 10
     none = np.zeros(100, dtype=bool)
-    assert _excess((none, none), units) == (0, (0, pytest.approx(0.037, abs=1e-3)))
+    assert excess((none, none), units) == (0, (0, pytest.approx(0.037, abs=1e-3)))
 
 
 @pytest.mark.parametrize(("n_train", "n_held_out"), [(19, 20), (20, 19)])

@@ -158,6 +158,26 @@ def test_swapped_classes_are_seen_where_the_whole_is_blind(groups):
     assert split.conditional_multiple > 10
 
 
+def test_sums_alone_have_values_and_claim_nothing():
+    bare = [
+        {name: replace(one, sums=replace(one.sums, second_moment=None)) for name, one in side.items()}
+        for side in (of(REAL), of(FAKE))
+    ]
+    strata, split = compare_strata(*bare, sorted(REAL))
+    wanted = result_of(REAL, FAKE)
+    assert vars(split) == pytest.approx(vars(wanted.strata_split), rel=1e-9)
+    for found, tested in zip(strata, wanted.strata, strict=True):
+        assert found.debiased == pytest.approx(tested.debiased, rel=1e-9)
+        assert found == replace(tested, debiased=found.debiased, interval=None, differs=False)
+    assert (strata[2].closest, wanted.strata[2].differs) == ("gland", True)
+    result = replace(wanted, strata=strata)
+    sentence = str(result).splitlines()[-1]
+    assert sentence.startswith("Within classes, without intervals: stroma (")
+    assert "closest" not in sentence + result.details()
+    assert "differs" not in result.details()
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
 def test_real_against_real_is_once_the_baseline():
     found = []
     for seed in range(5):

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import nn
 from torchmetrics.utilities import dim_zero_cat
 
+from tests.conftest import Moments as MomentsOfOneKind
 from tests.conftest import random_images, tissue
 from tests.fixtures.processes import two_ranks
 from torchmetrics_rl2 import PatchQuality, ResNetL2
@@ -99,7 +100,7 @@ def of_groups(rank):
         found[kind] = {side: rows_by_name(metric, side) for side in ("real", "fake")}
         metric.unsync()
         found[kind]["restored"] = all(torch.equal(getattr(metric, name), value) for name, value in local.items())
-        found[kind] |= {"value": metric.compute(), "result": metric.result(), "names": metric._group_names("real")}
+        found[kind] |= {"value": metric.compute(), "result": metric.result(), "names": metric._keys("real")}
         found[kind]["saved"] = metric.statistics(real=True).group_names
         try:
             with patch("torchmetrics_rl2.metrics.kept_sums.add_rows"):
@@ -123,7 +124,43 @@ def grouped(**options):
 
 def rows_by_name(metric, side):
     values = [value.tolist() for value in vars(metric._kept(side)).values() if value is not None]
-    return dict(zip(metric._group_names(side), zip(*values, strict=True), strict=True))
+    return dict(zip(metric._keys(side), zip(*values, strict=True), strict=True))
+
+
+CLASS_OPTIONS = {"sums": {}, "images": {"uncertainty": True}, "groups": {"groups": True}}
+
+
+def classes_data():
+    """More images than above, of whole numbers whose fourth powers add up exactly."""
+    return random_images(IMAGES * 4, px=8) // 64 * 64, torch.arange(IMAGES * 4) % 3 == 0
+
+
+def of_classes(rank):
+    """A class on both ranks, others on one of them, and a rank without images."""
+    found = {}
+    for kind, options in CLASS_OPTIONS.items():
+        for uneven in ("even", "one rank empty"):
+            metric = ResNetL2(MomentsOfOneKind(), classes=True, **options)
+            imgs, mask = classes_data()
+            chosen = torch.arange(len(imgs)) % 2 == rank if uneven == "even" else torch.full((len(imgs),), rank == 0)
+            if chosen.any():
+                metric.update(imgs[chosen], mask[chosen], **class_names(chosen, metric.groups))
+            local = {name: getattr(metric, name).clone() for name in metric._defaults}
+            metric.sync()
+            synced = {side: rows_by_name(metric, side) for side in ("real", "fake")}
+            metric.unsync()
+            restored = all(torch.equal(getattr(metric, name), value) for name, value in local.items())
+            own = {key[0] for side in ("real", "fake") for key in metric._keys(side)}
+            found[kind, uneven] = {"synced": synced, "restored": restored, "own": own, "result": metric.result()}
+            found[kind, uneven]["value"] = metric.compute()
+    return {"classes": found}
+
+
+def class_names(chosen, with_groups):
+    every = [i for i, is_chosen in enumerate(chosen.tolist()) if is_chosen]
+    rare = {2: "fat", 8: "fat", 3: "nerve", 9: "nerve"}
+    names = {"classes": [rare.get(i, "stroma" if i // 2 % 2 else "gland") for i in every]}
+    return names | ({"groups": [f"patient {i % 10}" for i in every]} if with_groups else {})
 
 
 QUALITY = ("percentiles", "scores", "kept", "targets")
@@ -202,7 +239,12 @@ def rank_main(rank, init, folder, quality):
     kept.update(imgs[~mask], real=False)
     found["kept"] = kept.compute()
     found |= (
-        with_reference(rank) | after_errors(rank) | without_sync(rank) | of_groups(rank) | of_quality(rank, quality)
+        with_reference(rank)
+        | after_errors(rank)
+        | without_sync(rank)
+        | of_groups(rank)
+        | of_classes(rank)
+        | of_quality(rank, quality)
     )
     with open(f"{folder}/{rank}", "wb") as file:
         pickle.dump(found, file)
@@ -333,7 +375,7 @@ def test_groups_of_all_ranks_are_exactly_those_of_one_process(ranks, kind):
         assert (found["result"].groups_real, found["result"].groups_fake) == (4, 6)
         for name in ("debiased", "interval", "p_value"):
             assert getattr(found["result"], name) == pytest.approx(getattr(expected, name), rel=1e-9)
-        assert set(found["saved"]) == set(metric._group_names("real"))
+        assert {(name,) for name in found["saved"]} == set(metric._keys("real"))
         assert found["restored"]
         assert found["after error"]
     assert ranks[0]["groups"][kind]["value"] == ranks[1]["groups"][kind]["value"]
@@ -356,3 +398,32 @@ def test_groups_of_no_rank_and_of_a_synced_step(ranks):
         counts = [sum(rows[2] for rows in found.values()) for found in own]
         assert sum(counts) == int(whole._sums(side).count)
         assert min(counts) > 0
+
+
+@pytest.mark.parametrize("uneven", ["even", "one rank empty"])
+@pytest.mark.parametrize("kind", CLASS_OPTIONS)
+def test_classes_of_all_ranks_are_exactly_those_of_one_process(ranks, kind, uneven):
+    metric = ResNetL2(MomentsOfOneKind(), classes=True, **CLASS_OPTIONS[kind])
+    imgs, mask = classes_data()
+    metric.update(imgs, mask, **class_names(torch.full((len(imgs),), True), metric.groups))
+    expected = metric.result()
+    assert {one.name for one in expected.strata if not one.withheld} == {"gland", "stroma"}
+    for rank in ranks:
+        found = rank["classes"][kind, uneven]
+        for side in ("real", "fake"):
+            assert found["synced"][side] == rows_by_name(metric, side)
+        assert found["restored"]
+        assert found["value"].item() == pytest.approx(metric.compute().item(), rel=1e-6)
+        assert [one.name for one in found["result"].strata] == [one.name for one in expected.strata]
+        for one, other in zip(found["result"].strata, expected.strata, strict=True):
+            assert (one.n_real, one.n_fake, one.withheld) == (other.n_real, other.n_fake, other.withheld)
+            if not one.withheld:
+                assert one.debiased == pytest.approx(other.debiased, rel=1e-9)
+                assert one.p_value == (other.p_value and pytest.approx(other.p_value, rel=1e-9))
+        assert vars(found["result"].strata_split) == pytest.approx(vars(expected.strata_split), rel=1e-9)
+    own = [rank["classes"][kind, uneven]["own"] for rank in ranks]
+    if uneven == "even":
+        assert own[0] & own[1] >= {"stroma", "gland"}
+        assert (own[0] - own[1], own[1] - own[0]) == ({"fat"}, {"nerve"})
+    else:
+        assert own[1] == set()

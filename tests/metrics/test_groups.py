@@ -18,6 +18,7 @@ from torchmetrics.wrappers import BootStrapper, Running
 from tests.conftest import Moments, brightened, random_images, sums
 from torchmetrics_rl2 import ResNetL2, RL2Error, Statistics, compare
 from torchmetrics_rl2.distance.kinds import PARTS
+from torchmetrics_rl2.metrics.image_names import GROUPS
 
 MASK = torch.arange(40) < 20
 # Shuffled, so that a group is of several batches; five real and seven generated ones, two of one name.
@@ -43,7 +44,7 @@ def expected(network, **described):
 
 def by_name(metric, side):
     """The row of each group."""
-    kept, names = metric._kept(side), metric._group_names(side)
+    kept, names = metric._kept(side), metric._names(side, GROUPS)
     values = [value.tolist() for value in vars(kept).values() if value is not None]
     assert len(names) == len(set(names))
     return dict(zip(names, zip(*values, strict=True), strict=True))
@@ -111,7 +112,11 @@ def test_a_group_takes_one_row_however_many_steps_there_are():
         "fake_count": (torch.int64, (3,)),
         "fake_group_names": (torch.uint8, (6,)),
     }
-    assert dict(zip(metric._group_names("fake"), metric.fake_count.tolist(), strict=True)) == {"a": 26, "b": 10, "c": 4}
+    assert dict(zip(metric._names("fake", GROUPS), metric.fake_count.tolist(), strict=True)) == {
+        "a": 26,
+        "b": 10,
+        "c": 4,
+    }
     assert "40 generated" in repr(metric)
 
 

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.reporting.test_run import Page
+from torchmetrics_rl2.distance import find_repeats
 from torchmetrics_rl2.distance.comparison import rank
 from torchmetrics_rl2.distance.comparison_text import verdict_of
 from torchmetrics_rl2.distance.text import range_text, three_digits
@@ -42,6 +45,18 @@ def test_a_comparison_is_a_page_with_every_generator_and_pair(result, tmp_path):
         assert range_text(pair.interval) in found["pairs"]
     assert "Bonferroni" in found["cite"]
     assert ("look" in found["order"]) == (result.generators[0].result.look is not None)
+
+
+def test_generators_that_repeat_themselves_are_named_on_it(encoder, tmp_path):
+    found = compared(encoder, {"a": 0, "b": 0.5})
+    fake, real = torch.rand(2, 40, 8, 8, generator=torch.Generator().manual_seed(0))
+    lost = find_repeats(fake[:4].repeat(10, 1, 1), real)
+    first, second = found.generators
+    first = replace(first, result=replace(first.result, diversity=lost))
+    second = replace(second, result=replace(second.result, diversity=find_repeats(fake, real)))
+    said = page(replace(found, generators=[first, second]), tmp_path / "compare.html")[""]
+    assert "a: Lost diversity: 40 of 40 generated images" in said
+    assert "b: " not in said
 
 
 def test_p_values_are_shown_where_there_are_groups(encoder, tmp_path):

@@ -52,6 +52,7 @@ def everything(patches, encoder, **options):
 def test_what_is_kept_gives_the_same_result_to_the_last_digit(patches, encoder_of_kinds, folder):
     expected = everything(patches, encoder_of_kinds)
     assert expected["copies"]
+    assert expected["diversity"]["n"] == 32
     assert expected["strata"]
     for _ in range(2):
         assert everything(patches, encoder_of_kinds, resume=folder) == expected

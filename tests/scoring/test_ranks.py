@@ -119,6 +119,7 @@ def test_the_result_of_several_processes_is_that_of_one_in_number_and_text(folde
     assert expected.copied
     assert expected.duplicates["fake"]
     assert expected.unreadable
+    assert expected.diversity.n == 40
     found = found_by(folder, "of_all", size)
     for result, _ in found:
         assert result.to_dict() == expected.to_dict()
@@ -159,6 +160,24 @@ def test_what_is_wrong_in_one_process_ends_all_and_the_first_says_it(folder, cas
         names = {path.name for path in (folder / "kept").glob("*.safetensors")}
         assert "images-0-00001.safetensors" not in names
         assert "images-0-00000.safetensors" in names
+
+
+def turns_main(rank, size, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/init-turns", rank=rank, world_size=size)
+    for turn in Ranks(distributed=True).turns(7):
+        (folder / f"turn-{turn}-{rank}").touch()
+        while rank == 1 and len(list(folder.glob("turn-*"))) < 7:
+            time.sleep(0.02)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_each_turn_is_of_one_process_and_a_busy_one_takes_no_more(tmp_path):
+    ranks(2, turns_main, 2, tmp_path)
+    taken = sorted(path.name.split("-")[1:] for path in tmp_path.glob("turn-*"))
+    assert [number for number, _ in taken] == list("0123456")
+    assert [rank for _, rank in taken].count("1") <= 1
+    assert list(Ranks().turns(3)) == [0, 1, 2]
 
 
 def lost_main(rank, size, folder, *_):

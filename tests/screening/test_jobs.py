@@ -8,16 +8,18 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.fixtures.images import tissue
-from tests.fixtures.processes import CONTEXT
+from tests.fixtures.processes import CONTEXT, two_ranks
 from tests.fixtures.slides import write_slide
 from tests.screening.conftest import TABLES, run, small_pixels, write_patches
 from torchmetrics_rl2 import PatchScreener, RL2Error
 from torchmetrics_rl2.images import find_images
 from torchmetrics_rl2.pixels import stain_of
+from torchmetrics_rl2.scoring.ranks import Ranks
 from torchmetrics_rl2.screening import Outputs
-from torchmetrics_rl2.screening.jobs import screen_all
+from torchmetrics_rl2.screening.jobs import _Job, screen_all
 from torchmetrics_rl2.screening.rows import SlidePlace
 from torchmetrics_rl2.screening.sources import Batch, Grid
 
@@ -91,7 +93,7 @@ def test_the_same_command_twice_writes_the_same_bytes(small_slide, screener, scr
     assert contents(tmp_path / "case-2", files) == contents(screened[0] / "case-2", files)
 
 
-def test_other_settings_replace_nothing_unless_asked_to(slides, screener, out):
+def test_other_settings_replace_nothing_unless_asked_to(slides, small_slide, screener, out):
     (out / "case-2" / "notes.txt").write_text("mine")
     before = contents(out)
     rows = by_name(run(slides, out, screener, settings={"px": 64, "max_false_rejection": 0.01}))
@@ -99,16 +101,16 @@ def test_other_settings_replace_nothing_unless_asked_to(slides, screener, out):
     assert rows["case-1"].status == "left"
     assert contents(out) == before
     asked = Outputs(tiles=True, export_patches=True)
-    kept = by_name(run(slides, out, screener, asked, overwrite=True, share=(2, 4)))
+    kept = by_name(run(small_slide, out, screener, asked, overwrite=True))
     assert "has files that are not of a screen, such as notes.txt" in kept["case-2"].error
     assert (out / "case-2" / "notes.txt").read_text() == "mine"
     (out / "case-2" / "notes.txt").unlink()
-    rows = run(slides, out, screener, asked, overwrite=True, share=(2, 4))
+    rows = run(small_slide, out, screener, asked, overwrite=True)
     assert [row.slide for row in rows if row.new] == ["case-2"]
     exported = list((out / "case-2" / "patches").glob("case-2_*.png"))
     assert len(exported) == by_name(rows)["case-2"].summary.kept > 0
     exported[0].unlink()
-    assert exported[0].name in by_name(run(slides, out, screener, asked, share=(2, 4)))["case-2"].error
+    assert exported[0].name in by_name(run(small_slide, out, screener, asked))["case-2"].error
 
 
 def test_another_calibration_is_refused_beside_slides_of_this_one(slides, screener, calibration, out):
@@ -175,13 +177,26 @@ def test_names_that_no_table_can_hold_are_mended(small_slide, screener, tmp_path
     assert (tmp_path / "out" / "slides.csv").read_text()
 
 
-def test_processes_share_the_slides_out(slides, screener, screened, tmp_path):
-    first = run(slides, tmp_path, screener, share=(1, 2))
-    assert [row.status for row in first] == ["unfinished", "finished", "unfinished", "failed"]
-    assert [row.new for row in first] == [False, True, False, False]
-    last = run(slides, tmp_path, screener, share=(0, 2))
-    assert [row.status for row in last] == ["failed", "finished", "finished", "failed"]
-    assert contents(tmp_path) == contents(screened[0])
+def shared_main(rank, slides, out, screener):
+    dist.init_process_group("gloo", init_method=f"file://{out.parent}/init", rank=rank, world_size=2)
+    screened = []
+    original = _Job.screen
+    _Job.screen = lambda self, source, name: screened.append(name) or original(self, source, name)
+    rows = run(slides, out, screener, ranks=Ranks(distributed=True))
+    told = [(row.slide, row.status, row.new) for row in rows]
+    (out.parent / f"rows-{rank}").write_text(json.dumps([told, screened]))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_share_the_slides_out_the_largest_first(slides, screener, screened, tmp_path):
+    out = tmp_path / "out"
+    two_ranks(shared_main, slides, out, screener)
+    (told, first), (also, second) = (json.loads((tmp_path / f"rows-{rank}").read_text()) for rank in (0, 1))
+    assert told == also == [[row.slide, row.status, row.new] for row in screened[1]]
+    assert sorted(first + second) == ["broken", "case-1", "case-2", "glass"]
+    assert "case-1" in (first[:1] + second[:1])
+    assert contents(out) == contents(screened[0])
 
 
 def test_no_folder_to_write_to_is_said_at_once(slides, screener, tmp_path):

@@ -122,8 +122,8 @@ def score(
         Option(
             "--verbose",
             "-v",
-            help="Also print intervals, power, kinds of tissue, variance ratio, domain shift, and outliers if few "
-            "images matter much.",
+            help="Also print intervals, power, kinds of tissue, variance ratio, near-duplicates, domain shift, and "
+            "outliers if few images matter much.",
         ),
     ] = False,
     json: Annotated[bool, Option("--json", help="Print the result, with every setting, as JSON.")] = False,

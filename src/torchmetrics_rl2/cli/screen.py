@@ -1,14 +1,16 @@
 """``rl2 screen``."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
+from torchmetrics_rl2.cli.devices import on_devices, prints, progress_of
 from torchmetrics_rl2.cli.options import BatchSize, Device, Scale, SkipUnreadable, WeightsName, Workers
-from torchmetrics_rl2.cli.output import errors, print_json, progress_bars
+from torchmetrics_rl2.cli.output import errors, print_json
 
 
 def screen(
@@ -70,8 +72,10 @@ def screen(
     warn_rejected: Annotated[
         float, Option(help="Warn if more than this share of the tissue of a slide is rejected.")
     ] = 0.3,
-    devices: Annotated[int, Option(help="Processes on this machine that share the slides, one per GPU.")] = 1,
-    nodes: Annotated[int, Option(help="Machines that share the slides; run this command on each, NODE_RANK set.")] = 1,
+    devices: Annotated[
+        int, Option(help="Devices of each machine that share the slides; each takes the largest that is left.")
+    ] = 1,
+    nodes: Annotated[int, Option(help="Machines that share the slides, through an --out that all see.")] = 1,
     workers: Workers = None,
     batch_size: BatchSize = 64,
     device: Device = None,
@@ -95,44 +99,36 @@ def screen(
     from torchmetrics_rl2.errors import RL2Error
     from torchmetrics_rl2.images.slide import read_mpps
     from torchmetrics_rl2.screening.options import GoodPatches, Outputs, Tiling
-    from torchmetrics_rl2.screening.processes import device_of, launch, reports, share_of
-    from torchmetrics_rl2.screening.run import screen as run
 
     if calibrate is not None and calibration is not None:
         raise RL2Error("Give good patches, with --calibrate, or a calibration, with --calibration, but not both.")
-    share = share_of(devices, nodes)
-    if share is None:
-        launch(devices, nodes)
-        share = 0, 1  # for what is left, and the result
-    try:
-        with progress_bars() as report:
-            result = run(
-                sources,
-                out,
-                weights=weights,
-                calibration=calibration if calibrate is None else GoodPatches(calibrate, calibrate_groups),
-                max_false_rejection=max_false_rejection or None,
-                min_tissue=min_tissue,
-                tiling=Tiling(tile, scale, mpp, read_mpps(mpps) if mpps else {}, target_mpp),
-                outputs=Outputs(tiles, export_patches),
-                warn_rejected=warn_rejected,
-                overwrite=overwrite,
-                preview=preview,
-                batch_size=batch_size,
-                workers=workers,
-                device=device or device_of(share),
-                skip_unreadable=skip_unreadable,
-                share=share,
-                progress=report,
-            )
-    except KeyboardInterrupt:
-        errors.print("Interrupted. Run the same command again to continue with the slides that are not finished.")
-        sys.exit(130)
-    if reports(share):
-        if json:
-            print_json(result.to_dict())
-        else:
-            typer.echo(str(result))
-        for sentence in result.warnings:
-            errors.print(f"Warning: {sentence}")
-    sys.exit(1 if result.failed else 0)
+    if preview is not None:
+        devices = nodes = 1
+    options: dict[str, Any] = {
+        **{"weights": weights, "max_false_rejection": max_false_rejection or None, "min_tissue": min_tissue},
+        "calibration": calibration if calibrate is None else GoodPatches(calibrate, calibrate_groups),
+        "tiling": Tiling(tile, scale, mpp, read_mpps(mpps) if mpps else {}, target_mpp),
+        "outputs": Outputs(tiles, export_patches),
+        **{"warn_rejected": warn_rejected, "overwrite": overwrite, "preview": preview, "batch_size": batch_size},
+        **{"workers": workers, "skip_unreadable": skip_unreadable},
+    }
+    on_devices(partial(_screen, sources, out, json, options), device, devices, nodes, out)
+
+
+def _screen(
+    sources: list[str], out: Path, json: bool, options: dict[str, Any], device: str | None, distributed: bool
+) -> None:
+    from torchmetrics_rl2.screening.run import screen as run
+
+    with progress_of(distributed) as report:
+        result = run(sources, out, **options, device=device, distributed=distributed, progress=report)
+    if not prints(distributed):
+        return
+    if json:
+        print_json(result.to_dict())
+    else:
+        typer.echo(str(result))
+    for sentence in result.warnings:
+        errors.print(f"Warning: {sentence}")
+    if result.failed:
+        sys.exit(1)

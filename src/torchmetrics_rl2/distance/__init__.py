@@ -5,6 +5,8 @@ from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair, RankedGenerator
 from torchmetrics_rl2.distance.copies import find_copies
 from torchmetrics_rl2.distance.copies_result import CopiesResult, CopyPair
+from torchmetrics_rl2.distance.diversity import find_repeats
+from torchmetrics_rl2.distance.diversity_result import DiversityResult, Repeats
 from torchmetrics_rl2.distance.explanation import Cause, Explanation, ImageShare
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
@@ -19,6 +21,7 @@ __all__ = [
     "ComparisonResult",
     "CopiesResult",
     "CopyPair",
+    "DiversityResult",
     "Explanation",
     "GeneratorPair",
     "ImageShare",
@@ -27,10 +30,12 @@ __all__ = [
     "PartResult",
     "RL2Result",
     "RankedGenerator",
+    "Repeats",
     "Statistics",
     "StrataSplit",
     "StratumResult",
     "Uncertainty",
     "compare",
     "find_copies",
+    "find_repeats",
 ]

@@ -27,7 +27,10 @@ def baseline_fields(
 
     """
     found = baseline(mean_variance, total_variance, real, fake)
-    withheld = {"outlier_share": "it needs the generated images, and these are sums of them"}
+    withheld = {
+        "outlier_share": "it needs the generated images, and these are sums of them",
+        "diversity": "it needs the images of both sides, and there are only sums of one",
+    }
     if total_variance > 0 and 0 < found < math.inf and math.isfinite(value):
         return {"baseline": found, "baseline_multiple": value / found, "withheld": withheld}
     n, groups = real

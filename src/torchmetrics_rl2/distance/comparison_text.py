@@ -12,18 +12,13 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["cells_of", "details_of", "html_of", "pair_text", "text_of", "verdict_of"]
+__all__ = ["cells_of", "details_of", "html_of", "pair_text", "suspects_of", "text_of", "verdict_of"]
 
 
 def text_of(comparison: "ComparisonResult") -> str:
     """The verdict and the table."""
     generators = comparison.generators
-    suspect = [
-        f"{one.name}: {conclusion_of(one.result)}. Its place says nothing about new images"
-        for one in generators
-        if one.result.verdict in (CLOSER, COPIES)
-    ]
-    lines = [verdict_of(comparison), *suspect, *_table(comparison)]
+    lines = [verdict_of(comparison), *suspects_of(comparison), *_table(comparison)]
     counts = sorted({one.result.n_fake for one in generators})
     if len(counts) > 1:
         lines += [
@@ -31,6 +26,17 @@ def text_of(comparison: "ComparisonResult") -> str:
             "which the order is by, allow for that"
         ]
     return "\n".join(lines)
+
+
+def suspects_of(comparison: "ComparisonResult") -> list[str]:
+    """Generators whose place says less than it seems to: they copy real images, or repeat their own."""
+    copies = [
+        f"{one.name}: {conclusion_of(one.result)}. Its place says nothing about new images"
+        for one in comparison.generators
+        if one.result.verdict in (CLOSER, COPIES)
+    ]
+    diversity = [(one.name, one.result.diversity) for one in comparison.generators]
+    return copies + [f"{name}: {found}" for name, found in diversity if found and found.is_lost]
 
 
 def details_of(comparison: "ComparisonResult") -> str:

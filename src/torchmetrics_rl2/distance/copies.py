@@ -4,18 +4,16 @@ The three samples are those of Meehan, Chaudhuri and Dasgupta (2020), and the di
 neighbors that of Carlini et al. (2023).
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtri
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from torchmetrics_rl2.distance.copies_result import CopiesResult, CopyPair
-from torchmetrics_rl2.distance.parts import wilson
+from torchmetrics_rl2.distance.excess import excess
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.errors import RL2Error
 
@@ -110,7 +108,7 @@ def find_copies(
     threshold = closest[copies].max() if copies.any() else -1.0
     grouped = fake_groups is not None and held_out_groups is not None
     units = (_codes(fake_groups if grouped else None, count), _codes(held_out_groups if grouped else None, n_held_out))
-    share, interval = _excess((copies, calm <= threshold), units)
+    share, interval = excess((copies, calm <= threshold), units)
     names = (fake_names or [str(i) for i in range(count)], train_names or [str(i) for i in range(n_train)])
     order = np.argsort(closest, kind="stable")[: max(SHOWN, int(copies.sum()))].tolist()
     return CopiesResult(
@@ -197,30 +195,6 @@ def _p_values(distances: Floats, held_out: Floats) -> Floats:
     excess = max(float((calm[k] - calm[:k]).sum()), 1e-9)
     tail = (k + 1) / (m + 1) * (1 + np.maximum(calm[k] - logs, 0) / excess) ** -float(k)
     return np.where(as_close == 0, np.minimum(ranks, tail), ranks)
-
-
-def _excess(
-    hits: tuple[NDArray[np.bool_], NDArray[np.bool_]], units: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> tuple[float, tuple[float, float]]:
-    """Share of copies less that of the held-out images, with its 95 % interval (Newcombe 1998)."""
-    (p, low, high), (q, low_q, high_q) = (_share_of(*side) for side in zip(hits, units, strict=True))
-    lower = p - q - math.hypot(p - low, high_q - q)
-    upper = p - q + math.hypot(high - p, q - low_q)
-    return max(p - q, 0.0), (max(lower, 0.0), min(upper, 1.0))
-
-
-def _share_of(hits: NDArray[np.bool_], units: NDArray[np.int64]) -> tuple[float, float, float]:
-    """A share with its 95 % interval (Wilson), of as many images as units that vary like these are worth."""
-    n, share = len(hits), float(hits.mean())
-    sizes = np.bincount(units).astype(np.float64)
-    worth = float(n)
-    if len(sizes) < n:
-        worth = n**2 / float(np.square(sizes).sum())  # as if images of a group were one
-        residuals = np.bincount(units, weights=hits - share)
-        variance = float(np.square(residuals).sum()) / n**2 * len(sizes) / max(len(sizes) - 1, 1)
-        if variance > 0:
-            worth = min(max(share * (1 - share) / variance, worth), float(n))
-    return share, *wilson(share, worth, float(ndtri(1 - LEVEL / 2)))
 
 
 def _permutation_p_value(

@@ -54,6 +54,7 @@ def text_of(result: "RL2Result") -> str:
         lines = [conclusion_of(result), f"{numbers}; {parts}"]
         lines += kind_sentences(result.kinds) if "content" in result.verdict and not is_foreign(result) else []
     lines += strata_sentence(result)
+    lines += [str(result.diversity)] if result.diversity and result.diversity.is_lost else []
     lines += [str(result.copies)] if result.copies else []
     lines += [str(result.explanation)] if result.explanation and str(result.explanation) else []
     if result.between_groups and math.isfinite(result.debiased):
@@ -100,6 +101,7 @@ def details_of(result: "RL2Result") -> str:
         ends = result.variance_ratio_interval
         interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
         lines += [f"Variance ratio, generated over real: {three_digits(result.variance_ratio)}{interval}"]
+    lines += _diversity(result)
     lines += [result.copies.details()] if result.copies else []
     return "\n".join([*lines, *strata_details(result), *_outliers(result), *_domain(result)])
 
@@ -112,6 +114,7 @@ def html_of(result: "RL2Result") -> str:
         "Look, and times its baseline": result.look and part_text("", result.look).strip(),
         "Content, and times its baseline": result.content and part_text("", result.content).strip(),
         "Strata": "".join(strata_sentence(result)),
+        "Diversity": str(result.diversity or ""),
         "Copies": str(result.copies or ""),
         "Explanation": str(result.explanation or ""),
         "95 % interval, debiased": result.interval and " to ".join(map(three_digits, result.interval)),
@@ -192,6 +195,13 @@ def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
 def _share(kind: KindShare) -> str:
     found = f"{percent(kind.fake)} ({percent(*kind.fake_interval)}) and {percent(kind.real)}"
     return f"{kind.name}: {found} ({percent(*kind.real_interval)}){', differs' if kind.differs else ''}"
+
+
+def _diversity(result: "RL2Result") -> list[str]:
+    if result.diversity:
+        return [result.diversity.details()]
+    withheld = result.withheld.get("diversity")
+    return [f"Diversity is not judged: {withheld}"] if withheld else []
 
 
 def _outliers(result: "RL2Result") -> list[str]:

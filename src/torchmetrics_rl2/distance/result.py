@@ -6,11 +6,12 @@ from typing import Any
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.copies_result import CopiesResult
 from torchmetrics_rl2.distance.details import details_of, html_of, text_of
+from torchmetrics_rl2.distance.diversity_result import DiversityResult
 from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.picture import plot_result
-from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult
+from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult, strata_scalars
 from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
@@ -64,7 +65,8 @@ class RL2Result:
             ``None`` if the weights have no kinds. ``value**2`` is ``content.value**2 + look.value**2``.
         look: How far they differ in how tissue is shown, as by damage and stain: the rest.
         kinds: Share of each kind of tissue on both sides; empty if the weights have no kinds.
-        strata: RL2 within each kind of tissue or class, see ``score(by=, real_classes=)``; empty if not asked for.
+        strata: RL2 within each kind of tissue or class, see ``score(by=, real_classes=)`` and
+            ``ResNetL2(classes=True)``; empty if not asked for.
         strata_by: ``"kinds"``, ``"classes"``, or empty.
         strata_split: How the whole splits into shares of strata and images within them; ``None`` if none is compared.
         outlier_share: Share of RL2 that goes if the 1 % of the generated images that are furthest from the real mean,
@@ -80,7 +82,7 @@ class RL2Result:
             others; ``None`` if the real side is not the reference data, or that has fewer than five groups.
         explanation: What look is explained by, and by which images; ``None`` without ``score(explain=True)``.
         warnings: Sentences on what makes the sides differ before any network sees them: size, format, sharpness, stain.
-        withheld: Why ``baseline_multiple`` or ``outlier_share`` is ``None``.
+        withheld: Why ``baseline_multiple``, ``outlier_share`` or ``diversity`` is ``None``.
         unreadable: Files that were left out, with the reason.
         left_out: Files of the folders that are no images.
         duplicates: Images that repeat another of their side pixel for pixel, each with the first of them, by side:
@@ -88,6 +90,8 @@ class RL2Result:
         copied: Generated images that are among the real ones pixel for pixel, each with the real one.
         copies: Whether generated images are closer to training images than held-out ones; ``None`` without
             ``score(held_out=)``.
+        diversity: Whether generated images repeat each other more than real ones do; ``None`` where a side is too few
+            images, or not images alone.
         settings: ``tile``, ``scale``, ``batch_size``, ``workers`` and ``device``, where images were read.
         versions: Of Python, torch, torchvision and torchmetrics-rl2, where images were read.
 
@@ -130,6 +134,7 @@ class RL2Result:
     duplicates: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     copied: list[tuple[str, str]] = field(default_factory=list)
     copies: CopiesResult | None = None
+    diversity: DiversityResult | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -214,7 +219,8 @@ class RL2Result:
         """All numbers that are known, by name, as ``self.log_dict`` of Lightning takes them.
 
         Intervals are ``rl2_low`` and ``rl2_high``, of the debiased value, and the same of ``variance_ratio``,
-        ``content`` and ``look``.
+        ``content`` and ``look``. Those of a stratum have its name in front, as in ``stroma/rl2``; ``mixture``,
+        ``within`` and ``conditional`` are of :class:`StrataSplit`.
 
         Args:
             prefix: In front of each name, such as ``"val/"``.
@@ -242,6 +248,7 @@ class RL2Result:
                 found[f"{name}_low"], found[f"{name}_high"] = part.interval or (None, None)
                 others = OF_PARTS if self.assumes_independence else (*OF_PARTS, "p_value")
                 found |= {f"{name}_{other}": getattr(part, other) for other in others}
+        found |= strata_scalars(self)
         return {f"{prefix}{name}": float(value) for name, value in found.items() if value is not None}
 
     def plot(self, ax: Any = None) -> tuple[Any, Any]:

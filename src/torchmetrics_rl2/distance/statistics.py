@@ -221,9 +221,14 @@ class Statistics:
         return 0.0 if total <= ROUNDING * float(self.sums.square_sum) / len(self) else total
 
     @property
+    def has_uncertainty(self) -> bool:
+        """Whether groups or second moments are known, as an interval needs, and not sums alone."""
+        return self.groups is not None or self.sums.second_moment is not None
+
+    @property
     def units(self) -> Units | None:
         """Independent units, or ``None`` where there are too few, or only sums and no second moment."""
-        if self.unit_count < MIN_UNITS or (self.groups is None and self.sums.second_moment is None):
+        if self.unit_count < MIN_UNITS or not self.has_uncertainty:
             return None
         return self._clusters if self._has_clusters else image_units(self.sums)
 

@@ -8,21 +8,43 @@ from typing import Any
 import torch
 
 from torchmetrics_rl2.distance.comparing import numbers_of
+from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult
 from torchmetrics_rl2.distance.text import LEVEL
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 from torchmetrics_rl2.functional import debias, distance
 
-__all__ = ["compare_strata", "holm"]
+__all__ = ["MAX_CLASSES", "compare_strata", "holm", "with_strata"]
+
+MAX_CLASSES = 100
 
 FIELDS = ("value", "debiased", "interval", "baseline", "baseline_multiple")
+
+
+def with_strata(
+    result: RL2Result, by: str, real: Mapping[str, Statistics], fake: Mapping[str, Statistics], order: Sequence[str]
+) -> RL2Result:
+    """A result with those of its strata.
+
+    Args:
+        result: That of the two sides.
+        by: ``"kinds"`` or ``"classes"``.
+        real: Statistics of the real images of each stratum.
+        fake: The same of generated images.
+        order: Of the strata; those that neither side has are left out.
+
+    """
+    strata, split = compare_strata(real, fake, [name for name in order if name in real or name in fake])
+    return replace(result, strata=strata, strata_by=by, strata_split=split)
 
 
 def compare_strata(
     real: Mapping[str, Statistics], fake: Mapping[str, Statistics], names: Sequence[str]
 ) -> tuple[list[StratumResult], StrataSplit | None]:
     """RL2 within each stratum that both sides have enough images of, and how the whole of these splits.
+
+    Sums alone, without groups and second moments, give values and the split, and neither intervals nor tests.
 
     Args:
         real: Statistics of the real images of each stratum.
@@ -37,10 +59,13 @@ def compare_strata(
     enough = [name for name in names if not withheld[name]]
     numbers = {name: numbers_of(real[name], fake[name], level=LEVEL / len(enough)) for name in enough}
     for name in enough:
-        if not all(map(math.isfinite, numbers[name].get("interval") or [math.nan])):
+        is_tested = real[name].has_uncertainty and fake[name].has_uncertainty
+        ends = numbers[name].get("interval", [math.nan]) if is_tested else [numbers[name]["debiased"]]
+        if not all(map(math.isfinite, ends)):
             withheld[name] = "some latents are NaN or too large"
     compared = [name for name in enough if not withheld[name]]
-    adjusted = dict(zip(compared, holm([numbers[name]["p_value"] for name in compared]), strict=True))
+    tested = [name for name in compared if "p_value" in numbers[name]]
+    adjusted = dict(zip(tested, holm([numbers[name]["p_value"] for name in tested]), strict=True))
     results = []
     for name in names:
         n_real, n_fake = (len(side[name]) if name in side else 0 for side in (real, fake))
@@ -48,7 +73,8 @@ def compare_strata(
         if not found.withheld:
             p_value = None if real[name].groups is None or fake[name].groups is None else adjusted[name]
             known: dict[str, Any] = {field: numbers[name].get(field) for field in FIELDS}
-            differs = numbers[name]["interval"][0] > 0 if p_value is None else p_value < LEVEL
+            low = known["interval"][0] if name in adjusted else -math.inf
+            differs = low > 0 if p_value is None else p_value < LEVEL
             closest = _closest(fake[name], {other: real[other] for other in compared})
             found = replace(found, **known, p_value=p_value, differs=differs, closest=closest)
         results.append(found)

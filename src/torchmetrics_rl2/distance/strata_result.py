@@ -1,6 +1,6 @@
 """Results within strata, kinds of tissue or classes, in numbers and in sentences."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from torchmetrics_rl2.distance.text import NO_DIFFERENCE, p_text, three_digits, times
@@ -8,9 +8,10 @@ from torchmetrics_rl2.distance.text import NO_DIFFERENCE, p_text, three_digits, 
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["StrataSplit", "StratumResult", "strata_details", "strata_sentence"]
+__all__ = ["StrataSplit", "StratumResult", "strata_details", "strata_scalars", "strata_sentence"]
 
 PRINTED = 3
+OF_SPLIT = ("mixture", "within", "conditional", "conditional_debiased", "conditional_multiple")
 NAMES = {"kinds": "kinds of tissue", "classes": "classes"}
 
 
@@ -24,13 +25,14 @@ class StratumResult:
         n_fake: Generated images of it.
         value: RL2 between these. This and all numbers below are ``None`` where they are withheld.
         debiased: Signed root of its unbiased square.
-        interval: Of the debiased value. Those of all strata hold together with 95 % (Bonferroni).
+        interval: Of the debiased value. Those of all strata hold together with 95 % (Bonferroni). ``None`` also if a
+            side has only sums and no second moments.
         p_value: Of the test that there is no difference in this stratum, adjusted for the number of strata (Holm).
             ``None`` also if a side has no groups.
         baseline: Real against real: what two random samples of the real images of the stratum score.
         baseline_multiple: ``value`` over ``baseline``; ``None`` also if all real images of the stratum are the same.
         differs: Whether there is a difference beyond chance, at 5 % over all strata together: the adjusted p-value is
-            below 0.05, or, without groups, the interval lies above 0.
+            below 0.05, or, without groups, the interval lies above 0. Without an interval nothing is known to differ.
         closest: The stratum whose real images lie closest to the generated ones of this: of images under the wrong
             label, the right one. Empty where numbers are withheld.
         withheld: Why there are no numbers; empty where there are.
@@ -96,14 +98,15 @@ def strata_sentence(result: "RL2Result") -> list[str]:
     if not result.strata_by:
         return []
     compared = [stratum for stratum in result.strata if not stratum.withheld]
-    differing = sorted(
-        (stratum for stratum in compared if stratum.differs), key=lambda stratum: -(stratum.baseline_multiple or 0)
-    )
+    largest = sorted(compared, key=lambda stratum: -(stratum.baseline_multiple or 0))
+    differing = [stratum for stratum in largest if stratum.differs]
     left = _named([stratum.name for stratum in result.strata if stratum.withheld])
     within = f"ithin {NAMES[result.strata_by]}"
     if not compared:
         return [f"W{within}: none has enough images on both sides"]
-    if differing:
+    if not _has_intervals(result):
+        found = f"W{within}, without intervals: {_named([*map(_multiple, largest)])}"
+    elif differing:
         # What differs in opposite directions within strata cancels in the whole.
         start = f"But w{within}" if result.verdict == NO_DIFFERENCE else f"W{within}"
         differ = "differs" if len(differing) == 1 else "differ"
@@ -122,17 +125,35 @@ def strata_details(result: "RL2Result") -> list[str]:
     compared = sum(not stratum.withheld for stratum in result.strata)
     tests = "p-values need groups" if result.assumes_independence else "p-values are adjusted for their number"
     head = f"Within {name}"
-    if compared > 1:
+    if compared and not _has_intervals(result):
+        head += ", without intervals, which need second moments or groups"
+    elif compared > 1:
         head += f", with 95 % intervals corrected for {compared} comparisons; {tests}"
     elif compared:
         head += ", with a 95 % interval"
     return [f"{head}:", *_table(result), *(_split(result, name, compared) if compared > 1 else [])]
 
 
+def strata_scalars(result: "RL2Result") -> dict[str, float | None]:
+    """Numbers of all strata that are compared, and how the whole splits, by name."""
+    found: dict[str, float | None] = {}
+    for stratum in result.strata:
+        low, high = stratum.interval or (None, None)
+        numbers = {"rl2": stratum.value, "debiased": stratum.debiased, "rl2_low": low, "rl2_high": high}
+        numbers |= {"p_value": stratum.p_value, "baseline_multiple": stratum.baseline_multiple}
+        found |= {f"{stratum.name}/{name}": value for name, value in numbers.items()}
+    split = asdict(result.strata_split) if result.strata_split else {}
+    return found | {name: value for name, value in split.items() if name in OF_SPLIT}
+
+
 def _multiple(stratum: StratumResult) -> str:
     said = [] if stratum.baseline_multiple is None else [f"{times(stratum.baseline_multiple)}x"]
-    said += [] if stratum.closest == stratum.name else [f"closest to real {stratum.closest}"]
+    said += [f"closest to real {stratum.closest}"] if stratum.differs and stratum.closest != stratum.name else []
     return f"{stratum.name} ({', '.join(said)})" if said else stratum.name
+
+
+def _has_intervals(result: "RL2Result") -> bool:
+    return any(stratum.interval is not None for stratum in result.strata)
 
 
 def _named(names: list[str]) -> str:
@@ -141,17 +162,18 @@ def _named(names: list[str]) -> str:
 
 
 def _table(result: "RL2Result") -> list[str]:
-    with_p = not result.assumes_independence
-    head = ["", "real", "generated", "RL2", "multiple", "debiased", "interval", *(["p"] if with_p else []), ""]
+    known = ["interval"] if _has_intervals(result) else []
+    known += [] if result.assumes_independence else ["p"]
+    head = ["", "real", "generated", "RL2", "multiple", "debiased", *known, ""]
     rows = [head]
     for stratum in result.strata:
         row = [stratum.name, str(stratum.n_real), str(stratum.n_fake)]
-        if stratum.value is None or stratum.debiased is None or stratum.interval is None:
+        if stratum.value is None or stratum.debiased is None:
             rows.append([*row, *[""] * (len(head) - 4), f"not compared: {stratum.withheld}"])
             continue
         multiple = "" if stratum.baseline_multiple is None else f"{times(stratum.baseline_multiple)}x"
         row += [three_digits(stratum.value), multiple, three_digits(stratum.debiased)]
-        row += ["{} to {}".format(*map(three_digits, stratum.interval))]
+        row += [] if stratum.interval is None else ["{} to {}".format(*map(three_digits, stratum.interval))]
         row += [] if stratum.p_value is None else [p_text(stratum.p_value)]
         closest = "" if stratum.closest == stratum.name else f", closest to real {stratum.closest}"
         rows.append([*row, f"differs{closest}" if stratum.differs else ""])

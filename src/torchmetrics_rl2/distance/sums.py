@@ -1,8 +1,9 @@
 """Sums of latents by group, and as tensors in a file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,30 +15,43 @@ __all__ = [
     "add_rows",
     "group_mean_variance",
     "jackknife_residuals",
+    "one_row_each",
     "rows_of",
     "stack",
+    "sums_by_name",
     "sums_to_tensors",
     "tensors_to_sums",
 ]
 
 BY_ROW = ("sum", "square_sum", "count", "content_square_sum", "kind_counts")
-"""What groups, and images that there are several of, have; their second moment is not kept."""
+"""What groups, and images that there are several of, have in a file; their second moment is not kept."""
+
+Name = TypeVar("Name", bound=Hashable)
 
 
-def rows_of(names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+def rows_of(names: Sequence[Name]) -> tuple[tuple[Name, ...], Tensor]:
     """Names of groups, none twice, and for each of those given the row of its group."""
     index = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return tuple(index), torch.tensor([index[name] for name in names], dtype=torch.int64)
 
 
-def add_rows(values: LatentSums, rows: Tensor, count: int) -> LatentSums:
-    """Rows of sums added up into ``count`` rows."""
-    return LatentSums(
-        **{
-            name: value.new_zeros(count, *value.shape[1:]).index_add(0, rows.to(value.device), value)
-            for name, value in _given(values).items()
-        }
-    )
+def add_rows(values: LatentSums, rows: Tensor, count: int, start: LatentSums | None = None) -> LatentSums:
+    """Rows of sums added up into ``count`` rows.
+
+    Args:
+        values: Rows to add.
+        rows: For each of them the row that it is added to.
+        count: Number of rows.
+        start: What the first rows have already.
+
+    """
+    added = {}
+    for name, value in sums_by_name(values).items():
+        known = value[:0] if start is None else getattr(start, name)
+        missing = value.new_zeros(count - len(known), *value.shape[1:])
+        first = torch.cat([known, missing]) if len(missing) else known
+        added[name] = first.index_add(0, rows.to(value.device), value)
+    return LatentSums(**added)
 
 
 def repeat_rows(values: LatentSums, counts: Tensor) -> LatentSums:
@@ -45,9 +59,14 @@ def repeat_rows(values: LatentSums, counts: Tensor) -> LatentSums:
     return LatentSums(
         **{
             name: value * counts.view(-1, *[1] * (value.ndim - 1)).to(value.dtype)
-            for name, value in _given(values).items()
+            for name, value in sums_by_name(values).items()
         }
     )
+
+
+def sums_by_name(sums: LatentSums) -> dict[str, Tensor]:
+    """What is kept of latents, of sums or of rows of them."""
+    return {name: value for name, value in vars(sums).items() if value is not None}
 
 
 def jackknife_residuals(groups: LatentSums) -> tuple[Tensor, Tensor]:
@@ -69,18 +88,23 @@ def group_mean_variance(groups: LatentSums) -> Tensor:
 
 def stack(parts: Sequence[LatentSums]) -> LatentSums:
     """Rows of all parts, one after the other."""
-    return LatentSums(**{name: torch.cat([getattr(part, name) for part in parts]) for name in _given(parts[0])})
+    return LatentSums(**{name: torch.cat([getattr(part, name) for part in parts]) for name in sums_by_name(parts[0])})
+
+
+def one_row_each(parts: Sequence[LatentSums]) -> LatentSums:
+    """Sums of all parts, a row a part."""
+    return LatentSums(**{name: torch.stack([getattr(part, name) for part in parts]) for name in sums_by_name(parts[0])})
 
 
 def sums_to_tensors(
     sums: LatentSums, groups: LatentSums | None, repeated: LatentSums | None = None
 ) -> dict[str, Tensor]:
     """Sums of a side, those of its groups, and those of images that there are several of, by name."""
-    tensors = {field.name: getattr(sums, field.name) for field in fields(sums)}
+    tensors = sums_by_name(sums)
     for prefix, rows in (("group", groups), ("repeated", repeated)):
         if rows is not None:
-            tensors |= {f"{prefix}_{name}": value for name, value in _given(rows).items()}
-    return {name: value for name, value in tensors.items() if value is not None}
+            tensors |= {f"{prefix}_{name}": value for name, value in sums_by_name(rows).items()}
+    return tensors
 
 
 def tensors_to_sums(
@@ -128,15 +152,10 @@ def tensors_to_sums(
     if int(sums.count) < 1 or wrong:
         raise RL2Error(f"{path} has malformed sums of latents: of {int(sums.count)} images.")
     if groups is not None:
-        added = {name: value.sum(0) for name, value in _given(groups).items()}
+        added = {name: value.sum(0) for name, value in sums_by_name(groups).items()}
         if not all(torch.allclose(value, getattr(sums, name)) for name, value in added.items()):
             raise RL2Error(f"{path} has malformed sums of latents: its groups do not add up to the whole.")
     return sums, groups, repeated
-
-
-def _given(rows: LatentSums) -> dict[str, Tensor]:
-    values = {name: getattr(rows, name) for name in BY_ROW}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _shapes(prefix: str, rows: tuple[int, ...], width: int, kinds: int) -> dict[str, tuple[int, ...]]:

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from torchmetrics_rl2.pixels.thumbnails import SIDE
 
 __all__ = ["Encoded"]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What is kept of images, 2 kB each; their pixels are not.
+    """What is kept of images, 2.3 kB each; their pixels are not.
 
     Args:
         paths: The file each came from.
@@ -21,6 +24,7 @@ class Encoded:
         formats: Of their files, as Pillow names them.
         px: Height and width of each.
         appearance: Sharpness and stain of some of them, ``(n, 4)``.
+        thumbnails: Of all, ``(N, 8, 8)``, see :func:`~torchmetrics_rl2.pixels.thumbnails_of`.
         soft: Latents of the same images softened, ``(N, d)``, if these are needed.
         unreadable: Files that were left out, with the reason.
 
@@ -32,6 +36,7 @@ class Encoded:
     formats: Sequence[str] = ()
     px: Sequence[tuple[int, int]] = ()
     appearance: Tensor = field(default_factory=lambda: torch.empty(0, 4))
+    thumbnails: Tensor = field(default_factory=lambda: torch.empty(0, SIDE, SIDE))
     soft: Tensor | None = None
     unreadable: Sequence[str] = ()
 
@@ -54,12 +59,16 @@ class Encoded:
             latents=torch.cat([part.latents for part in parts]),
             formats=[name for part in parts for name in part.formats],
             appearance=torch.cat([part.appearance for part in parts]),
+            thumbnails=torch.cat([part.thumbnails for part in parts]),
             soft=torch.cat(soft) if soft else None,
             unreadable=unreadable,
         )
 
     def rows(self, rows: Sequence[int]) -> "Encoded":
-        """These images alone, without their appearance."""
-        chosen = {name: [getattr(self, name)[i] for i in rows] for name in ("paths", "keys", "formats", "px")}
+        """These images alone, without their appearance and thumbnails."""
+        chosen: dict[str, Any] = {
+            name: [getattr(self, name)[i] for i in rows] for name in ("paths", "keys", "formats", "px")
+        }
         soft = None if self.soft is None else self.soft[list(rows)]
-        return replace(self, **chosen, latents=self.latents[list(rows)], soft=soft, appearance=self.appearance[:0])
+        chosen |= {name: getattr(self, name)[:0] for name in ("appearance", "thumbnails")}
+        return replace(self, **chosen, latents=self.latents[list(rows)], soft=soft)

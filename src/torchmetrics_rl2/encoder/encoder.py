@@ -53,7 +53,7 @@ class LatentEncoder(Frozen):
         >>> from torchmetrics_rl2 import LatentEncoder
         >>> encoder = LatentEncoder.load("lung-colon")
         >>> encoder
-        LatentEncoder('lung-colon@4', 224 px, weights_id 'IDLC', float32 on cpu)
+        LatentEncoder('lung-colon@4', 224 px, weights_id '0daeb94bf5c0', float32 on cpu)
         >>> encoder(torch.zeros(2, 3, 224, 224, dtype=torch.uint8)).shape
         torch.Size([2, 512])
         >>> encoder.log_prob(torch.zeros(2, 3, 224, 224)).shape

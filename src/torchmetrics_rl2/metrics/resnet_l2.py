@@ -13,13 +13,15 @@ from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.kinds import PARTS, Part, sums_of
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.strata import with_strata
 from torchmetrics_rl2.distance.sums import group_mean_variance
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import latents_of
 from torchmetrics_rl2.encoder.sharing import network_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, debias, distance, mean_variance
-from torchmetrics_rl2.metrics.kept_sums import GroupNames, KeptSums, names_of
+from torchmetrics_rl2.metrics.image_names import CLASSES, GROUPS, ImageNames
+from torchmetrics_rl2.metrics.kept_sums import KeptSums, Key
 from torchmetrics_rl2.rank_zero import rank_zero_warn
 
 __all__ = ["ResNetL2"]
@@ -45,6 +47,8 @@ class ResNetL2(KeptSums):
       images
     - ``groups`` (``str`` or ``int``, or a sequence of them, array or :class:`~torch.Tensor`): with ``groups=True``,
       the slide or patient of the batch, or of each of its N images
+    - ``classes`` (as ``groups``): with ``classes=True``, the tissue, stain or label of the batch, or of each of its N
+      images
 
     As output of ``forward`` and ``compute`` the metric returns
 
@@ -74,15 +78,22 @@ class ResNetL2(KeptSums):
             that holds for such patches, and ``debiased`` takes off what differs between them. What is kept are the sums
             of each group, 4 kB a group, and no second moments. Groups of one name are one group, over batches and
             processes.
+        classes: Compare both sides within each class that ``update`` names too, such as what a conditional generator
+            was asked for: :meth:`result` then has the ``strata`` of :func:`score` with ``real_classes`` and
+            ``fake_classes``. ``compute`` stays the value of the whole. What is kept on each side are the sums of each
+            class, 4 kB a class, which give values without intervals; with ``uncertainty=True`` its second moments too,
+            2.1 MB a class; and with ``groups=True`` the sums of each group of it, 4 kB each, and no second moments.
+            At most 100 classes; they need real images, and no ``reference``.
         part: What to return: ``None``, the whole; ``"content"``, how far the mean latents differ in which tissue is
             shown; or ``"look"``, the rest. Needs weights with kinds of tissue; :meth:`result` has both parts anyway.
         kwargs: See :class:`torchmetrics.Metric`.
 
     Raises:
         RL2Error: If there are no such weights or statistics, they do not fit together, or weights have no kinds for a
-            ``part``.
-        ValueError: If a module has no ``num_features``, or images, ``real`` or ``groups`` have another type, shape or
-            length, or groups are given without ``groups=True``, or not given with it.
+            ``part``, or there are more than 100 classes, or classes beside a ``reference``.
+        ValueError: If a module has no ``num_features``, or images, ``real``, ``groups`` or ``classes`` have another
+            type, shape or length, or groups or classes are given without ``groups=True`` or ``classes=True``, or not
+            given with it.
 
     Example:
         >>> import torch
@@ -109,6 +120,17 @@ class ResNetL2(KeptSums):
         >>> result.groups_real, [round(end) for end in result.interval], result.p_value < 0.05
         (6, [65, 74], True)
 
+        Class by class, where the whole does not see that two classes are swapped:
+
+        >>> metric = ResNetL2(Brightness(), classes=True)
+        >>> for name, real, fake in (("stroma", 40, 200), ("gland", 200, 40)):
+        ...     metric.update(black + real, real=True, classes=name)
+        ...     metric.update(black + fake, real=False, classes=name)
+        >>> metric.compute()
+        tensor(0.)
+        >>> {one.name: (round(one.value), one.closest) for one in metric.result().strata}
+        {'gland': (277, 'stroma'), 'stroma': (277, 'gland')}
+
     """
 
     is_differentiable = False
@@ -130,12 +152,19 @@ class ResNetL2(KeptSums):
         debiased: bool = False,
         uncertainty: bool = False,
         groups: bool = False,
+        classes: bool = False,
         part: Part | None = None,
         **kwargs: Any,
     ) -> None:
         if part is not None and part not in PARTS:
             raise ValueError(f"ResNetL2 expects part to be None, 'content' or 'look', but got {part!r}.")
-        super().__init__(encoder, uncertainty, groups, **kwargs)
+        if classes and reference is not None:
+            raise RL2Error(
+                "ResNetL2(classes=True) needs real images of each class, and a reference is a sum over all classes. "
+                "Leave reference out, and give real images with their classes to update; with "
+                "reset_real_features=False once for all epochs."
+            )
+        super().__init__(encoder, uncertainty, groups, classes, **kwargs)
         self.normalize = normalize
         self.reset_real_features = reset_real_features
         self.debiased = debiased
@@ -158,7 +187,13 @@ class ResNetL2(KeptSums):
         self._real_prefix = "real" if reset_real_features else "kept_real"
         self._add_sides(([self._real_prefix] if self._reference is None else []) + ["fake"])
 
-    def update(self, imgs: Tensor, real: bool | Tensor, groups: GroupNames | None = None) -> None:
+    def update(
+        self,
+        imgs: Tensor,
+        real: bool | Tensor,
+        groups: ImageNames | None = None,
+        classes: ImageNames | None = None,
+    ) -> None:
         """Add images to one side, or each to its own.
 
         Args:
@@ -166,11 +201,13 @@ class ResNetL2(KeptSums):
             real: Whether the batch is real, or a bool tensor ``(N,)`` that says so of each image.
             groups: With ``groups=True``, the name of what is independent and the batch is of, or each image: slide or
                 patient. A generated image that is like no other needs a name of its own.
+            classes: With ``classes=True``, the name of the class of the batch, or of each image: what a real image
+                shows, and what a conditional generator was asked for.
 
         """
         real = _side_or_mask(real)
         self._check(imgs, real)
-        names = self._check_groups(groups, real, len(imgs))
+        keys = self._check_names(groups, classes, real, len(imgs))
         if self._reals_kept and torch.as_tensor(real).any():
             self._warn_of_reals_again()
         sides = self._split(real)
@@ -178,7 +215,7 @@ class ResNetL2(KeptSums):
             fake = sides["fake"]
             if fake is False or not torch.as_tensor(fake).any():
                 return
-            imgs, names = _chosen(imgs, fake), _chosen_names(names, fake)
+            imgs, keys = _chosen(imgs, fake), _chosen_keys(keys, fake)
             sides = {"fake": True}
         if self.normalize:
             self._warn_of_range(imgs, [side for side, chosen in sides.items() if chosen is not False])
@@ -186,7 +223,7 @@ class ResNetL2(KeptSums):
         latents = latents_of(self.encoder, network_of(self.encoder), imgs)
         for side, chosen in sides.items():
             if chosen is not False:
-                self._add(side, _chosen(latents, chosen), _chosen_names(names, chosen))
+                self._add(side, _chosen(latents, chosen), _chosen_keys(keys, chosen))
 
     def compute(self) -> Tensor:
         """RL2 of all images so far, or its part."""
@@ -206,7 +243,7 @@ class ResNetL2(KeptSums):
         return value.float()
 
     def result(self, explain: bool = False) -> RL2Result:
-        """RL2 of all images so far, over all processes as in ``compute``, and how far to trust it.
+        """RL2 of all images so far, and of each class, over all processes as in ``compute``, and how far to trust it.
 
         Call it on every process, and before the metric is reset: in ``on_validation_epoch_end`` in Lightning. Interval,
         power and explanation need ``groups=True`` or ``uncertainty=True``, and a p-value needs groups.
@@ -218,6 +255,9 @@ class ResNetL2(KeptSums):
         with self._synced():
             real, fake = self._side(real=True), self._side(real=False)
             result = compare(real, fake)
+            if self.classes:
+                by_class = self._by_class(self._real_prefix), self._by_class("fake")
+                result = with_strata(result, "classes", *by_class, sorted({*by_class[0], *by_class[1]}))
             self._warn_of_nan(torch.tensor(result.value), real.sums, fake.sums)
         if explain:
             from torchmetrics_rl2.explaining.run import explain as add_explanation
@@ -238,13 +278,19 @@ class ResNetL2(KeptSums):
             return self._side(real)
 
     @torch.jit.unused
-    def forward(self, imgs: Tensor, real: bool | Tensor, groups: GroupNames | None = None) -> Tensor:
+    def forward(
+        self,
+        imgs: Tensor,
+        real: bool | Tensor,
+        groups: ImageNames | None = None,
+        classes: ImageNames | None = None,
+    ) -> Tensor:
         """Add images and return the value of this batch alone."""
         real = _side_or_mask(real)
         self._check(imgs, real)
         with self._unchanged_by_errors():
             self._in_forward = True
-            value: Tensor = super().forward(imgs, real, groups)
+            value: Tensor = super().forward(imgs, real, groups, classes)
         self._in_forward = False
         return value
 
@@ -303,20 +349,16 @@ class ResNetL2(KeptSums):
                 f"ResNetL2 expects real as a bool or a bool tensor of shape ({len(imgs)},), but got {got}."
             )
 
-    def _check_groups(self, groups: GroupNames | None, real: bool | Tensor, count: int) -> list[str] | None:
-        """Names of the groups of a batch, where the metric has groups."""
-        if groups is not None and not self.groups:
-            raise ValueError(
-                "ResNetL2 was given groups, but keeps the sums of all images alone. Make it with groups=True to take "
-                "groups as units, or leave groups out of update."
-            )
+    def _check_names(
+        self, groups: ImageNames | None, classes: ImageNames | None, real: bool | Tensor, count: int
+    ) -> list[Key]:
+        """The key of each image, as far as the metric has groups or classes."""
         is_skipped = self._reference is not None and real is True
-        if groups is None and self.groups and not is_skipped:
-            raise ValueError(
-                "ResNetL2(groups=True) expects groups with every batch, the slide or patient of each image, but got "
-                "none. Name a generated image that is like no other by itself, or make the metric without groups=True."
-            )
-        return None if groups is None else names_of(groups, count)
+        columns = (
+            CLASSES.check(classes, self.classes, self.classes and not is_skipped, count),
+            GROUPS.check(groups, self.groups, self.groups and not is_skipped, count),
+        )
+        return list(zip(*filter(None, columns), strict=True))
 
     def _warn_of_range(self, imgs: Tensor, sides: list[str]) -> None:
         # Once a side, because looking at values makes a GPU wait.
@@ -337,7 +379,7 @@ class ResNetL2(KeptSums):
         if not self._in_forward and not self._has_warned and value.isnan():
             self._has_warned = True
             by_group = self.groups and self.debiased
-            fewest = min(len(self._kept(side).count) for side in self._sides) if by_group else 2
+            fewest = min(len(self._by_group(side)[0]) for side in self._sides) if by_group else 2
             rank_zero_warn(_why_nan(real, fake, self.debiased, fewest))
 
     def _warn_of_reals_again(self) -> None:
@@ -359,17 +401,19 @@ class ResNetL2(KeptSums):
 
     def _noise(self, side: str) -> Tensor:
         """What chance adds to the squared distance."""
-        kept = self._of_part(self._kept(side))
-        return group_mean_variance(kept) if self.groups else mean_variance(kept)
+        if self.groups:
+            return group_mean_variance(self._of_part(self._by_group(side)[1]))
+        return mean_variance(self._of_part(self._sums(side)))
 
     def _side(self, real: bool) -> Statistics:
         if real and self._reference is not None:
             return self._reference
         side = self._real_prefix if real else "fake"
+        names, groups = self._by_group(side) if self.groups else ((), None)
         return Statistics(
             self._sums(side).to("cpu", torch.float64),
-            self._kept(side).to("cpu", torch.float64) if self.groups else None,
-            self._group_names(side),
+            groups.to("cpu", torch.float64) if groups else None,
+            names,
             weights=self._encoder_name(),
             weights_id=self._weights_id(),
             source=f"update(real={real})",
@@ -404,7 +448,7 @@ class ResNetL2(KeptSums):
                 "ResNetL2(debiased=True) needs a reference of at least two images, and of two groups where it has "
                 f"groups, but got {found!r}."
             )
-        if (self.uncertainty or self.groups) and found.groups is None and found.sums.second_moment is None:
+        if (self.uncertainty or self.groups) and not found.has_uncertainty:
             raise RL2Error(
                 f"ResNetL2({'groups' if self.groups else 'uncertainty'}=True) needs a reference with second moments or "
                 f"groups, but that of {found.source} has sums alone. Make it with 'rl2 stats', or from a metric with "
@@ -431,10 +475,10 @@ def _chosen(rows: Tensor, mask: bool | Tensor) -> Tensor:
     return rows if isinstance(mask, bool) else rows[mask]
 
 
-def _chosen_names(names: list[str] | None, mask: bool | Tensor) -> list[str] | None:
-    if names is None or isinstance(mask, bool):
-        return names
-    return [name for name, is_chosen in zip(names, mask.tolist(), strict=True) if is_chosen]
+def _chosen_keys(keys: list[Key], mask: bool | Tensor) -> list[Key]:
+    if not keys or isinstance(mask, bool):
+        return keys
+    return [key for key, is_chosen in zip(keys, mask.tolist(), strict=True) if is_chosen]
 
 
 def _why_nan(real: LatentSums, fake: LatentSums, debiased: bool, fewest_groups: int) -> str:

@@ -12,6 +12,7 @@ from .patch_statistics import patch_statistics as patch_statistics
 from .stain import Stain as Stain
 from .stain import restain as restain
 from .stain import stain_of as stain_of
+from .thumbnails import thumbnails_of as thumbnails_of
 from .tissue import black_share as black_share
 from .tissue import ink_share as ink_share
 from .tissue import is_bright_field as is_bright_field

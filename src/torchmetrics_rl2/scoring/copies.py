@@ -19,7 +19,7 @@ from torchmetrics_rl2.runtime import Progress
 from torchmetrics_rl2.scoring.duplicates import Seen
 from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.measuring import measure
-from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources, images_of
+from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources, group_of_each, images_of
 
 __all__ = ["CopySearch", "copy_search", "whitened"]
 
@@ -62,7 +62,8 @@ class CopySearch:
 
     def __init__(self, found: Mapping[str, Sequence[ImageSource]], how: Encoding) -> None:
         self._found, self._how = found, how
-        self._sides = {side: _Side(ImageNames(how.reader.tile is not None), _groups_of(found[side])) for side in found}
+        tiled = how.reader.tile is not None
+        self._sides = {side: _Side(ImageNames(tiled), group_of_each(parts)) for side, parts in found.items()}
         self._held_out: Statistics | None = None
 
     @property
@@ -197,7 +198,3 @@ def whitened(
         for side in sides:
             side[view] = side[view].double() @ matrix
     return sides
-
-
-def _groups_of(sources: Sequence[ImageSource]) -> dict[Path, str] | None:
-    return {path: group for one in sources for path, group in (one.groups or {}).items()} or None

@@ -15,6 +15,7 @@ from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.duplicates import pixel_keys
 from torchmetrics_rl2.images.reader import TO_SKIP, ImageBatch, ImageReader, Reading
+from torchmetrics_rl2.pixels.thumbnails import thumbnails_of
 from torchmetrics_rl2.runtime import Progress, is_out_of_memory
 from torchmetrics_rl2.scoring.comparability import appearance_of, stride_of
 from torchmetrics_rl2.scoring.kept import Kept
@@ -159,7 +160,7 @@ class Encoding:
         return Encoded.joined(parts, self.encoder.num_features, reading.unreadable)
 
     def _encoded(self, batch: ImageBatch, looked: set[Path]) -> Encoded:
-        latents, soft = self._latents(batch.images)
+        latents, soft, thumbnails = self._latents(batch.images)
         rows = [i for i, path in enumerate(batch.paths) if path in looked]
         assert self.encoder is not None
         return Encoded(
@@ -169,11 +170,12 @@ class Encoding:
             batch.formats,
             [(batch.images.shape[-2], batch.images.shape[-1])] * len(batch.images),
             appearance_of(batch.images[rows].to(self.encoder.device)) if rows else torch.empty(0, 4),
+            thumbnails,
             soft,
         )
 
-    def _latents(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Latents, and those of the softened images, in smaller batches once memory was too small."""
+    def _latents(self, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Latents, those of the softened images, and thumbnails, in smaller batches once memory was too small."""
         while True:
             size = min(self._most or len(images), len(images))
             try:
@@ -183,14 +185,16 @@ class Encoding:
                     raise
                 self._halve(images[:size], error)
                 continue
-            plain, soft = zip(*found, strict=True)
-            return torch.cat(plain), torch.cat(soft) if self.soft else None
+            plain, soft, thumbnails = zip(*found, strict=True)
+            return torch.cat(plain), torch.cat(soft) if self.soft else None, torch.cat(thumbnails)
 
-    def _views(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _views(self, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         assert self.encoder is not None
+        images = images.to(self.encoder.device)
+        thumbnails = thumbnails_of(images).cpu()
         if self.soft:
-            return views_of(self.encoder, images)
-        return self.encoder(images.to(self.encoder.device)).detach().cpu(), None
+            return *views_of(self.encoder, images), thumbnails
+        return self.encoder(images).detach().cpu(), None, thumbnails
 
     def _halve(self, images: Tensor, error: Exception) -> None:
         assert self.encoder is not None

@@ -17,6 +17,7 @@ from torchmetrics_rl2.images.packed import is_packed
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
+from torchmetrics_rl2.scoring.diversity import Thumbnails, add_diversity
 from torchmetrics_rl2.scoring.duplicates import copied_sentences
 from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.measuring import encoder_for, image_reader, measure, sentences_on, settings_of
@@ -96,12 +97,13 @@ def compare_generators(
     reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable)
     encoder = encoder_for([one for parts in (of_real, *named.values()) for one in parts], weights, device)
     how = Encoding(encoder, reader)
-    appearance = Appearance()
-    reals, seen = measure(of_real, how, progress, "real", [appearance.see])
+    appearance, tiled = Appearance(), tile is not None
+    thumbnails = {"": Thumbnails(of_real, tiled)} | {name: Thumbnails(parts, tiled) for name, parts in named.items()}
+    reals, seen = measure(of_real, how, progress, "real", [appearance.see, thumbnails[""].see])
     told, sides, copies = sentences_on(reals, "real"), dict[str, Statistics](), dict[str, list[tuple[str, str]]]()
     for name, parts in named.items():
         own = Appearance()
-        sides[name], found = measure(parts, how, progress, name, [own.see], seen)
+        sides[name], found = measure(parts, how, progress, name, [own.see, thumbnails[name].see], seen)
         copies[name] = found.copied
         sentences = [
             *different_px(reals, sides[name]),
@@ -113,7 +115,11 @@ def compare_generators(
     for sentence in told:
         warnings.warn(sentence, stacklevel=3)
     comparison = rank(reals, sides)
-    generators = [replace(one, result=replace(one.result, copied=copies[one.name])) for one in comparison.generators]
+    results = {
+        one.name: add_diversity(replace(one.result, copied=copies[one.name]), thumbnails[one.name], thumbnails[""])
+        for one in comparison.generators
+    }
+    generators = [replace(one, result=results[one.name]) for one in comparison.generators]
     return replace(
         comparison,
         generators=generators,

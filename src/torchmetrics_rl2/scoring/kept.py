@@ -20,7 +20,7 @@ from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
 __all__ = ["Kept"]
 
 RECORD, STOPPED = "run.json", "stopped"
-ENTRY, FORMAT_VERSION = "rl2_encoded", 1
+ENTRY, FORMAT_VERSION = "rl2_encoded", 2
 HINT = "It belongs to a folder of --resume."
 KEY_BYTES = 16
 STALE = 3600
@@ -127,6 +127,7 @@ class Kept:
         tensors = {
             "latents": images.latents,
             "appearance": images.appearance,
+            "thumbnails": images.thumbnails,
             "file": torch.tensor([index[path] for path in images.paths], dtype=torch.int32),
             "format": torch.tensor([kinds.index(kind) for kind in images.formats], dtype=torch.uint8),
             "px": torch.tensor(images.px, dtype=torch.int32).reshape(-1, 2),
@@ -158,6 +159,7 @@ class Kept:
                     formats=[header["formats"][i] for i in tensors["format"].tolist()],
                     px=[(height, width) for height, width in tensors["px"].tolist()],
                     appearance=tensors["appearance"],
+                    thumbnails=tensors["thumbnails"],
                     soft=tensors.get("soft"),
                     unreadable=header["unreadable"],
                 )

@@ -1,8 +1,10 @@
 """Several processes that measure the same files together: each has its share, and all end alike."""
 
+import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -52,7 +54,7 @@ class Ranks:
             )
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
-        self.local = self._gathered(socket.gethostname()).count(socket.gethostname())
+        self.local = self.gathered(socket.gethostname()).count(socket.gethostname())
 
     def all(self, function: Callable[[], T]) -> T:
         """What a function returns here, if it fails in no process.
@@ -69,7 +71,7 @@ class Ranks:
                 raise
             failed = error
         if self.size > 1:
-            self._raise_first(self._gathered(None if failed is None else str(failed)))
+            self._raise_first(self.gathered(None if failed is None else str(failed)))
         return found  # type: ignore[return-value]
 
     def first(self, function: Callable[[], T]) -> T:
@@ -98,7 +100,7 @@ class Ranks:
         """
         if self.size == 1:
             return
-        every = self._gathered(dict(description))
+        every = self.gathered(dict(description))
         found: list[str | None] = []
         for rank, own in enumerate(every):
             changed = [f"{key} ({every[0].get(key)} and {own[key]})" for key in own if own[key] != every[0].get(key)]
@@ -110,15 +112,41 @@ class Ranks:
             )
         self._raise_first(found)
 
+    def turns(self, count: int) -> Iterator[int]:
+        """Numbers from 0 to ``count - 1``, each in one process: in that which is the first to ask for its next.
+
+        Args:
+            count: How many there are.
+
+        """
+        if self.size == 1:
+            yield from range(count)
+            return
+        at = partial(dist.TCPStore, os.environ.get("MASTER_ADDR", "localhost"))  # type: ignore[attr-defined]
+        own = at(0, is_master=True, wait_for_workers=False) if self.rank == 0 else None
+        port = self.first(lambda: own.port if own else 0)
+        store = own or at(port, is_master=False)
+        while (turn := store.add("turns", 1) - 1) < count:
+            yield turn
+        self.gathered(None)  # the first process counts until all have asked
+
+    def gathered(self, own: T) -> list[T]:
+        """What each process has, in the order of their numbers.
+
+        Args:
+            own: What this one has.
+
+        """
+        if self.size == 1:
+            return [own]
+        every: list[Any] = [None] * self.size
+        _together(lambda: dist.all_gather_object(every, own, group=self._group))
+        return every
+
     def _raise_first(self, failed: Sequence[str | None]) -> None:
         for sentence in failed:
             if sentence is not None:
                 raise (RL2Error if self.rank == 0 else ElsewhereError)(sentence)
-
-    def _gathered(self, own: Any) -> list[Any]:
-        every = [None] * self.size
-        _together(lambda: dist.all_gather_object(every, own, group=self._group))
-        return every
 
 
 def _together(collective: Callable[[], Any]) -> None:

@@ -17,6 +17,7 @@ from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
 from torchmetrics_rl2.scoring.copies import CopySearch
+from torchmetrics_rl2.scoring.diversity import Thumbnails, add_diversity
 from torchmetrics_rl2.scoring.duplicates import copied_sentences
 from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.measuring import Watch, measure, sentences_on, settings_of
@@ -76,8 +77,10 @@ def scored_of(asked: Sides, progress: Progress | None, report: Callable[[Scored]
     sides = {} if "real" in asked.found or not encoder else {"real": encoder.reference_statistics}
     appearances, outliers, seen = {"real": Appearance(), "fake": Appearance()}, None, None
     shown = {side: SeenImages(tiled) for side in asked.found} if asked.explain else {}
+    thumbnails = {side: Thumbnails(parts, tiled) for side, parts in asked.found.items()}
     for side, parts in asked.found.items():
-        watch: list[Watch] = [appearances[side].see, *([asked.strata[side].see] if asked.strata else [])]
+        watch: list[Watch] = [appearances[side].see, thumbnails[side].see]
+        watch += [asked.strata[side].see] if asked.strata else []
         watch += [shown[side].see] if asked.explain else []
         watch += [partial(copies.see, side)] if copies else []
         if copies and side == "fake" and seen:
@@ -107,6 +110,7 @@ def scored_of(asked: Sides, progress: Progress | None, report: Callable[[Scored]
     if asked.explain and encoder:
         files = [path for one in asked.images.get("real", []) for path in one.paths]
         result, signatures = _explain(result, sides, encoder, files, reader, shown)
+    result = add_diversity(result, thumbnails["fake"], thumbnails.get("real"))
     if copies:
         result = replace(result, copies=copies.result())
     settings = settings_of(reader, encoder)

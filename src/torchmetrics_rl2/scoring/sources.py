@@ -15,7 +15,7 @@ from torchmetrics_rl2.images.hub_datasets import ImageDataset, ImageStream, chec
 from torchmetrics_rl2.images.packed import real_paths
 from torchmetrics_rl2.storage import digest
 
-__all__ = ["ImageSource", "Source", "find_sources", "images_of", "number_of_files", "several_of"]
+__all__ = ["ImageSource", "Source", "find_sources", "group_of_each", "images_of", "number_of_files", "several_of"]
 
 Source = str | Path | Statistics | ImageDataset
 """A folder, a glob in quotes, a text file of paths, one image, tar, Parquet or Arrow files, a file of statistics,
@@ -116,6 +116,12 @@ def _streamed(dataset: Any, groups: str | Path | None, classes: str | Path | Non
 def images_of(found: Mapping[str, Sequence[Statistics | ImageSource]]) -> dict[str, list[ImageSource]]:
     """The sources of each side that are images."""
     return {side: [one for one in parts if isinstance(one, ImageSource)] for side, parts in found.items()}
+
+
+def group_of_each(found: Sequence[Statistics | ImageSource]) -> dict[Path, str] | None:
+    """The group of each file of all sources that are images, if there are groups."""
+    images = images_of({"": found})[""]
+    return {path: group for one in images for path, group in (one.groups or {}).items()} or None
 
 
 def _is_statistics_file(source: Any) -> TypeGuard[str | Path]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
-from torchmetrics_rl2.distance.strata import compare_strata
+from torchmetrics_rl2.distance.strata import MAX_CLASSES, with_strata
 from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder
@@ -22,7 +22,6 @@ from torchmetrics_rl2.scoring.sources import ImageSource, images_of
 __all__ = ["Strata", "add_strata", "check_strata", "strata_of"]
 
 WAITING = 4096
-MAX_CLASSES = 100
 NAMED = 5
 NEEDED = {"kinds": "--by kinds", "classes": "--real-classes and --fake-classes"}
 
@@ -166,10 +165,8 @@ def add_strata(result: RL2Result, by: str, real: Strata, fake: Strata) -> RL2Res
         fake: Which has seen all images of the generated side.
 
     """
-    sides = real.statistics, fake.statistics
-    every = real.names if by == "kinds" else sorted({*real.names, *fake.names})
-    strata, split = compare_strata(*sides, [name for name in every if name in sides[0] or name in sides[1]])
-    return replace(result, strata=strata, strata_by=by, strata_split=split)
+    order = real.names if by == "kinds" else sorted({*real.names, *fake.names})
+    return with_strata(result, by, real.statistics, fake.statistics, order)
 
 
 def _check_classes(real: Mapping[Path, str], fake: Mapping[Path, str]) -> None:

@@ -13,6 +13,7 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.files import locked
 from torchmetrics_rl2.quality.screener import PatchScreener
 from torchmetrics_rl2.runtime import Progress
+from torchmetrics_rl2.scoring.ranks import Ranks
 from torchmetrics_rl2.screening.manifest import (
     RECORD,
     error_file,
@@ -46,7 +47,7 @@ def screen_all(
     *,
     settings: Mapping[str, Any],
     overwrite: bool = False,
-    share: tuple[int, int] = (0, 1),
+    ranks: Ranks | None = None,
     progress: Progress | None = None,
 ) -> list[SlideRow]:
     """Screen slides and folders of patches, and write what is found; what is finished is not done again.
@@ -62,7 +63,7 @@ def screen_all(
         outputs: What to write.
         settings: What else the result depends on, for the manifest.
         overwrite: Replace what was screened from other inputs.
-        share: Number of this process, from 0, and of all processes; slides are dealt out among them.
+        ranks: The processes that screen together; each takes the largest slide that is left when it is free.
         progress: Told of each batch and slide.
 
     Raises:
@@ -72,30 +73,30 @@ def screen_all(
         A row for each source.
 
     """
-    rank, processes = share
+    ranks = ranks or Ranks()
     named = dict(zip(names_of(sources), sources, strict=True))
     others = sorted({record.parent.name for record in out.glob(f"*/{RECORD}")} - named.keys())
-    try:
-        if rank == 0:
-            freeze(screener.calibration, out / CALIBRATION, overwrite, others)
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RL2Error(f"The screen cannot be written to {out}: {error.strerror}.") from error
+    ranks.first(lambda: _prepare(out, screener, overwrite, others))
     job = _Job(out, screener, outputs, {**settings, **asdict(outputs)}, overwrite, progress)
-    mine = list(named.items())[rank::processes]
-    new = set()
-    for done, (name, source) in enumerate(mine):
-        if progress and len(mine) > 1:
-            progress("slides", done, len(mine), 0)
-        if job.screen(source, name):
-            new.add(name)
-    if progress and len(mine) > 1:
-        progress("slides", len(mine), len(mine), 0)
-    with locked(out / ".slides.lock"):
-        rows = [row_of(out, name, text_of(source.path), name in new) for name, source in named.items()]
-        before = [row_of(out, name) for name in others]
-        _write_slides([*rows, *(row for row in before if row.status in ("finished", "left"))], out)
-    return rows
+    order = list(named) if ranks.size == 1 else sorted(named, key=lambda name: -_size(named[name]))
+    new = []
+    for turn in ranks.turns(len(order)):
+        if progress and len(order) > 1:
+            progress("slides", turn, len(order), 0)
+        if job.screen(named[order[turn]], order[turn]):
+            new.append(order[turn])
+    if progress and len(order) > 1:
+        progress("slides", len(order), len(order), 0)
+    by_any = {name for of_rank in ranks.gathered(new) for name in of_rank}
+
+    def listed() -> list[SlideRow]:
+        with locked(out / ".slides.lock"):
+            rows = [row_of(out, name, text_of(source.path), name in by_any) for name, source in named.items()]
+            before = [row_of(out, name) for name in others]
+            _write_slides([*rows, *(row for row in before if row.status in ("finished", "left"))], out)
+        return rows
+
+    return ranks.first(listed)
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,19 @@ class _Job:
             shutil.rmtree(part, ignore_errors=True)
             failed.write_text(text_of(f"{error}\n"), encoding="utf-8")
             return False
+
+
+def _prepare(out: Path, screener: PatchScreener, overwrite: bool, others: Sequence[str]) -> None:
+    try:
+        freeze(screener.calibration, out / CALIBRATION, overwrite, others)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RL2Error(f"The screen cannot be written to {out}: {error.strerror}.") from error
+
+
+def _size(source: Source) -> int:
+    """Bytes of a slide, by which the largest comes first."""
+    return source.path.stat().st_size if source.path.is_file() else 0
 
 
 def _write_slides(rows: Sequence[SlideRow], out: Path) -> None:

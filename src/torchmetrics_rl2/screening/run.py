@@ -18,7 +18,8 @@ from torchmetrics_rl2.quality.calibration import Calibration
 from torchmetrics_rl2.quality.measures import MIN_TISSUE
 from torchmetrics_rl2.quality.screener import PatchScreener
 from torchmetrics_rl2.runtime import Progress, default_workers, versions
-from torchmetrics_rl2.screening.finding import find_sources
+from torchmetrics_rl2.scoring.ranks import Ranks
+from torchmetrics_rl2.screening.finding import FoundSources, find_sources
 from torchmetrics_rl2.screening.jobs import screen_all
 from torchmetrics_rl2.screening.options import GoodPatches, Outputs, Tiling
 from torchmetrics_rl2.screening.outputs.tables import check_libraries, text_of
@@ -59,7 +60,7 @@ def screen(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
-    share: tuple[int, int] = (0, 1),
+    distributed: bool = False,
     progress: Progress | bool | None = None,
 ) -> ScreenResult:
     """Screen slides, folders of slides or folders of patches; nothing is deleted.
@@ -82,7 +83,8 @@ def screen(
         workers: Processes that read; for slides by default half of the cores, at most 8.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out patches that cannot be read, and count them.
-        share: Number of this process, from 0, and of all processes; slides are dealt out among them.
+        distributed: Share the slides among the processes of the initialized ``torch.distributed``: each takes the
+            largest that is left when it is free, and all return the result.
         progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
             function, called with what is being done, how much is done, how much there is, and images since the last
             call.
@@ -92,38 +94,47 @@ def screen(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
-    check_libraries()
-    out, given = Path(out), calibration
-    encoder = encoder_of(weights, device)
-    reader = ImageReader(tiling.px, tiling.scale, batch_size, default_workers(workers, encoder.device), skip_unreadable)
-    if isinstance(given, GoodPatches):
-        given = _calibrate(given, encoder, reader, tiling.target_mpp, progress if share[0] == 0 else None)
-    screener = PatchScreener(
-        encoder,
-        calibration=given,
-        max_false_rejection=max_false_rejection,
-        min_tissue=min_tissue,
-        device=encoder.device,
-    )
-    px, mpp = tiling.px_of(screener.calibration, encoder), tiling.mpp_of(screener.calibration, encoder)
-    slide_workers = max(1, min(MAX_SLIDE_WORKERS, (os.cpu_count() or 2) // 2)) if workers is None else workers
-    found = find_sources(
-        [sources] if isinstance(sources, str | Path) else sources,
-        out,
-        reader=reader,
-        tiles=TileReader(px, mpp, min_tissue, batch_size, slide_workers),
-        mpp=tiling.mpp,
-        mpps=tiling.mpps,
-    )
+    ranks, out = Ranks(distributed), Path(out)
+
+    def prepare() -> tuple[PatchScreener, FoundSources, dict[str, Any]]:
+        check_libraries()
+        encoder, told = encoder_of(weights, device), progress if ranks.rank == 0 else None
+        readers = default_workers(workers, encoder.device)
+        reader = ImageReader(tiling.px, tiling.scale, batch_size, readers, skip_unreadable)
+        good = calibration
+        if isinstance(good, GoodPatches):
+            good = _calibrate(good, encoder, reader, tiling.target_mpp, told)
+        screener = PatchScreener(
+            encoder,
+            calibration=good,
+            max_false_rejection=max_false_rejection,
+            min_tissue=min_tissue,
+            device=encoder.device,
+        )
+        px, mpp = tiling.px_of(screener.calibration, encoder), tiling.mpp_of(screener.calibration, encoder)
+        slide_workers = max(1, min(MAX_SLIDE_WORKERS, (os.cpu_count() or 2) // 2)) if workers is None else workers
+        found = find_sources(
+            [sources] if isinstance(sources, str | Path) else sources,
+            out,
+            reader=reader,
+            tiles=TileReader(px, mpp, min_tissue, batch_size, slide_workers),
+            mpp=tiling.mpp,
+            mpps=tiling.mpps,
+        )
+        settings: dict[str, Any] = {
+            **{"max_false_rejection": max_false_rejection, "min_tissue": min_tissue, "px": px, "target_mpp": mpp},
+            **{"tile": tiling.px, "scale": tiling.scale, "skip_unreadable": skip_unreadable},
+        }
+        return screener, found, settings
+
+    screener, found, settings = ranks.all(prepare)
+    encoder = screener.encoder
+    ranks.agree({"weights": encoder.weights_id, "calibration": screener.calibration.id, **versions()})
     told = [left_out_sentence(source, files) for source, files in found.left_out.items()]
-    settings: dict[str, Any] = {
-        **{"max_false_rejection": max_false_rejection, "min_tissue": min_tissue, "px": px, "target_mpp": mpp},
-        **{"tile": tiling.px, "scale": tiling.scale, "skip_unreadable": skip_unreadable},
-    }
     if preview is not None:
-        rows = preview_all(found.sources, out, screener, preview, progress)
+        rows = ranks.first(lambda: preview_all(found.sources, out, screener, preview, progress))
     else:
-        how: dict[str, Any] = {"settings": settings, "overwrite": overwrite, "share": share, "progress": progress}
+        how: dict[str, Any] = {"settings": settings, "overwrite": overwrite, "ranks": ranks, "progress": progress}
         rows = screen_all(found.sources, out, screener, outputs, **how)
     return ScreenResult(
         slides=rows,
