@@ -1,4 +1,4 @@
-"""Runs that go on after they were ended, and that several devices share: ``rl2 score`` and ``rl2 stats``."""
+"""Runs that go on after they were ended, and that several devices share: of scores, statistics and screens."""
 
 import logging
 import multiprocessing

@@ -79,7 +79,7 @@ def find_repeats(
     """
     if min(len(fake), len(real)) < MIN_IMAGES:
         raise RL2Error(
-            f"Diversity is judged with {len(fake)} generated and {len(real)} real images; expected at least "
+            f"Diversity cannot be judged with {len(fake)} generated and {len(real)} real images; expected at least "
             f"{MIN_IMAGES} on each side. Images of almost one color do not count."
         )
     n = min(len(fake), len(real), MAX_IMAGES)

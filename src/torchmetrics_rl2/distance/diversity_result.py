@@ -38,7 +38,7 @@ class DiversityResult:
         interval: 95 % interval of ``share - expected`` (Newcombe), with images that repeat each other as one unit.
         p_value: Of the test that both sides come from one distribution, by the difference of these shares.
         units: What the test takes as independent: ``"images"``, or ``"groups"``.
-        distinct: How many images are left if of near-duplicates one is.
+        distinct: How many images are left if near-duplicates count as one.
         distinct_real: The same of the real side.
         is_lost: Whether ``p_value`` is below 5 % and ``interval`` above 2 %.
         repeats: The twelve images that are repeated most, the most repeated first.
