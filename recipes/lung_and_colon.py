@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import histology_flow
 from histology_flow import entry_of
 from lc25000 import KINDS, PX, kinds_of, locate, tiles
 from torchmetrics_rl2.fitting import Split, fit_split
@@ -20,12 +21,9 @@ from torchmetrics_rl2.weights import read_weights, write_weights
 from torchmetrics_rl2.weights.loading import lend
 
 LENDER = "histology@2"
-CARD = {
-    "license": "Apache-2.0; the images are 'freely available for download to be used by AI researchers in any way they "
-    "see fit'",
-    "citation": "Borkowski et al., Lung and Colon Cancer Histopathological Image Dataset (LC25000), arXiv:1912.12142",
-    "recipe": "recipes/lung_and_colon.py",
-}
+CARD = {key: histology_flow.CARD[key] for key in ("license", "citation")} | {"recipe": "recipes/lung_and_colon.py"}
+"""The backbone is made of the images of all sets, which have to be cited."""
+
 TISSUES = {"lung-colon@4": ("lung", "colon"), "lung@3": ("lung",), "colon@3": ("colon",)}
 
 
