@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import histology_flow
 from histology_flow import entry_of
 from lc25000 import KINDS, PX, kinds_of, locate, tiles
+from torchmetrics_rl2 import CatalogEntry
 from torchmetrics_rl2.fitting import Split, fit_split
 from torchmetrics_rl2.weights import read_weights, write_weights
 from torchmetrics_rl2.weights.loading import lend
@@ -27,9 +28,24 @@ CARD = {key: histology_flow.CARD[key] for key in ("license", "citation")} | {"re
 TISSUES = {"lung-colon@4": ("lung", "colon"), "lung@3": ("lung",), "colon@3": ("colon",)}
 
 
+def file_of(folder: Path, name: str) -> Path:
+    """Where weights are written."""
+    return folder / f"{name.replace('@', '-')}.safetensors"
+
+
+def kinds_in(tissues: tuple[str, ...]) -> list[str]:
+    """The classes of LC25000 that these tissues have."""
+    return [kind for kind in KINDS if kind.startswith(tissues)]
+
+
+def row_of(name: str, file: Path, tissues: tuple[str, ...]) -> CatalogEntry:
+    """Row of the catalog for a file with the backbone of the lender."""
+    return entry_of(name, file, f"{read_weights(file, lend).card['summary']}; backbone of {LENDER}", ", ".join(tissues))
+
+
 def fit(folder: Path, tissues: tuple[str, ...], out: Path) -> None:
     """Fit with every file of the fit tiles, and one file a tile of the others, which are to be independent."""
-    kinds = [kind for kind in KINDS if kind.startswith(tissues)]
+    kinds = kinds_in(tissues)
     split = Split(
         fit=locate(folder, tiles(["fit"], kinds)),
         stop=locate(folder, tiles(["stop"], kinds, [0])),
@@ -56,11 +72,10 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for name, tissues in TISSUES.items():
-        out = arguments.out / f"{name.replace('@', '-')}.safetensors"
+        out = file_of(arguments.out, name)
         if not out.exists():
             fit(arguments.folder, tissues, out)
-        summary = f"{read_weights(out, lend).card['summary']}; backbone of {LENDER}"
-        rows.append(entry_of(name, out, summary, ", ".join(tissues)))
+        rows.append(row_of(name, out, tissues))
     print(json.dumps([asdict(row) for row in rows], indent=2))
 
 

@@ -16,23 +16,21 @@ from pathlib import Path
 
 import histology_flow
 from histology_flow import entry_of
-from lc25000 import KINDS, locate, tiles
-from lung_and_colon import LENDER, TISSUES
-from torchmetrics_rl2 import CatalogEntry, LatentEncoder
+from lc25000 import locate, tiles
+from lung_and_colon import LENDER, TISSUES, file_of, kinds_in, row_of
+from torchmetrics_rl2 import LatentEncoder
 from torchmetrics_rl2.explaining.measuring import PAIRS, measure_signatures
 from torchmetrics_rl2.images import ImageReader
 from torchmetrics_rl2.weights import read_weights, write_weights
 from torchmetrics_rl2.weights.loading import lend
 
 
-def measured(name: str, file: Path, images: Sequence[Path], reader: ImageReader, tissue: str) -> CatalogEntry:
-    """Measure on images that fitted the flow, as a fit does, write, and give the row of the catalog."""
+def measure(file: Path, images: Sequence[Path], reader: ImageReader) -> None:
+    """Measure on images that fitted the flow, as a fit does, and write."""
     weights = read_weights(file, lend)
     encoder = LatentEncoder(weights)
     found = measure_signatures(encoder.flow, encoder.features, images, reader, print, pairs=PAIRS)
     write_weights(replace(weights, signatures=found), file, lend)
-    summary = weights.card["summary"]
-    return entry_of(name, file, f"{summary}; backbone of {LENDER}" if weights.backbone_of else summary, tissue)
 
 
 def main() -> None:
@@ -44,12 +42,13 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for name, tissues in TISSUES.items():
-        images = locate(arguments.lc25000, tiles(["fit"], [kind for kind in KINDS if kind.startswith(tissues)]))
-        file = arguments.out / f"{name.replace('@', '-')}.safetensors"
-        rows.append(measured(name, file, images, ImageReader(batch_size=16), ", ".join(tissues)))
+        file = file_of(arguments.out, name)
+        measure(file, locate(arguments.lc25000, tiles(["fit"], kinds_in(tissues))), ImageReader(batch_size=16))
+        rows.append(row_of(name, file, tissues))
     images = [one.path for one in histology_flow.side(arguments.many_labs, arguments.lc25000, "fit")]
-    file = arguments.out / f"{LENDER.replace('@', '-')}.safetensors"
-    rows.append(measured(LENDER, file, images, ImageReader(histology_flow.PX, batch_size=16), "many"))
+    file = file_of(arguments.out, LENDER)
+    measure(file, images, ImageReader(histology_flow.PX, batch_size=16))
+    rows.append(entry_of(LENDER, file, histology_flow.CARD["summary"], "many"))
     print(json.dumps([asdict(row) for row in rows], indent=2))
 
 

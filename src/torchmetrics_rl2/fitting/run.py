@@ -217,8 +217,8 @@ def fit_split(
     fitted = fit_flow(features, found, settings, run, machine, progress)
     warned = features.warnings
     count = min(max(len(features.fit) // 60, 8), 32)  # about four times as many passes as features take
-    read = fitted.flow, extractor, features.fit_files, reader, progress
-    signatures = measure_signatures(*read, count=count, pairs=PAIRS)
+    files = features.fit_files
+    signatures = measure_signatures(fitted.flow, extractor, files, reader, progress, count=count, pairs=PAIRS)
     if len(found) > 1:
         leaks = measure_leaks(fitted.flow, features.fit, found, units, signatures)
         fitted.flow.base.leaks.copy_(torch.tensor(leaks))

@@ -98,12 +98,12 @@ def screen(
 
     def prepare() -> tuple[PatchScreener, FoundSources, dict[str, Any]]:
         check_libraries()
-        encoder, told = encoder_of(weights, device), progress if ranks.rank == 0 else None
+        encoder = encoder_of(weights, device)
         readers = default_workers(workers, encoder.device)
         reader = ImageReader(tiling.px, tiling.scale, batch_size, readers, skip_unreadable)
         good = calibration
         if isinstance(good, GoodPatches):
-            good = _calibrate(good, encoder, reader, tiling.target_mpp, told)
+            good = _calibrate(good, encoder, reader, tiling.target_mpp, progress if ranks.rank == 0 else None)
         screener = PatchScreener(
             encoder,
             calibration=good,
