@@ -11,6 +11,7 @@ from torch import Generator
 
 from tests.distance.test_statistics import ID
 from torchmetrics_rl2 import Statistics, compare
+from torchmetrics_rl2.distance import find_repeats
 from torchmetrics_rl2.distance import uncertainty as module
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
 from torchmetrics_rl2.distance.kinds import LEAKS, PARTS, Kinds
@@ -148,6 +149,17 @@ CASES = {
         "Look clearly differs, content clearly differs",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("shift", "end"), [(0.0, "ence beyond chance, but diversity"), (2 * LOOK, "not, and diversity")]
+)
+def test_the_first_line_says_too_that_diversity_is_lost(shift, end):
+    lost = find_repeats(torch.randn(10, 8, 8).repeat(10, 1, 1), torch.randn(100, 8, 8))
+    result = replace(compare(*both_sides(shift=shift)), diversity=lost)
+    assert str(result).splitlines()[0].endswith(f"{end} is lost")
+    whole = replace(result, content=None, look=None)
+    assert str(whole).splitlines()[0].endswith("diversity is lost")
 
 
 @pytest.mark.parametrize("groups", [False, True])

@@ -48,7 +48,7 @@ def text_of(result: "RL2Result") -> str:
     if varies_less and result.verdict != NO_DIFFERENCE and "differ" in result.verdict and result.baseline_multiple < 1:
         numbers += ", below 1x because generated images vary less than real ones"
     if result.content is None or result.look is None:
-        lines = [f"{numbers}: {result.verdict or why_no_interval(result)}"]
+        lines = [f"{numbers}: {_conclusion(result)}"]
     else:
         parts = f"{part_text('look', result.look)}; {part_text('content', result.content)}"
         lines = [conclusion_of(result), f"{numbers}; {parts}"]
@@ -171,12 +171,19 @@ def why_no_interval(result: "RL2Result") -> str:
 
 
 def conclusion_of(result: "RL2Result") -> str:
-    """The verdict as a sentence, with what is known of the other part."""
+    """The verdict as a sentence, with what is known of the other part, and of diversity."""
+    found = _conclusion(result)
+    return f"{found[0].upper()}{found[1:]}"
+
+
+def _conclusion(result: "RL2Result") -> str:
     verdict = result.verdict or why_no_interval(result)
     others = [part for part in PARTS if part not in verdict]
     if len(others) == 1:
         verdict += f", {others[0]} does not" if result.is_judged(others[0]) else f", {NOT_JUDGED[others[0]]}"
-    return f"{verdict[0].upper()}{verdict[1:]}"
+    if result.diversity and result.diversity.is_lost and not verdict.startswith("collapsed"):
+        verdict += f"{', but' if result.verdict == NO_DIFFERENCE else ', and'} diversity is lost"
+    return verdict
 
 
 def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
