@@ -1,6 +1,6 @@
 """Which metric predicts what a generator is good for: RL2, FID and KID beside classifiers trained on its images.
 
-    python benchmarks/generators/judge.py GENERATORS LC25000 --fid [--names NAME ...] [--workers 2] --out judged.json
+    python benchmarks/generators/judge.py GENERATORS LC25000 --fid --out judged.json --plot judged.png
 
 ``GENERATORS/NAME/KIND/*.jpg`` are images of a generator by the kind of tissue that it was asked for, of any size and
 resized to 224 px: those of ``make.py``, or your own. Real images of the metrics are one file of each tile of the splits
@@ -111,12 +111,38 @@ def main() -> None:
     parser.add_argument("--device", help="by default a GPU if there is one")
     parser.add_argument("--kept", type=Path, default=Path("kept"), help="folder of what was computed (default: kept)")
     parser.add_argument("--out", type=Path, help="write all numbers here, as JSON")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the error against each metric")
     arguments = parser.parse_args()
     folders = folders_of(arguments.generators, arguments.names)
     report = report_of(folders, arguments)
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=1))
+    if arguments.plot:
+        draw(report, arguments.plot)
     print(text(report))
+
+
+def draw(report: Mapping[str, Any], to: Path) -> None:
+    """A panel for each of a few metrics: its value across, and the error of classifiers trained on the images up."""
+    import matplotlib.pyplot as plt
+
+    rows, target = report["generators"], TARGETS[0]
+    label = Path(report["weights"][0]).stem
+    shown = [metric for metric in (label, f"{label} content", "FID", "KID") if metric in report["correlations"]]
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(3.6 * len(shown), 4), sharey=True, layout="constrained", squeeze=False
+    )
+    for ax, metric in zip(axes[0], shown, strict=True):
+        for name, row in rows.items():
+            at = max(row[metric], 0.0), row[target]
+            ax.plot(*at, "o", color="tab:orange", markersize=5)
+            ax.annotate(name, at, fontsize=7, xytext=(4, 3), textcoords="offset points")
+        ax.axhline(report["trained on real, error"], color="0.7", linestyle=":")
+        ax.set(xlabel=metric, title=f"rank correlation {report['correlations'][metric][target]['rho']:.2f}")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.margins(x=0.15)
+    axes[0, 0].set_ylabel("error on real tiles of classifiers trained on the images")
+    figure.savefig(to, dpi=150)
 
 
 def report_of(folders: list[Path], arguments: argparse.Namespace) -> dict[str, Any]:
