@@ -137,9 +137,12 @@ def features_of(setting: Setting, images: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def first_of_each(kinds: Tensor, count: int) -> Tensor:
-    """Rows of the first so many images of each kind."""
-    return torch.cat([(kinds == k).nonzero()[:count, 0] for k in range(len(KINDS))])
+def some_of_each(kinds: Tensor, count: int) -> Tensor:
+    """Rows of so many images of each kind, spread evenly: a fault may be in the last ones alone."""
+    rows = [(kinds == k).nonzero()[:, 0] for k in range(len(KINDS))]
+    return torch.cat(
+        [of_kind[torch.linspace(0, len(of_kind) - 1, min(count, len(of_kind))).round().long()] for of_kind in rows]
+    )
 
 
 def learned(setting: Setting, images: Tensor, kinds: Tensor, judged: Tensor) -> Tensor:
@@ -187,7 +190,7 @@ def seen_by_real(setting: Setting, small: Tensor) -> Tensor:
 
 def evidence(setting: Setting, images: Tensor, kinds: Tensor) -> Evidence:
     """All that is to know of a set of images."""
-    rows, small = first_of_each(kinds, setting.images), classifier.small(images)
+    rows, small = some_of_each(kinds, setting.images), classifier.small(images)
     tested = learned(setting, small, kinds, real_small(setting, "report")[0])
     return Evidence(features_of(setting, images[rows]), kinds[rows], tested, seen_by_real(setting, small), kinds)
 
