@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.kinds import PARTS, Part, sums_of
+from torchmetrics_rl2.distance.merging import check_same_weights
 from torchmetrics_rl2.distance.result import RL2Result
-from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.strata import with_strata
 from torchmetrics_rl2.distance.sums import group_mean_variance
 from torchmetrics_rl2.encoder.encoder import LatentEncoder

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.merging import check_same_weights
+from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.sums import stack
 from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
