@@ -72,7 +72,7 @@ def measure(
     watch: Sequence[Watch] = (),
     other: Seen | None = None,
 ) -> tuple[Statistics, Seen]:
-    """Statistics of all that was found, as one, and what was seen of its images.
+    """Statistics of all that was found, as one without classes, and what was seen of its images.
 
     Args:
         found: Images and statistics.
@@ -95,7 +95,7 @@ def measure(
     parts, unreadable, done = [], list[str](), 0
     for one in found:
         if isinstance(one, Statistics):
-            parts.append(one)
+            parts.append(replace(one, classes={}))
             continue
         added, px = list[Statistics](), set[tuple[int, int]]()
         listed = next(chunks)
