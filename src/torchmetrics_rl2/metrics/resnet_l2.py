@@ -133,6 +133,13 @@ class ResNetL2(KeptSums):
         >>> {one.name: (round(one.value), one.closest) for one in metric.result().strata}
         {'gland': (277, 'stroma'), 'stroma': (277, 'gland')}
 
+        The same with the classes of a reference, which is made once:
+
+        >>> later = ResNetL2(Brightness(), reference=metric.statistics(real=True), classes=True)
+        >>> later.update(black + 200, real=False, classes="gland")
+        >>> [(one.name, one.closest, one.withheld) for one in later.result().strata]
+        [('gland', 'gland', ''), ('stroma', '', 'only real images')]
+
     """
 
     is_differentiable = False

@@ -83,6 +83,12 @@ def compute_statistics(
         >>> len(real), real.weights
         (40, 'histology@2')
 
+        With the name of its folder as the class of each image:
+
+        >>> both = compute_statistics(["examples/cmu/clean", "examples/cmu/reference"], classes="parent")
+        >>> {name: len(one) for name, one in both.classes.items()}
+        {'clean': 40, 'reference': 40}
+
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
     ranks = Ranks(distributed)
