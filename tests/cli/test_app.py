@@ -127,7 +127,7 @@ BAD_INPUT = {
     "not RL2 statistics": "score {patches} --real {weights} --weights {weights}",
     "no strata by 'slides'": "score {patches}/a --real {patches}/b --by slides --weights {weights}",
     "no kinds of tissue. 'rl2 fit' finds": "score {patches}/a --real {patches}/b --by kinds --weights {weights}",
-    "Give --real-classes too": "score {patches}/a --real {patches}/b --fake-classes parent --weights {weights}",
+    "Give --real-classes, or": "score {patches}/a --real {patches}/b --fake-classes parent --weights {weights}",
     "a .safetensors file": "stats {patches} -o {bad}/real.pt",
     "exists. Choose": "stats {patches} -o {bad}/half.safetensors --weights {weights}",
     "cannot be written: No such file": "stats {patches} -o {bad}/gone/real.safetensors",
@@ -206,6 +206,31 @@ def test_classes_are_in_json_and_in_the_text(rl2, patches, weights_file, tmp_pat
     code, out, _ = rl2("score", patches / "a", patches / "bright", *options, "--verbose")
     assert "ithin classes: 2 of 2 differ: " in out
     assert "Average distance within classes, where errors of two cannot cancel" in out
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_classes_of_a_file_are_scored_against(rl2, patches, weights_file, tmp_path):
+    saved = tmp_path / "real.safetensors"
+    options = ("--classes", "parent", "--weights", weights_file, "-o", saved)
+    code, out, _ = rl2("stats", patches / "a", patches / "bright", *options, "--groups", "file", "--json")
+    assert (code, json.loads(out)["classes"]) == (0, {"a": 8, "bright": 8})
+    saved.unlink()
+    code, out, _ = rl2("stats", patches / "a", patches / "bright", *options, "--groups", "file")
+    assert (code, "16 images in 16 groups and 2 classes of " in out) == (0, True)
+    fake = (patches / "a", patches / "bright", "--pool", "--fake-groups", "file", "--fake-classes", "parent")
+    sides = ("--real", patches / "a", "--real", patches / "bright", "--real-groups", "file", "--real-classes", "parent")
+    expected, found = (
+        json.loads(rl2("score", *fake, *real, "--weights", weights_file, "--json")[1])
+        for real in (sides, ("--real", saved))
+    )
+    assert [one["name"] for one in found["strata"]] == ["a", "bright"]
+    for one, other in zip(found["strata"], expected["strata"], strict=True):
+        assert one == {
+            key: pytest.approx(value, abs=1e-9) if isinstance(value, float | list) else value
+            for key, value in other.items()
+        }
+    options = ("--real", saved, "--by", "classes", "--verbose", "--weights", weights_file)
+    assert "Within classes, with 95 % intervals corrected for 2 comparisons" in rl2("score", saved, *options)[1]
 
 
 @pytest.mark.filterwarnings("default:Generated images", "default:The stain of generated images")

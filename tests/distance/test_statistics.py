@@ -1,10 +1,12 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Generator
 
@@ -20,11 +22,25 @@ def latents(n, seed=0, d=6):
     return torch.randn(n, d, generator=Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def classed(z, classes, groups=None):
+    """Statistics with classes, each found by itself."""
+    rows = {name: [i for i, other in enumerate(classes) if other == name] for name in sorted(set(classes))}
+    found = {
+        name: Statistics.of_latents(z[own], groups and [groups[i] for i in own], source=name, **ID)
+        for name, own in rows.items()
+    }
+    return replace(Statistics.of_latents(z, groups, **ID), classes=found)
+
+
 def same(one, other):
     for name, value in vars(one).items():
         expected = getattr(other, name)
         if isinstance(value, LatentSums):
             same(value, expected)
+        elif name == "classes":
+            assert list(value) == list(expected)
+            for key in value:
+                same(value[key], expected[key])
         elif isinstance(value, torch.Tensor):
             torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
         else:
@@ -46,6 +62,26 @@ def test_parts_add_up_to_the_whole_and_groups_merge_by_name(names, cut):
         same(Statistics.merge([parts[0]]), parts[0])
     assert whole.group_names == tuple(dict.fromkeys(names))
     assert len(whole) == len(names)
+
+
+@settings(max_examples=30, deadline=None)
+@given(names=st.lists(st.tuples(*[st.sampled_from("abc")] * 2), min_size=2, max_size=12), cut=st.integers(1, 11))
+def test_classes_of_parts_add_up_to_those_of_the_whole_by_name(names, cut):
+    cut, z = min(cut, len(names) - 1), latents(len(names))
+    classes, slides = ([both[i] for both in names] for i in (0, 1))
+    for groups in (None, slides):
+        parts = [classed(z[rows], classes[rows], groups and groups[rows]) for rows in (slice(cut), slice(cut, None))]
+        whole = classed(z, classes, groups)
+        same(parts[0] + parts[1], whole)
+        same(Statistics.merge([*parts, parts[0]]), classed(*doubled(cut, z, classes, groups)))
+    assert sum(map(len, whole.classes.values())) == len(whole)
+    assert whole.described()["classes"] == {name: classes.count(name) for name in sorted(set(classes))}
+    assert f", {len(set(classes))} classes, weights noise@1)" in repr(whole)
+
+
+def doubled(cut, z, *names):
+    """The first images once more."""
+    return torch.cat([z, z[:cut]]), *(one and [*one, *one[:cut]] for one in names)
 
 
 def test_compare_is_the_distance_with_its_uncertainty():
@@ -100,6 +136,13 @@ def test_groups_and_no_groups_do_not_merge():
         Statistics.of_latents(latents(4)) + Statistics.of_latents(latents(4), list("abcd"))
 
 
+def test_classes_and_no_classes_do_not_merge():
+    with_classes, plain = classed(latents(4), list("aabb")), Statistics.of_latents(latents(4), **ID)
+    for parts in ([with_classes, plain], [plain, with_classes]):
+        with pytest.raises(RL2Error, match="one has classes and the other has none. Make both with classes"):
+            Statistics.merge(parts)
+
+
 def test_settings_that_differ_are_dropped_and_sizes_kept():
     small, large = (
         Statistics.of_latents(latents(4), settings={"tile": px, "scale": None, "px": [[px, px]]}, **ID)
@@ -148,33 +191,42 @@ def test_what_is_saved_is_loaded(tmp_path, groups):
     statistics.save(tmp_path / "real.safetensors")
     same(Statistics.load(tmp_path / "real.safetensors"), statistics)
     assert list(tmp_path.iterdir()) == [tmp_path / "real.safetensors"]
+    header, tensors = contents(tmp_path / "real.safetensors")
+    assert not any("class" in key for key in (*header, *tensors))
 
 
-def test_a_header_of_any_length_is_no_pickle(tmp_path):
-    # The file starts with the length of its header, and 640 beyond 65,536 looks like the start of a pickle.
-    starts = set()
-    for length in range(65_000, 65_600, 8):
-        path = tmp_path / f"{length}.safetensors"
-        Statistics.of_latents(latents(4), source="x" * length, **ID).save(path)
-        starts.add(path.read_bytes()[:2])
-    assert b"\x80\x02" in starts
+@pytest.mark.parametrize("groups", [None, list("aabbccddeea")])
+def test_classes_that_are_saved_are_loaded(tmp_path, groups):
+    names = ["stroma", "Größe, e\udce9"] * 5 + ["alone"]
+    statistics = classed(latents(11), names, groups)
+    repeated = statistics.classes["stroma"].sums
+    copies = LatentSums(*(value[None] * 2 for value in (repeated.sum / 6, repeated.square_sum / 6, torch.tensor(1))))
+    changed = replace(statistics.classes["stroma"], repeated=copies, duplicates=(("2.png", "0.png"),))
+    statistics = replace(statistics, classes={**statistics.classes, "stroma": changed})
+    statistics.save(tmp_path / "real.safetensors")
+    loaded = Statistics.load(tmp_path / "real.safetensors")
+    same(loaded, statistics)
+    assert compare(loaded.classes["stroma"], loaded.classes["stroma"]).weights_id == ID["weights_id"]
 
 
-def test_statistics_of_an_unknown_encoder_are_not_saved(tmp_path):
-    with pytest.raises(RL2Error, match="cannot be saved: they have no images, or NaN"):
-        Statistics.of_latents(latents(4) * math.nan, **ID).save(tmp_path / "x.safetensors")
-    with pytest.raises(RL2Error, match="has no weights_id"):
-        Statistics.of_latents(latents(4)).save(tmp_path / "x.safetensors")
-    assert not list(tmp_path.iterdir())
+def test_a_class_takes_its_second_moment_or_its_groups(tmp_path):
+    z, sums = latents(12, d=512), 514 * 8
+    for groups, expected in ((None, sums + 513**2 * 8), (["a", "b"] * 6, sums + 2 * sums)):
+        sizes = []
+        for names in (["x"] * 12, list("xyz") * 4):
+            classed(z, names, groups).save(tmp_path / "real.safetensors")
+            sizes.append((tmp_path / "real.safetensors").stat().st_size)
+        assert 0 < (sizes[1] - sizes[0]) / 2 - expected < 1000
+
+
+def contents(path):
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()[HEADER]), load_file(path)
 
 
 def altered(change):
     def make(source, target):
-        from safetensors import safe_open
-
-        with safe_open(source, "pt") as file:
-            header = json.loads(file.metadata()[HEADER])
-        tensors = load_file(source)
+        header, tensors = contents(source)
         change(header, tensors)
         save_file(tensors, target, {HEADER: json.dumps(header)})
 
@@ -224,6 +276,51 @@ def test_a_damaged_file_is_refused_with_a_sentence(tmp_path, sentence):
     DAMAGED[sentence](source, target)
     with pytest.raises(RL2Error, match=sentence):
         Statistics.load(target)
+
+
+DAMAGED_CLASSES = {
+    "altered": altered(lambda header, _: header["classes"][0].update(name="c")),
+    "its classes do not add up": resigned(lambda header, tensors: forget_last(header, tensors)),
+    "its classes do not add up.*": resigned(lambda _, tensors: one_twice(tensors)),
+    "malformed sums": resigned(lambda _, tensors: tensors.pop("class_1_sum")),
+    "malformed sums.*": resigned(lambda header, _: header["classes"].pop()),
+    "its classes do not add.*": resigned(lambda _, tensors: narrow(tensors)),
+    "classes have not one name each": resigned(lambda header, _: header["classes"][0].update(name="b")),
+    "groups have not one name each": resigned(lambda header, _: header["classes"][0]["groups"].pop()),
+    "damaged header.*name": resigned(lambda header, _: header["classes"][0].pop("name")),
+    "damaged header": resigned(lambda header, _: header.update(classes=[5])),
+    "not finite": resigned(lambda _, tensors: tensors["class_0_sum"].fill_(torch.nan)),
+}
+
+
+def forget_last(header, tensors):
+    header["classes"].pop()
+    for key in [key for key in tensors if key.startswith("class_1_")]:
+        tensors.pop(key)
+
+
+def one_twice(tensors):
+    tensors.update({key.replace("_1_", "_0_"): value.clone() for key, value in tensors.items() if "class_1_" in key})
+
+
+def narrow(tensors):
+    for key in ("class_0_sum", "class_0_group_sum"):
+        tensors[key] = tensors[key][..., :5].contiguous()
+
+
+@pytest.mark.parametrize("sentence", DAMAGED_CLASSES)
+def test_damaged_classes_are_refused_with_a_sentence(tmp_path, sentence):
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    classed(latents(4), list("aabb"), list("stst")).save(source)
+    DAMAGED_CLASSES[sentence](source, target)
+    with pytest.raises(RL2Error, match=sentence):
+        Statistics.load(target)
+
+
+def test_a_part_has_no_classes(encoder_of_kinds):
+    z = latents(8, d=512)
+    whole = replace(encoder_of_kinds.statistics(z), classes={"a": encoder_of_kinds.statistics(z)})
+    assert whole.part("look").classes == {}
 
 
 def test_weights_are_no_statistics(weights_file):

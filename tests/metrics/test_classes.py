@@ -15,7 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.wrappers import BootStrapper
 
 from tests.conftest import Moments, brightened, random_images, sums
-from torchmetrics_rl2 import ResNetL2, RL2Error, score
+from torchmetrics_rl2 import ResNetL2, RL2Error, compute_statistics, score
 from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.strata_result import strata_details, strata_sentence
 from torchmetrics_rl2.metrics import kept_sums
@@ -258,11 +258,65 @@ def test_slides_as_classes_are_refused_before_they_fill_memory(monkeypatch):
     assert all(torch.equal(getattr(metric, name), value) for name, value in before.items())
 
 
-def test_a_reference_is_no_sum_of_classes():
-    metric = updated(by_class(uncertainty=True))
-    for reference in (metric.statistics(real=True), "weights", "real.safetensors"):
-        with pytest.raises(RL2Error, match="a reference is a sum over all classes. Leave reference out"):
-            by_class(reference=reference)
+class Named(Moments):
+    weights_id = "ab" * 32
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("units", OPTIONS)
+def test_classes_of_a_reference_are_those_it_was_made_with(folders, tmp_path, units):
+    options = {"debiased": units != "sums", **OPTIONS[units]}
+    expected = updated(ResNetL2(Named(), classes=True, **options))
+    statistics = expected.statistics(real=True)
+    statistics.save(tmp_path / "real.safetensors")
+    fakes = ORDER[~MASK[ORDER]]
+    for reference in (statistics, tmp_path / "real.safetensors"):
+        metric = ResNetL2(Named(), reference=reference, classes=True, **options)
+        metric.update(IMAGES[:4], real=True)  # never looked at
+        metric.update(IMAGES[MASK][:9], real=True, **named(torch.arange(COUNT)[MASK][:9], metric.groups))
+        updated(metric, fakes[:5])
+        updated(metric, torch.cat([fakes[5:], ORDER[MASK[ORDER]]]), size=7)  # masks with real images among them
+        for _ in range(2):
+            assert_same_strata(metric.result(), expected.result())
+            assert metric.compute().item() == pytest.approx(expected.compute().item(), rel=1e-6)
+            metric.reset()
+            updated(metric, fakes)
+        assert strata_details(metric.result()) == strata_details(expected.result())
+        assert "4 classes" in repr(metric)
+        assert metric.clone().statistics(real=True).classes.keys() == statistics.classes.keys()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("units", ["images", "groups"])
+def test_a_reference_of_files_is_that_of_a_score_of_them(folders, tmp_path, units):
+    slides = folders / "slides.csv" if units == "groups" else None
+    options = {"real_classes": "parent", "fake_classes": "parent", "real_groups": slides, "fake_groups": slides}
+    wanted = score(folders / "fake", folders / "real", weights=Named(), **options)
+    compute_statistics(folders / "real", weights=Named(), classes="parent", groups=slides).save(
+        tmp_path / "r.safetensors"
+    )
+    metric = ResNetL2(Named(), reference=tmp_path / "r.safetensors", classes=True, **OPTIONS[units])
+    found = updated(metric, ORDER[~MASK[ORDER]]).result()
+    assert_same_strata(found, wanted)
+    assert strata_sentence(found) == strata_sentence(wanted)
+    # And what a metric keeps is what the files give.
+    kept = updated(ResNetL2(Named(), classes=True, **OPTIONS[units])).statistics(real=True)
+    assert [(name, len(one)) for name, one in kept.classes.items()] == [
+        (name, OF_REAL.count(name)) for name in sorted(set(OF_REAL))
+    ]
+
+
+def test_a_reference_without_classes_is_refused(encoder):
+    plain = ResNetL2(encoder, uncertainty=True)
+    plain.update(random_images(4), real=True)
+    for reference in (plain.statistics(real=True), "weights"):
+        with pytest.raises(RL2Error, match="needs the classes of the reference, but .* has none. Make it with 'rl2 st"):
+            ResNetL2(encoder, reference=reference, classes=True)
+    with_classes = ResNetL2(encoder, uncertainty=True, classes=True)
+    with_classes.update(random_images(4), real=True, classes=list("aabb"))
+    without = ResNetL2(encoder, reference=with_classes.statistics(real=True))  # whose classes nobody asks for
+    without.update(random_images(4), real=False)
+    assert without.result().strata == []
 
 
 def test_names_are_text_and_numbers_of_a_batch_or_of_each_image():

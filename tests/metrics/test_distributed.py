@@ -20,6 +20,10 @@ NAMES = ("sum", "square_sum", "count", "second_moment", "content_square_sum", "k
 STATES = tuple(f"{side}_{name}" for side in ("real", "fake") for name in NAMES)
 
 
+class NamedMoments(MomentsOfOneKind):
+    weights_id = "ab" * 32
+
+
 class Moments(nn.Module):
     """With kinds of images: more red than green, and the other way round."""
 
@@ -156,6 +160,22 @@ def of_classes(rank):
     return {"classes": found}
 
 
+def of_reference_classes(rank, folder):
+    """Each rank reads the classes of the real images from a file."""
+    found = {}
+    for kind, options in CLASS_OPTIONS.items():
+        imgs, mask = classes_data()
+        whole = ResNetL2(NamedMoments(), classes=True, distributed_available_fn=lambda: False, **options)
+        whole.update(imgs[mask], real=True, **class_names(mask, whole.groups))
+        file = f"{folder}/real-{kind}-{rank}.safetensors"
+        whole.statistics(real=True).save(file)
+        metric = ResNetL2(NamedMoments(), reference=file, classes=True, **options)
+        chosen = ~mask & (torch.arange(len(imgs)) % 4 // 2 == rank)
+        metric.update(imgs[chosen], real=False, **class_names(chosen, metric.groups))
+        found[kind] = metric.result()
+    return {"reference classes": found}
+
+
 def class_names(chosen, with_groups):
     every = [i for i, is_chosen in enumerate(chosen.tolist()) if is_chosen]
     rare = {2: "fat", 8: "fat", 3: "nerve", 9: "nerve"}
@@ -244,6 +264,7 @@ def rank_main(rank, init, folder, quality):
         | without_sync(rank)
         | of_groups(rank)
         | of_classes(rank)
+        | of_reference_classes(rank, folder)
         | of_quality(rank, quality)
     )
     with open(f"{folder}/{rank}", "wb") as file:
@@ -400,6 +421,16 @@ def test_groups_of_no_rank_and_of_a_synced_step(ranks):
         assert min(counts) > 0
 
 
+def assert_same_strata(found, expected):
+    assert [one.name for one in found.strata] == [one.name for one in expected.strata]
+    for one, other in zip(found.strata, expected.strata, strict=True):
+        assert (one.n_real, one.n_fake, one.withheld) == (other.n_real, other.n_fake, other.withheld)
+        if not one.withheld:
+            assert one.debiased == pytest.approx(other.debiased, rel=1e-9)
+            assert one.p_value == (other.p_value and pytest.approx(other.p_value, rel=1e-9))
+    assert vars(found.strata_split) == pytest.approx(vars(expected.strata_split), rel=1e-9)
+
+
 @pytest.mark.parametrize("uneven", ["even", "one rank empty"])
 @pytest.mark.parametrize("kind", CLASS_OPTIONS)
 def test_classes_of_all_ranks_are_exactly_those_of_one_process(ranks, kind, uneven):
@@ -414,13 +445,8 @@ def test_classes_of_all_ranks_are_exactly_those_of_one_process(ranks, kind, unev
             assert found["synced"][side] == rows_by_name(metric, side)
         assert found["restored"]
         assert found["value"].item() == pytest.approx(metric.compute().item(), rel=1e-6)
-        assert [one.name for one in found["result"].strata] == [one.name for one in expected.strata]
-        for one, other in zip(found["result"].strata, expected.strata, strict=True):
-            assert (one.n_real, one.n_fake, one.withheld) == (other.n_real, other.n_fake, other.withheld)
-            if not one.withheld:
-                assert one.debiased == pytest.approx(other.debiased, rel=1e-9)
-                assert one.p_value == (other.p_value and pytest.approx(other.p_value, rel=1e-9))
-        assert vars(found["result"].strata_split) == pytest.approx(vars(expected.strata_split), rel=1e-9)
+        assert_same_strata(found["result"], expected)
+        assert_same_strata(rank["reference classes"][kind], expected)
     own = [rank["classes"][kind, uneven]["own"] for rank in ranks]
     if uneven == "even":
         assert own[0] & own[1] >= {"stroma", "gland"}

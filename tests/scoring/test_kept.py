@@ -76,6 +76,21 @@ def test_an_interrupted_run_goes_on_and_encodes_nothing_twice(patches, folder):
     assert told[-1][:3] == ("images", 24, 24)
 
 
+@pytest.mark.parametrize("groups", [None, "file"])
+def test_classes_are_added_up_of_what_is_kept_to_the_last_digit(patches, encoder, folder, groups):
+    expected = compute_statistics(patches, weights=encoder, groups=groups, classes="parent")
+    compute_statistics(patches, weights=encoder, resume=folder)  # classes need no new latents
+    with mock.patch.object(encoding.Encoding, "_latents", side_effect=AssertionError("encoded again")):
+        found = compute_statistics(patches, weights=encoder, groups=groups, classes="parent", resume=folder)
+    assert list(found.classes) == list(expected.classes) == ["a", "b", "bright"]
+    for name, one in expected.classes.items():
+        for field in ("sum", "square_sum", "count", "second_moment"):
+            mine, wanted = (getattr(side.sums, field) for side in (found.classes[name], one))
+            assert mine is wanted is None or torch.equal(mine, wanted)
+        assert found.classes[name].group_names == one.group_names
+        assert groups is None or torch.equal(found.classes[name].groups.sum, one.groups.sum)
+
+
 def test_a_folder_of_another_run_names_what_differs(patches, encoder, other_weights, folder, tmp_path):
     compute_statistics(patches / "a", weights=encoder, resume=folder)
     for changed, said in (

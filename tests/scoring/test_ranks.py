@@ -25,6 +25,14 @@ def options_of(folder, weights):
     }
 
 
+def classes_of(folder, weights, **options):
+    """Sums of each class of both sides, and of those the groups."""
+    sources = [folder / "real", folder / "fake"]
+    options |= {"weights": weights, "classes": "parent", "groups": "file", "skip_unreadable": True}
+    found = compute_statistics(sources, **options).classes
+    return {name: (one.sums.sum, one.groups.sum, one.group_names, one.duplicates) for name, one in found.items()}
+
+
 def rank_main(rank, size, folder, case, weights):
     dist.init_process_group("gloo", init_method=f"file://{folder}/init-{case}", rank=rank, world_size=size)
     encoding.CHUNK = encoding.TILED_CHUNK = 3
@@ -44,6 +52,10 @@ def of_all(rank, folder, weights):
 
 def of_few(rank, folder, weights):
     return compute_statistics(folder / "few", weights=weights, distributed=True).sums.sum
+
+
+def of_classes(rank, folder, weights):
+    return classes_of(folder, weights, distributed=True)
 
 
 def of_statistics(rank, folder, weights):
@@ -137,6 +149,19 @@ def test_more_processes_than_files_and_none_at_all(folder):
     assert [count for _, count in found] == [2, 0, 0]
     expected.save(folder / "few.safetensors")
     assert [value for value, _ in found_by(folder, "of_statistics", 2)] == [0, 0]
+
+
+@pytest.mark.slow
+def test_classes_of_several_processes_are_exactly_those_of_one(folder):
+    expected = classes_of(folder, folder / "weights.safetensors")
+    assert [len(names) for _, _, names, _ in expected.values()] == [9, 23]
+    assert expected["fake"][3]
+    for found, _ in found_by(folder, "of_classes", 2):
+        assert found.keys() == expected.keys()
+        for name, (total, of_groups, *named) in expected.items():
+            assert torch.equal(found[name][0], total)
+            assert torch.equal(found[name][1], of_groups)
+            assert list(found[name][2:]) == named
 
 
 @pytest.mark.slow

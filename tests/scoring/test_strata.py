@@ -8,6 +8,7 @@ import torch
 from tests.conftest import Moments
 from torchmetrics_rl2 import LatentEncoder, RL2Error, Statistics, compute_statistics, score
 from torchmetrics_rl2.distance import compare
+from torchmetrics_rl2.distance.strata_result import strata_details, strata_sentence
 from torchmetrics_rl2.images import find_images, labels_of, read_image
 
 
@@ -64,6 +65,114 @@ def test_each_class_is_scored_as_it_would_be_alone(folders, encoder, groups):
         if found.p_value is not None:
             assert alone.p_value <= found.p_value <= 2 * alone.p_value
     assert result.strata_split.value == pytest.approx(result.value, rel=1e-6)
+
+
+OF_STATISTICS = ("value", "debiased", "interval", "p_value", "baseline", "content", "look", "kinds", "duplicates")
+OF_STRATA = ("n_real", "n_fake", "groups_real", "groups_fake", "strata", "strata_by", "strata_split")
+
+
+def assert_close(found, expected):
+    """To nine digits, whatever is nested in it."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert_close(found[name], expected[name])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_close(*pair)
+    else:
+        assert found == (pytest.approx(expected, rel=1e-9, abs=1e-12) if isinstance(expected, float) else expected)
+
+
+@pytest.fixture(scope="module")
+def with_copies(folders, tmp_path_factory):
+    """The real patches, two of each dark one, and a class of its own."""
+    folder = tmp_path_factory.mktemp("copies")
+    shutil.copytree(folders / "real", folder / "real")
+    for path in find_images(folder / "real" / "dark"):
+        shutil.copy(path, path.with_name(f"copy {path.name}"))
+    (folder / "real" / "alone").mkdir()
+    for path in find_images(folders / "swapped" / "dark"):
+        shutil.copy(path, folder / "real" / "alone")
+    return folder / "real"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("groups", [{}, GROUPS])
+@pytest.mark.parametrize("name", ["encoder", "with_kinds"])
+def test_a_score_by_files_is_that_by_folders(folders, with_copies, request, tmp_path, groups, name):
+    encoder = request.getfixturevalue(name)
+    expected = score(folders / "swapped", with_copies, weights=encoder, **CLASSES, **groups)
+    assert [one.withheld for one in expected.strata] == ["only real images", "", ""]
+    assert expected.strata_split.mixture > 0
+    files = {}
+    for side, images in {"real": with_copies, "fake": folders / "swapped"}.items():
+        files[side] = tmp_path / f"{side}.safetensors"
+        made = compute_statistics(images, weights=encoder, classes="parent", groups=groups.get("real_groups"))
+        made.save(files[side])
+    by_file = score(
+        folders / "swapped",
+        files["real"],
+        weights=encoder,
+        fake_classes="parent",
+        fake_groups=groups.get("fake_groups"),
+    )
+    by_files = score(files["fake"], files["real"], by="classes")
+    for found in (by_file, by_files):
+        for field in (*OF_STATISTICS, *OF_STRATA):
+            assert_close(found.to_dict()[field], expected.to_dict()[field])
+        assert strata_sentence(found) == strata_sentence(expected)
+        assert strata_details(found) == strata_details(expected)
+    plain = score(files["fake"], files["real"])  # nobody asks for the classes of files
+    assert (plain.strata, plain.strata_by) == ([], "")
+
+
+@pytest.mark.parametrize("groups", [None, "file"])
+def test_statistics_of_a_class_are_those_of_its_images_alone(folders, with_kinds, tmp_path, monkeypatch, groups):
+    monkeypatch.setattr("torchmetrics_rl2.scoring.strata.WAITING", 5)
+    options = {"weights": with_kinds, "groups": groups}
+    found = compute_statistics(folders / "real", classes="parent", **options)
+    assert list(found.classes) == ["dark", "light"]
+    shards = []
+    for name, own in found.classes.items():
+        alone = compute_statistics(folders / "real" / name, **options)
+        assert own.sums.count == alone.sums.count
+        for field in ("sum", "square_sum", "content_square_sum", "kind_counts"):
+            torch.testing.assert_close(getattr(own.sums, field), getattr(alone.sums, field), rtol=1e-12, atol=0)
+        assert (own.sums.second_moment is None) == (groups is not None)
+        assert sorted(own.group_names) == sorted(alone.group_names)
+        assert (own.source, own.weights_id) == (name, with_kinds.weights_id)
+        shards.append(tmp_path / f"{name}.safetensors")
+        compute_statistics(folders / "real" / name, classes="parent", **options).save(shards[-1])
+    merged = compute_statistics(shards)
+    mixed = compute_statistics([shards[0], folders / "real" / "light"], classes="parent", **options)
+    for other in (merged, mixed):
+        assert list(other.classes) == list(found.classes)
+        for name, own in found.classes.items():
+            torch.testing.assert_close(other.classes[name].sums.sum, own.sums.sum, rtol=1e-12, atol=0)
+            assert other.classes[name].unit_count == own.unit_count
+
+
+def test_sources_with_and_without_classes_do_not_merge_into_one_file(folders, encoder, tmp_path, monkeypatch):
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("with", "without")}
+    compute_statistics(folders / "real" / "dark", weights=encoder, classes="parent").save(files["with"])
+    compute_statistics(folders / "real" / "light", weights=encoder).save(files["without"])
+    # A score that asks for no classes takes them as they are.
+    assert score(folders / "fake", list(files.values()), weights=encoder).n_real == 12
+    monkeypatch.setattr("torchmetrics_rl2.images.reader.ImageReader.read", lambda *args: 1 / 0)
+    for sources, classes in (
+        (list(files.values()), None),
+        ([files["with"], folders / "fake"], None),
+        ([files["without"], folders / "fake"], "parent"),
+    ):
+        with pytest.raises(RL2Error, match="has classes and .* has none, so they do not merge. Give all of them"):
+            compute_statistics(sources, weights=encoder, classes=classes)
+    with pytest.raises(RL2Error, match="The classes of statistics are those they were made with"):
+        compute_statistics(files["with"], classes="parent")
+    monkeypatch.setattr("torchmetrics_rl2.scoring.strata.MAX_CLASSES", 1)
+    with pytest.raises(RL2Error, match="2 classes, dark, light among them; expected at most 1. Slides and patients"):
+        compute_statistics(folders / "real", weights=encoder, classes="parent")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -157,20 +266,30 @@ def test_tiles_are_of_the_class_of_their_file_and_of_a_kind_each(folders, with_k
 
 def test_strata_that_cannot_be_are_refused_before_an_image_is_read(folders, encoder, with_kinds, tmp_path, monkeypatch):
     real, fake = folders / "real", folders / "fake"
-    compute_statistics(real, weights=encoder).save(tmp_path / "real.safetensors")
+    plain, classed = tmp_path / "plain.safetensors", tmp_path / "classed.safetensors"
+    compute_statistics(real, weights=encoder).save(plain)
+    compute_statistics(real, weights=encoder, classes="parent").save(classed)
+    of_light = compute_statistics(real / "light", weights=encoder, classes="parent")
     (tmp_path / "short.csv").write_text("path,class\ndark/00.png,dark\n")
     monkeypatch.setattr("torchmetrics_rl2.images.reader.ImageReader.read", lambda *args: 1 / 0)
-    kinds = {"by": "kinds"}
+    kinds, classes = {"by": "kinds"}, {"by": "classes"}
+    missing = "The {} images of .* have no classes, which both sides need. Give --{}-classes"
+    in_file = "The statistics of .*plain.safetensors have no classes, which both sides need. Make them with 'rl2 stats"
     for sides, options, sentence in (
-        ((fake, real), {"by": "slide"}, "no strata by 'slide'. Expected 'kinds'"),
+        ((fake, real), {"by": "slide"}, "no strata by 'slide'. Expected 'kinds', .*, or 'classes'"),
         ((fake, real), kinds | CLASSES, "not both"),
-        ((fake, real), {"fake_classes": "parent"}, "only --fake-classes is given. Give --real-classes too"),
-        ((fake, real), {"real_classes": "parent"}, "only --real-classes is given. Give --fake-classes too"),
+        ((fake, real), {"fake_classes": "parent"}, missing.format("real", "real")),
+        ((fake, real), {"real_classes": "parent"}, missing.format("generated", "fake")),
+        ((fake, classed), classes, missing.format("generated", "fake")),
+        ((fake, [classed, real]), {"fake_classes": "parent"}, missing.format("real", "real")),
         ((fake, None), kinds, "need the real images.*leave out --by kinds"),
-        ((fake, None), CLASSES, "need the real images.*leave out --real-classes and --fake-classes"),
-        ((fake, tmp_path / "real.safetensors"), kinds, "real.safetensors are sums over all strata"),
-        ((tmp_path / "real.safetensors", real), CLASSES, "real.safetensors are sums over all strata"),
-        ((tmp_path / "real.safetensors", tmp_path / "real.safetensors"), CLASSES, "are sums over all strata"),
+        ((fake, None), CLASSES, "need the real images.*leave out the classes"),
+        ((fake, plain), kinds, "plain.safetensors are sums over all kinds of tissue"),
+        ((fake, plain), {"fake_classes": "parent"}, in_file),
+        ((plain, classed), classes, in_file),
+        ((plain, real), {"real_classes": "parent"}, in_file),
+        ((fake, classed), CLASSES, "The classes of statistics are those they were made with"),
+        ((fake / "dark", of_light), {"fake_classes": "parent"}, "have the classes light, and generated ones dark"),
         ((fake, real), CLASSES | {"real_classes": ""}, "There is no table"),
         ((fake, real), kinds, "The weights random@1 have no kinds of tissue"),
         ((fake, real), CLASSES | {"fake_classes": tmp_path / "short.csv"}, "has no class for 1[12] of 12 images"),
@@ -187,7 +306,7 @@ def test_strata_that_cannot_be_are_refused_before_an_image_is_read(folders, enco
     with pytest.raises(RL2Error, match="Moments have no kinds of tissue"):
         score(fake, real, weights=Moments(), by="kinds")
     monkeypatch.setattr("torchmetrics_rl2.scoring.strata.MAX_CLASSES", 1)
-    with pytest.raises(RL2Error, match="2 classes, dark, light among them.*groups: see --real-groups"):
+    with pytest.raises(RL2Error, match="2 classes, dark, light among them.*are groups, not classes"):
         score(fake, real, weights=encoder, **CLASSES)
 
 

@@ -71,9 +71,9 @@ def score(
     by: Annotated[
         str | None,
         Option(
-            metavar="kinds",
+            metavar="kinds|classes",
             help="Also compare both sides within each kind of tissue of the weights, of which each patch has its most "
-            "probable one.",
+            "probable one; or within each class, where both sides are files of rl2 stats --classes.",
         ),
     ] = None,
     real_classes: Annotated[
@@ -81,7 +81,8 @@ def score(
         Option(
             metavar="CSV|parent",
             help="Also compare both sides within each class, of a conditional generator: 'parent', the name of the "
-            "folder a patch is in; or a CSV with the columns path (as above) and class.",
+            "folder a patch is in; or a CSV with the columns path (as above) and class. A file of rl2 stats --classes "
+            "has its own.",
         ),
     ] = None,
     fake_classes: Annotated[
@@ -146,6 +147,8 @@ def score(
     rl2 score generated/ --real real.safetensors --verbose
 
     rl2 score generated/ --real classes/ --real-classes parent --fake-classes labels.csv --verbose
+
+    rl2 score generated/ --real classes.safetensors --fake-classes labels.csv --verbose
 
     rl2 score generated/ --real train/ --held-out test/
 

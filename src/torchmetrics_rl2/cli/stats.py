@@ -43,6 +43,16 @@ def stats(
             "the names of groups; groups of one name merge.",
         ),
     ] = None,
+    classes: Annotated[
+        str | None,
+        Option(
+            metavar="CSV|parent",
+            help="Also keep the statistics of each class, such as tissue, stain or label, to score class by class "
+            "later: 'parent', the name of the folder a patch is in; or a CSV with the columns path (as above) and "
+            "class; or 'column:label'. A class takes 2 MB, or with --groups 4 kB for each group of it. At most 100; "
+            "classes of one name merge.",
+        ),
+    ] = None,
     tile: Tile = None,
     scale: Scale = None,
     batch_size: BatchSize = 64,
@@ -56,22 +66,26 @@ def stats(
 ) -> None:
     """Write the statistics of patches, to score against later without the patches; several sources merge into one file.
 
-    The file holds sums over latents and no patch: 2 MB, or 4 kB for each group. It belongs to the weights that made it;
-    using it with others is an error. With --groups file, the sum of a group may be the latent of a single patch, beside
-    its file name.
+    The file holds sums over latents and no patch: 2 MB, or 4 kB for each group; with --classes as much again for each
+    class. It belongs to the weights that made it; using it with others is an error. With --groups file, the sum of a
+    group may be the latent of a single patch, beside its file name.
 
     rl2 stats slides/ --groups parent -o real.safetensors
+
+    rl2 stats classes/ --classes parent -o real.safetensors
 
     rl2 stats shard-0.safetensors shard-1.safetensors -o real.safetensors
 
     rl2 score generated/ --real real.safetensors
+
+    rl2 score generated/ --real real.safetensors --fake-classes parent
     """
     from torchmetrics_rl2.files import check_writable
 
     check_writable(out)
     options: dict[str, Any] = {
-        **{"groups": groups, "weights": weights, "tile": tile, "scale": scale, "batch_size": batch_size},
-        **{"workers": workers, "skip_unreadable": skip_unreadable, "resume": resume},
+        **{"groups": groups, "classes": classes, "weights": weights, "tile": tile, "scale": scale},
+        **{"batch_size": batch_size, "workers": workers, "skip_unreadable": skip_unreadable, "resume": resume},
     }
     on_devices(partial(_stats, images, out, json, options), device, devices, nodes, resume)
 
@@ -89,9 +103,10 @@ def _stats(
     if json:
         print_json({"out": str(out), **statistics.described()})
         return
-    grouped = f" in {len(statistics.group_names)} groups" if statistics.group_names else ""
+    named = {"groups": statistics.group_names, "classes": statistics.classes}
+    counts = " and ".join(f"{len(names)} {of}" for of, names in named.items() if names)
     typer.echo(
-        f"Wrote {out}: {len(statistics)} images{grouped} of {statistics.source}, weights {statistics.weights} "
-        f"({(statistics.weights_id or '')[:12]})"
+        f"Wrote {out}: {len(statistics)} images{f' in {counts}' if counts else ''} of {statistics.source}, "
+        f"weights {statistics.weights} ({(statistics.weights_id or '')[:12]})"
     )
     print_unreadable(statistics.unreadable)

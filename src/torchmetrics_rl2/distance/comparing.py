@@ -10,9 +10,10 @@ from torch import Tensor
 from torchmetrics_rl2.distance.baseline import baseline_fields
 from torchmetrics_rl2.distance.between_groups import between_groups
 from torchmetrics_rl2.distance.kinds import PARTS
+from torchmetrics_rl2.distance.merging import check_same_weights
 from torchmetrics_rl2.distance.parts import PartResult, kind_shares
 from torchmetrics_rl2.distance.result import RL2Result
-from torchmetrics_rl2.distance.statistics import REFERENCE, Statistics, check_same_weights
+from torchmetrics_rl2.distance.statistics import REFERENCE, Statistics
 from torchmetrics_rl2.distance.text import LEVEL, if_finite
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, uncertainty
 from torchmetrics_rl2.functional import debias, distance

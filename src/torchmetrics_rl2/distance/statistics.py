@@ -3,8 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
-from operator import add
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import Kinds, Part, rows_of_images, sums_of
-from torchmetrics_rl2.distance.statistics_file import read_fields, write_fields
-from torchmetrics_rl2.distance.sums import add_rows, rows_of, stack, sums_to_tensors
-from torchmetrics_rl2.distance.text import identity_text
+from torchmetrics_rl2.distance.merging import merged_fields
+from torchmetrics_rl2.distance.statistics_file import read_fields, write_statistics
+from torchmetrics_rl2.distance.sums import add_rows, rows_of
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, ROUNDING, Units, distinct_units, group_units, image_units
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums, mean_variance
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "merge_classes"]
 
 REFERENCE = "reference data of the weights"
 """Source of the real images inside weights."""
@@ -44,6 +43,7 @@ class Statistics:
         duplicates: Images that repeat another of the side pixel for pixel, each with the other.
         left_out: Files of the folders that are no images.
         kinds: The kinds of tissue of the weights, if they have several.
+        classes: Statistics of the images of each class, by its name, if there are classes.
 
     Example:
         >>> import torch
@@ -70,6 +70,7 @@ class Statistics:
     duplicates: tuple[tuple[str, str], ...] = ()
     left_out: tuple[str, ...] = ()
     kinds: Kinds | None = None
+    classes: "Mapping[str, Statistics]" = field(default_factory=dict)
 
     @classmethod
     def of_latents(
@@ -105,13 +106,15 @@ class Statistics:
 
     def __repr__(self) -> str:
         groups = "no groups" if self.groups is None else f"{len(self.group_names)} groups"
-        return f"Statistics({len(self)} images of {self.source}, {groups}, weights {self.weights})"
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return f"Statistics({len(self)} images of {self.source}, {groups}{classes}, weights {self.weights})"
 
     def described(self) -> dict[str, Any]:
         """As ``rl2 stats --json`` prints it."""
         return {
             "images": len(self),
             "groups": len(self.group_names) or None,
+            "classes": {name: len(one) for name, one in self.classes.items()} or None,
             "source": self.source,
             "weights": self.weights,
             "weights_id": self.weights_id,
@@ -125,57 +128,22 @@ class Statistics:
         return self  # nothing in it changes, and clones of a metric can share it
 
     def __add__(self, other: "Statistics") -> "Statistics":
-        """Statistics of both; groups of one name become one group."""
+        """Statistics of both; groups of one name become one group, and classes of one name one class."""
         return Statistics.merge([self, other])
 
     @classmethod
     def merge(cls, parts: "Sequence[Statistics]") -> "Statistics":
-        """Statistics of all parts; groups of one name become one group.
+        """Statistics of all parts; groups of one name become one group, and classes of one name one class.
 
         Args:
             parts: At least one.
 
         Raises:
-            RL2Error: If they are of different weights, or some have groups and some not.
+            RL2Error: If they are of different weights, or some have groups or classes and some not.
 
         """
-        if not parts:
-            raise RL2Error("There are no statistics to merge.")
-        first = parts[0]
-        for part in parts[1:]:
-            check_same_weights(first, part)
-            if (first.groups is None) != (part.groups is None):
-                raise RL2Error(
-                    f"Of the statistics of {first.source} and {part.source} one has groups and the other has none. "
-                    "Make both with groups, or both without."
-                )
-        groups, names = None, tuple(name for part in parts for name in part.group_names)
-        if first.groups is not None:
-            names, rows = rows_of(names)
-            groups = add_rows(stack([part.groups for part in parts if part.groups is not None]), rows, len(names))
-        sources = dict.fromkeys(source for part in parts for source in part.source.split(", "))
-        agreed = {
-            key: value for key, value in first.settings.items() if all(p.settings.get(key) == value for p in parts)
-        }
-        sizes = {tuple(px) for part in parts for px in part.settings.get("px", ())}
-        agreed |= {"px": [list(px) for px in sorted(sizes)]} if sizes else {}
-        sums = reduce(add, (part.sums for part in parts))
-        unreadable = tuple(reason for part in parts for reason in part.unreadable)
-        copies = [part.repeated for part in parts if part.repeated is not None]
-        return cls(
-            sums,
-            groups,
-            names,
-            first.weights,
-            first.weights_id,
-            ", ".join(sources),
-            agreed,
-            unreadable,
-            stack(copies) if copies else None,
-            tuple(pair for part in parts for pair in part.duplicates),
-            tuple(name for part in parts for name in part.left_out),
-            first.kinds,
-        )
+        classes = merge_classes([part.classes for part in parts])
+        return cls(**merged_fields(parts), classes=classes)
 
     def part(self, part: Part) -> "Statistics":
         """Statistics of the content or of the look alone, see :mod:`torchmetrics_rl2.distance.kinds`.
@@ -194,7 +162,7 @@ class Statistics:
             )
         kinds = self.kinds
         groups, repeated = (None if rows is None else kinds.part(rows, part) for rows in (self.groups, self.repeated))
-        return replace(self, sums=kinds.part(self.sums, part), groups=groups, repeated=repeated, kinds=None)
+        return replace(self, sums=kinds.part(self.sums, part), groups=groups, repeated=repeated, kinds=None, classes={})
 
     @property
     def mean_variance(self) -> float:
@@ -249,7 +217,7 @@ class Statistics:
         """Write a file, whole or not at all.
 
         Args:
-            path: Where to, ``.safetensors``. Names of groups are in it.
+            path: Where to, ``.safetensors``. Names of groups and classes are in it.
 
         Raises:
             RL2Error: If the encoder has no ``weights_id``: nobody could say later which latents these are.
@@ -260,14 +228,7 @@ class Statistics:
                 f"These statistics cannot be saved: their encoder, {self.weights}, has no weights_id, so nobody could "
                 "tell later which latents they are of. Give the module a weights_id that names its weights."
             )
-        tensors = sums_to_tensors(self.sums, self.groups, self.repeated)
-        if self.kinds is not None:
-            tensors |= self.kinds.to_tensors()
-        if not len(self) or not all(value.isfinite().all() for value in tensors.values()):
-            raise RL2Error(f"The statistics of {self.source} cannot be saved: they have no images, or NaN among them.")
-        described = self.described() | {"groups": list(self.group_names)}
-        described["kinds"] = [] if self.kinds is None else list(self.kinds.names)
-        write_fields(Path(path), described, tensors)
+        write_statistics(Path(path), self)
 
     @classmethod
     def load(cls, path: str | Path) -> "Statistics":
@@ -280,19 +241,11 @@ class Statistics:
             RL2Error: If there is no such file, or it is no complete, unaltered file of a known format version.
 
         """
-        return cls(**read_fields(Path(path)))
+        fields = read_fields(Path(path))
+        return cls(**fields | {"classes": {name: cls(**own) for name, own in fields["classes"].items()}})
 
 
-def check_same_weights(one: Statistics, other: Statistics) -> None:
-    """Refuse to mix latents of different weights: their coordinates mean different things."""
-    if one.weights_id != other.weights_id or one.sums.sum.shape != other.sums.sum.shape:
-        sides = (
-            f"{side.weights} ({identity_text(side.weights_id)}, {len(side.sums.sum)} numbers)" for side in (one, other)
-        )
-        raise RL2Error(
-            f"The statistics of {one.source} and of {other.source} are latents of different weights, "
-            f"{' and '.join(sides)}. Make both with the same weights; on the command line, with --weights."
-        )
-    if len(one.kinds or ()) != len(other.kinds or ()):
-        sides = (f"{len(side.kinds or ()) or 'no'} kinds of tissue in {side.source}" for side in (one, other))
-        raise RL2Error(f"One encoder, but {' and '.join(sides)}. Make the statistics of both sides again.")
+def merge_classes(parts: Sequence[Mapping[str, Statistics]]) -> dict[str, Statistics]:
+    """Statistics of each class of all parts; classes of one name become one class."""
+    names = sorted({name for part in parts for name in part})
+    return {name: Statistics.merge([part[name] for part in parts if name in part]) for name in names}

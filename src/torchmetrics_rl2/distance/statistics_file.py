@@ -1,42 +1,63 @@
 """Statistics as a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.distance.kinds import Kinds
-from torchmetrics_rl2.distance.sums import tensors_to_sums
+from torchmetrics_rl2.distance.sums import sums_to_tensors, tensors_to_sums
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.functional import LatentSums
 from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
 
-__all__ = ["read_fields", "write_fields"]
+if TYPE_CHECKING:
+    from torchmetrics_rl2.distance.statistics import Statistics
+
+__all__ = ["read_fields", "write_statistics"]
 
 FORMAT_VERSION = 1
 HEADER = "torchmetrics-rl2-statistics"
-TEXTS, LISTS = ("weights", "weights_id", "source"), ("groups", "unreadable", "left_out", "kinds")
+TEXTS, LISTS = ("weights", "weights_id", "source"), ("unreadable", "left_out")
+SIZES = ("count", "square_sum")
 
 
-def write_fields(path: Path, described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write what is known of statistics, and their sums.
+def write_statistics(path: Path, statistics: "Statistics") -> None:
+    """Write statistics, and those of their classes.
 
     Args:
         path: Where to, ``.safetensors``.
-        described: The rest of the fields, as JSON takes them.
-        tensors: See ``sums_to_tensors``.
+        statistics: With a ``weights_id``.
+
+    Raises:
+        RL2Error: If they have no images, or NaN among them.
 
     """
-    header = {"written_by": __version__, "format_version": FORMAT_VERSION}
-    header |= {key: described[key] for key in (*TEXTS, *LISTS, "settings", "duplicates")}
+    tensors = sums_to_tensors(statistics.sums, statistics.groups, statistics.repeated)
+    if statistics.kinds is not None:
+        tensors |= statistics.kinds.to_tensors()
+    for number, one in enumerate(statistics.classes.values()):
+        own = sums_to_tensors(one.sums, one.groups, one.repeated)
+        tensors |= {f"{_prefix(number)}{key}": value for key, value in own.items()}
+    if not len(statistics) or not all(value.isfinite().all() for value in tensors.values()):
+        raise RL2Error(
+            f"The statistics of {statistics.source} cannot be saved: they have no images, or NaN among them."
+        )
+    header = {"written_by": __version__, "format_version": FORMAT_VERSION} | _named(statistics)
+    header |= {key: getattr(statistics, key) for key in TEXTS}
+    header |= {key: list(getattr(statistics, key)) for key in LISTS} | {"settings": dict(statistics.settings)}
+    header["kinds"] = [] if statistics.kinds is None else list(statistics.kinds.names)
+    if statistics.classes:
+        header["classes"] = [{"name": name} | _named(one) for name, one in statistics.classes.items()]
     header["sha256"] = digest([header], tensors)
     write_file(path, HEADER, header, tensors, read_fields)
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """What :func:`write_fields` wrote, as the arguments of statistics, checked.
+    """What :func:`write_statistics` wrote, as the arguments of statistics, those of each class too, checked.
 
     Raises:
         RL2Error: If there is no such file, or it is no complete, unaltered file of a known format version.
@@ -48,23 +69,64 @@ def read_fields(path: Path) -> dict[str, Any]:
     if digest([header], tensors) != expected:
         raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
     with damaged(path):
-        names = tuple(map(str, header["kinds"]))
-        kinds = _kinds(path, names, tensors)
-    sums, groups, repeated = tensors_to_sums(path, tensors, len(names))
-    with damaged(path):
         found: dict[str, Any] = {key: header[key] for key in TEXTS}
         if not all(isinstance(value, str) for value in found.values()):
             raise TypeError("weights, weights_id and source are texts")
-        names, unreadable, left_out, _ = (tuple(map(str, header[key])) for key in LISTS)
-        found |= {"group_names": names, "unreadable": unreadable, "left_out": left_out}
-        found["duplicates"] = tuple((str(copy), str(first)) for copy, first in header["duplicates"])
-        found["settings"] = dict(header["settings"])
+        found |= {key: tuple(map(str, header[key])) for key in LISTS} | {"settings": dict(header["settings"])}
         sizes = found["settings"].get("px", [])
         if not all(isinstance(side, int) for height, width in sizes for side in (height, width)):
             raise TypeError("px are pairs of numbers")
+        kinds = _kinds(path, tuple(map(str, header["kinds"])), tensors)
+        common = {"weights": found["weights"], "weights_id": found["weights_id"], "kinds": kinds}
+        classes = _classes(path, header.get("classes", []), tensors, common)
+        found |= common | _sums(path, header, tensors, kinds)
+    if not _adds_up([one["sums"] for one in classes.values()], found["sums"]):
+        raise RL2Error(f"{path} has malformed sums of latents: its classes do not add up to the whole.")
+    return found | {"classes": classes}
+
+
+def _prefix(number: int) -> str:
+    """What the names of the tensors of a class begin with."""
+    return f"class_{number}_"
+
+
+def _named(statistics: "Statistics") -> dict[str, Any]:
+    """What a file has beside the sums of the whole, and of each class."""
+    return {"groups": list(statistics.group_names), "duplicates": [list(pair) for pair in statistics.duplicates]}
+
+
+def _sums(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], kinds: Kinds | None) -> dict[str, Any]:
+    """Sums of the whole, or of a class, with what they are named by."""
+    sums, groups, repeated = tensors_to_sums(path, tensors, len(kinds or ()))
+    names = tuple(map(str, header["groups"]))
     if len(set(names)) != (0 if groups is None else len(groups.count)):
         raise RL2Error(f"{path} has a damaged header: its groups have not one name each.")
-    return found | {"sums": sums, "groups": groups, "repeated": repeated, "kinds": kinds}
+    duplicates = tuple((str(copy), str(first)) for copy, first in header["duplicates"])
+    return {"sums": sums, "groups": groups, "group_names": names, "repeated": repeated, "duplicates": duplicates}
+
+
+def _classes(
+    path: Path, listed: Sequence[Mapping[str, Any]], tensors: dict[str, Tensor], common: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Fields of each class of a file, whose tensors are taken out."""
+    found = {}
+    for number, header in enumerate(listed):
+        keys = [key for key in tensors if key.startswith(_prefix(number))]
+        own = {key.removeprefix(_prefix(number)): tensors.pop(key) for key in keys}
+        name = str(header["name"])
+        found[name] = {"source": name} | dict(common) | _sums(path, header, own, common["kinds"])
+    if len(found) < len(listed):
+        raise RL2Error(f"{path} has a damaged header: its classes have not one name each.")
+    return found
+
+
+def _adds_up(classes: Sequence[LatentSums], whole: LatentSums) -> bool:
+    """Whether classes, if there are any, are those of a whole; by what is not negative, so that nothing cancels."""
+    if not classes:
+        return True
+    fits = all(one.sum.shape == whole.sum.shape for one in classes)
+    pairs = ((torch.stack([getattr(one, name) for one in classes]).sum(), getattr(whole, name)) for name in SIZES)
+    return fits and all(torch.allclose(added, total) for added, total in pairs)
 
 
 def _kinds(path: Path, names: tuple[str, ...], tensors: dict[str, Tensor]) -> Kinds | None:

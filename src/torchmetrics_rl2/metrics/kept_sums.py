@@ -96,17 +96,22 @@ class KeptSums(NetworkMetric):
         names, index = rows_of(self._names(side, GROUPS))
         return names, add_rows(self._kept(side), index, len(names))
 
+    def _described_latents(self) -> dict[str, Any]:
+        """Which latents these are, as statistics have it."""
+        return {"weights": self._encoder_name(), "weights_id": self._weights_id(), "kinds": self._kinds}
+
     def _by_class(self, side: str) -> dict[str, Statistics]:
-        """Statistics of each class of a side."""
+        """Statistics of each class of a side, in the order of their names."""
         kept, keys = self._kept(side).to("cpu", torch.float64), self._keys(side)
         rows: dict[str, list[int]] = {}
         for row, key in enumerate(keys):
             rows.setdefault(key[0], []).append(row)
         found = {}
-        for name, of_class in rows.items():
+        for name, of_class in sorted(rows.items()):
             own = LatentSums(**{field: value[of_class] for field, value in sums_by_name(kept).items()})
             names = tuple(keys[row][-1] for row in of_class)
-            found[name] = Statistics(_total(own), own, names) if self.groups else Statistics(_total(own))
+            groups, names = (own, names) if self.groups else (None, ())
+            found[name] = Statistics(_total(own), groups, names, source=name, **self._described_latents())
         return found
 
     def _add(self, side: str, latents: Tensor, keys: Sequence[Key]) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.kinds import PARTS, Part, sums_of
+from torchmetrics_rl2.distance.merging import check_same_weights
 from torchmetrics_rl2.distance.result import RL2Result
-from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.strata import with_strata
 from torchmetrics_rl2.distance.sums import group_mean_variance
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
@@ -83,14 +84,15 @@ class ResNetL2(KeptSums):
             ``fake_classes``. ``compute`` stays the value of the whole. What is kept on each side are the sums of each
             class, 4 kB a class, which give values without intervals; with ``uncertainty=True`` its second moments too,
             2.1 MB a class; and with ``groups=True`` the sums of each group of it, 4 kB each, and no second moments.
-            At most 100 classes; they need real images, and no ``reference``.
+            At most 100 classes. With a ``reference``, its classes are those it was made with, as by
+            ``rl2 stats --classes`` or ``other.statistics(real=True)`` of a metric with classes.
         part: What to return: ``None``, the whole; ``"content"``, how far the mean latents differ in which tissue is
             shown; or ``"look"``, the rest. Needs weights with kinds of tissue; :meth:`result` has both parts anyway.
         kwargs: See :class:`torchmetrics.Metric`.
 
     Raises:
         RL2Error: If there are no such weights or statistics, they do not fit together, or weights have no kinds for a
-            ``part``, or there are more than 100 classes, or classes beside a ``reference``.
+            ``part``, or there are more than 100 classes, or a ``reference`` without classes for ``classes=True``.
         ValueError: If a module has no ``num_features``, or images, ``real``, ``groups`` or ``classes`` have another
             type, shape or length, or groups or classes are given without ``groups=True`` or ``classes=True``, or not
             given with it.
@@ -131,6 +133,13 @@ class ResNetL2(KeptSums):
         >>> {one.name: (round(one.value), one.closest) for one in metric.result().strata}
         {'gland': (277, 'stroma'), 'stroma': (277, 'gland')}
 
+        The same with the classes of a reference, which is made once:
+
+        >>> later = ResNetL2(Brightness(), reference=metric.statistics(real=True), classes=True)
+        >>> later.update(black + 200, real=False, classes="gland")
+        >>> [(one.name, one.closest, one.withheld) for one in later.result().strata]
+        [('gland', 'gland', ''), ('stroma', '', 'only real images')]
+
     """
 
     is_differentiable = False
@@ -158,12 +167,6 @@ class ResNetL2(KeptSums):
     ) -> None:
         if part is not None and part not in PARTS:
             raise ValueError(f"ResNetL2 expects part to be None, 'content' or 'look', but got {part!r}.")
-        if classes and reference is not None:
-            raise RL2Error(
-                "ResNetL2(classes=True) needs real images of each class, and a reference is a sum over all classes. "
-                "Leave reference out, and give real images with their classes to update; with "
-                "reset_real_features=False once for all epochs."
-            )
         super().__init__(encoder, uncertainty, groups, classes, **kwargs)
         self.normalize = normalize
         self.reset_real_features = reset_real_features
@@ -256,8 +259,8 @@ class ResNetL2(KeptSums):
             real, fake = self._side(real=True), self._side(real=False)
             result = compare(real, fake)
             if self.classes:
-                by_class = self._by_class(self._real_prefix), self._by_class("fake")
-                result = with_strata(result, "classes", *by_class, sorted({*by_class[0], *by_class[1]}))
+                order = sorted({*real.classes, *fake.classes})
+                result = with_strata(result, "classes", real.classes, fake.classes, order)
             self._warn_of_nan(torch.tensor(result.value), real.sums, fake.sums)
         if explain:
             from torchmetrics_rl2.explaining.run import explain as add_explanation
@@ -414,10 +417,9 @@ class ResNetL2(KeptSums):
             self._sums(side).to("cpu", torch.float64),
             groups.to("cpu", torch.float64) if groups else None,
             names,
-            weights=self._encoder_name(),
-            weights_id=self._weights_id(),
             source=f"update(real={real})",
-            kinds=self._kinds,
+            classes=self._by_class(side) if self.classes else {},
+            **self._described_latents(),
         )
 
     def _find_reference(self, reference: str | Path | Statistics) -> Statistics:
@@ -434,11 +436,7 @@ class ResNetL2(KeptSums):
                 "leave reference out and give real images to update, or give statistics."
             )
         ours = Statistics(
-            sums_of(torch.empty(0, self.num_features), self._kinds),
-            weights=self._encoder_name(),
-            weights_id=self._weights_id(),
-            source="this metric",
-            kinds=self._kinds,
+            sums_of(torch.empty(0, self.num_features), self._kinds), source="this metric", **self._described_latents()
         )
         check_same_weights(found, ours)
         if not len(found):
@@ -453,6 +451,12 @@ class ResNetL2(KeptSums):
                 f"ResNetL2({'groups' if self.groups else 'uncertainty'}=True) needs a reference with second moments or "
                 f"groups, but that of {found.source} has sums alone. Make it with 'rl2 stats', or from a metric with "
                 "groups=True or uncertainty=True."
+            )
+        if self.classes and not found.classes:
+            raise RL2Error(
+                f"ResNetL2(classes=True) needs the classes of the reference, but {found.source} has none. Make it with "
+                "'rl2 stats --classes', or from a metric with classes=True; or leave reference out, and give real "
+                "images with their classes to update, with reset_real_features=False once for all epochs."
             )
         return found
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchmetrics_rl2.distance.statistics import Statistics, check_same_weights
+from torchmetrics_rl2.distance.merging import check_same_weights
+from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.sums import stack
 from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
@@ -71,7 +72,7 @@ def measure(
     watch: Sequence[Watch] = (),
     other: Seen | None = None,
 ) -> tuple[Statistics, Seen]:
-    """Statistics of all that was found, as one, and what was seen of its images.
+    """Statistics of all that was found, as one without classes, and what was seen of its images.
 
     Args:
         found: Images and statistics.
@@ -94,7 +95,7 @@ def measure(
     parts, unreadable, done = [], list[str](), 0
     for one in found:
         if isinstance(one, Statistics):
-            parts.append(one)
+            parts.append(replace(one, classes={}))
             continue
         added, px = list[Statistics](), set[tuple[int, int]]()
         listed = next(chunks)

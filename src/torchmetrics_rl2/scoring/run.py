@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from torchmetrics_rl2.scoring.ranks import Ranks
 from torchmetrics_rl2.scoring.scored import Scored
 from torchmetrics_rl2.scoring.sides import Sides, scored_of
 from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources, images_of
-from torchmetrics_rl2.scoring.strata import check_strata, strata_of
+from torchmetrics_rl2.scoring.strata import Strata, check_strata, classes_of, strata_of
 
 __all__ = ["compute_statistics", "score"]
 
@@ -30,6 +31,7 @@ def compute_statistics(
     source: Source | Sequence[Source],
     *,
     groups: str | Path | None = None,
+    classes: str | Path | None = None,
     weights: str | Path | nn.Module = "histology",
     tile: int | None = None,
     scale: float | None = None,
@@ -49,6 +51,10 @@ def compute_statistics(
         groups: What is independent of what: ``"parent"`` for the folders that images are in, such as slides,
             ``"file"`` for the files, whose tiles stay together, or a CSV with the columns ``path`` and ``group``.
             ``None`` takes all images as independent.
+        classes: The class of each image, such as tissue, stain or label, to compare class by class later: ``"parent"``
+            for the name of the folder an image is in, or a CSV with the columns ``path`` and ``class``. The statistics
+            of each class are kept beside those of all images: 2.1 MB a class, or 4 kB for each group of it. At most 100
+            classes.
         weights: Name or path of weights, an encoder that has them, or a module of your own with ``num_features``, see
             :class:`ResNetL2`; statistics alone bring their own.
         tile: Cut images into tiles of this side, in pixels.
@@ -68,7 +74,8 @@ def compute_statistics(
             images since the last call.
 
     Raises:
-        RL2Error: If a source has no images, one cannot be read, or statistics are of other weights.
+        RL2Error: If a source has no images, one cannot be read, statistics are of other weights, or some sources have
+            classes and some not.
 
     Example:
         >>> from torchmetrics_rl2 import compute_statistics
@@ -76,18 +83,29 @@ def compute_statistics(
         >>> len(real), real.weights
         (40, 'histology@2')
 
+        With the name of its folder as the class of each image:
+
+        >>> both = compute_statistics(["examples/cmu/clean", "examples/cmu/reference"], classes="parent")
+        >>> {name: len(one) for name, one in both.classes.items()}
+        {'clean': 40, 'reference': 40}
+
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
     ranks = Ranks(distributed)
 
-    def prepare() -> tuple[list[Statistics | ImageSource], Encoding]:
-        found = find_sources(source, groups)
+    def prepare() -> tuple[list[Statistics | ImageSource], Encoding, Strata | None]:
+        found = find_sources(source, groups, classes)
         reader = image_reader(tile, scale, batch_size, workers, device, skip_unreadable, ranks.local)
-        return found, Encoding(encoder_for(found, weights, device), reader)
+        encoder = encoder_for(found, weights, device)
+        return found, Encoding(encoder, reader), classes_of(found, encoder)
 
-    found, how = ranks.all(prepare)
+    def measured() -> Statistics:
+        statistics, _ = measure(found, how, told, "images", [by_class.see] if by_class else [])
+        return replace(statistics, classes=by_class.statistics) if by_class else statistics
+
+    found, how, by_class = ranks.all(prepare)
     with kept_in(resume, how, images_of({"images": found}), ranks, progress) as told:
-        statistics = ranks.first(lambda: measure(found, how, told, "images")[0])
+        statistics = ranks.first(measured)
     for sentence in sentences_on(statistics) if ranks.rank == 0 else []:
         warnings.warn(sentence, stacklevel=3)
     return statistics
@@ -139,8 +157,9 @@ def score(
         by: ``"kinds"`` also compares both sides within each kind of tissue of the weights, of which each image has its
             most probable one. Images between two kinds pass from one to the other if the shares of kinds differ, or if
             damage changes what they look like; a kind that a side has few images of is the first to differ so.
+            ``"classes"`` compares them within each class, where both sides are statistics that have classes.
         real_classes: Also compare both sides within each class, of a conditional generator: ``"parent"`` for the name
-            of the folder an image is in, or a CSV with the columns ``path`` and ``class``.
+            of the folder an image is in, or a CSV with the columns ``path`` and ``class``. Statistics have their own.
         fake_classes: The same for generated images: the class that each was asked to be of.
         explain: Also say which known damage look is explained by and how much of it, and which generated images hold
             most of RL2. Keeps the latents of all images, 2 kB each.

@@ -31,7 +31,7 @@ class ImageSource:
         paths: Their files.
         groups: What each belongs to; ``None`` takes all images as independent.
         left_out: Other files of the folder.
-        classes: The class of each, if classes are given.
+        classes: The class of each; ``None`` without classes.
 
     """
 
@@ -39,7 +39,7 @@ class ImageSource:
     paths: Sequence[Path]
     groups: Mapping[Path, str] | None
     left_out: Sequence[Path] = field(default_factory=list)
-    classes: Mapping[Path, str] = field(default_factory=dict)
+    classes: Mapping[Path, str] | None = None
 
 
 def find_sources(
@@ -68,12 +68,13 @@ def find_sources(
         seen |= files.keys()
         base = base_of(one) if len(several) == 1 else Path()
         named = groups_of(groups, paths, base) if groups else None
-        labels = labels_of(classes, paths, base, "class") if classes is not None else {}
+        labels = labels_of(classes, paths, base, "class") if classes is not None else None
         found.append(ImageSource(text_of(one), paths, named, images.left_out, labels))
     if not found:
         raise RL2Error("There is no source of images. Expected a folder, a glob, a list, an image or statistics.")
-    if groups is not None and all(isinstance(one, Statistics) for one in found):
-        raise RL2Error("The groups of statistics are those they were made with; give groups with images only.")
+    for name, given in (("groups", groups), ("classes", classes)):
+        if given is not None and all(isinstance(one, Statistics) for one in found):
+            raise RL2Error(f"The {name} of statistics are those they were made with; give {name} with images only.")
     grouped = [one.source for one in found if one.groups is not None]
     if 0 < len(grouped) < len(found):
         others = [one.source for one in found if one.groups is None]
