@@ -123,26 +123,27 @@ def main() -> None:
 
 
 def draw(report: Mapping[str, Any], to: Path) -> None:
-    """A panel for each of a few metrics: its value across, and the error of classifiers trained on the images up."""
+    """A panel for each of a few metrics: ranks by it across, and by what classifiers learn from the images up."""
     import matplotlib.pyplot as plt
+    from scipy.stats import rankdata
 
     rows, target = report["generators"], TARGETS[0]
     label = Path(report["weights"][0]).stem
     shown = [metric for metric in (label, f"{label} content", "FID", "KID") if metric in report["correlations"]]
-    figure, axes = plt.subplots(
-        1, len(shown), figsize=(3.6 * len(shown), 4), sharey=True, layout="constrained", squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.4 * len(shown), 4.4), sharey=True, squeeze=False)
+    up = rankdata([row[target] for row in rows.values()])
     for ax, metric in zip(axes[0], shown, strict=True):
-        for name, row in rows.items():
-            at = max(row[metric], 0.0), row[target]
-            ax.plot(*at, "o", color="tab:orange", markersize=5)
-            ax.annotate(name, at, fontsize=7, xytext=(4, 3), textcoords="offset points")
-        ax.axhline(report["trained on real, error"], color="0.7", linestyle=":")
-        ax.set(xlabel=metric, title=f"rank correlation {report['correlations'][metric][target]['rho']:.2f}")
+        across = rankdata([row[metric] for row in rows.values()])
+        ax.plot([1, len(rows)], [1, len(rows)], color="0.85", zorder=0)
+        ax.plot(across, up, "o", color="tab:orange", markersize=4)
+        for name, *at in zip(rows, across, up, strict=True):
+            ax.annotate(name, at, fontsize=7, xytext=(4, 2), textcoords="offset points")
+        ax.set(xlabel=f"rank by {metric}", title=f"correlation {report['correlations'][metric][target]['rho']:.2f}")
         ax.spines[["top", "right"]].set_visible(False)
-        ax.margins(x=0.15)
-    axes[0, 0].set_ylabel("error on real tiles of classifiers trained on the images")
-    figure.savefig(to, dpi=150)
+        ax.set(xlim=(0, len(rows) + 4), xticks=range(0, len(rows) + 4, 5), yticks=range(0, len(rows) + 1, 5))
+    axes[0, 0].set_ylabel("rank by error of classifiers trained on them")
+    figure.tight_layout()
+    figure.savefig(to, dpi=120)
 
 
 def report_of(folders: list[Path], arguments: argparse.Namespace) -> dict[str, Any]:
