@@ -120,7 +120,7 @@ def _process(fabric: Any, verb: Verb, resume: Path | None, is_started: bool) -> 
     """One process of several; the first prints."""
     import torch.distributed as dist
 
-    from torchmetrics_rl2.scoring.ranks import ElsewhereError, LostError
+    from torchmetrics_rl2.ranks import ElsewhereError, LostError
 
     is_first = fabric.global_rank == 0
     try:
