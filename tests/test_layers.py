@@ -6,7 +6,7 @@ from pathlib import Path
 SRC = Path(__file__).parent.parent / "src" / "torchmetrics_rl2"
 ORDER = [
     {"errors", "_version", "rank_zero", "functional"},
-    {"files", "runtime"},
+    {"files", "ranks", "runtime"},
     {"storage"},
     {"pixels", "progress"},
     {"networks", "images", "distance"},

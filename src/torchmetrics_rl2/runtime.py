@@ -17,6 +17,7 @@ __all__ = [
     "default_workers",
     "exact_arithmetic",
     "is_out_of_memory",
+    "one_thread",
     "require_lightning",
     "require_matplotlib",
     "versions",
@@ -58,6 +59,17 @@ def _ieee_float32() -> Iterator[None]:
     finally:
         for (owner, name, _), value in zip(switches, before, strict=True):
             setattr(owner, name, value)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order inside: several threads add up in parts, and round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def default_device(device: str | torch.device | None) -> torch.device:

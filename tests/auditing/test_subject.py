@@ -72,14 +72,15 @@ def test_too_few_images_or_units_and_mixed_sizes_get_a_sentence(patches, tmp_pat
 def test_what_is_measured_is_what_the_encoder_says(encoder):
     images = random_images(5)
     told = []
-    measured = Meter(encoder, lambda *report: told.append(report), 1).measure(images)
+    meter = Meter(encoder, lambda *report: told.append(report), 2)
+    measured = meter.measure(images)
+    meter.reach(1)
     latents, log_det = encoder.encode(images)
     assert torch.equal(measured.latents, latents)
     assert torch.equal(measured.likelihood, encoder.flow.log_likelihood(latents, log_det))
     assert torch.equal(measured.features, encoder.features(images))
     assert torch.allclose(measured.handcrafted, handcrafted_statistics(images.float() / 255))
-    assert told[-1] == ("audit", 1, 1, 0)
-    assert sum(report[3] for report in told) == 5
+    assert told == [("audit", 0, 2, 5), ("audit", 1, 2, 0)]
 
 
 def test_copies_are_of_one_unit_and_in_one_half(tmp_path):

@@ -17,7 +17,7 @@ from tests.screening.conftest import TABLES, run, small_pixels, write_patches
 from torchmetrics_rl2 import PatchScreener, RL2Error
 from torchmetrics_rl2.images import find_images
 from torchmetrics_rl2.pixels import stain_of
-from torchmetrics_rl2.scoring.ranks import Ranks
+from torchmetrics_rl2.ranks import Ranks
 from torchmetrics_rl2.screening import Outputs
 from torchmetrics_rl2.screening.jobs import _Job, screen_all
 from torchmetrics_rl2.screening.rows import SlidePlace

@@ -24,6 +24,7 @@ from torchmetrics_rl2.images.find import find_images, text_of
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.networks.gaussian import Gaussian
 from torchmetrics_rl2.pixels.degradations import degrade
+from torchmetrics_rl2.runtime import one_thread
 
 __all__ = ["contamination", "diversity", "domain", "power", "read_outliers", "squash"]
 
@@ -160,17 +161,30 @@ def contamination(
     if half < MIN_FOR_SHARES:
         withheld.append(f"outliers: a half has {half} images and needs {MIN_FOR_SHARES}")
         return None
-    first, second = clean.latents[~subject.second], clean.latents[subject.second]
     count = max(1, round(half / 100))
     if outliers is None:
         some = subject.images[subject.second][: max(OUTLIERS, count)]
         outliers = OutlierImages(degrade(some, "pen", 0.5, seed), "inked by a pen")
-    count = min(count, len(outliers.images))
-    meter = Meter(encoder, None, 0)
+    meter = Meter(encoder)
     mixed_in = meter.measure(outliers.images)
     blurred = meter.measure(degrade(subject.images[subject.second], "gaussian blur", 0.25, seed))
-    radius = _radius(encoder, first)
-    squashed = [squash(latents, radius) for latents in (first, second, blurred.latents)]
+    radius = _radius(encoder, clean.latents[~subject.second])
+    return _mixed(subject, clean, outliers, min(count, len(outliers.images)), mixed_in, blurred.latents, radius)
+
+
+@one_thread()
+def _mixed(
+    subject: Subject,
+    clean: Measured,
+    outliers: OutlierImages,
+    count: int,
+    mixed_in: Measured,
+    blurred: Tensor,
+    radius: float,
+) -> Contamination:
+    """What so many outliers at a time, of those that are measured, do to the second half."""
+    first, second = clean.latents[~subject.second], clean.latents[subject.second]
+    squashed = [squash(latents, radius) for latents in (first, second, blurred)]
     plain, robust, detected = [], [], []
     likelihood, of_mixed_in = clean.likelihood[subject.second], mixed_in.likelihood
     if not bool(likelihood.isfinite().any()):  # an encoder without a flow

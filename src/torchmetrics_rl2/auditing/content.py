@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,13 +13,12 @@ from torch import Tensor
 
 from torchmetrics_rl2.auditing.content_result import Cause, ContentLadder, ContentStep, CrossTalk, Differing
 from torchmetrics_rl2.auditing.draws import REPEATS, SIZES, Population
-from torchmetrics_rl2.auditing.meter import Meter
 from torchmetrics_rl2.auditing.subject import Subject
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.text import LEVEL, percent
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
-__all__ = ["LADDERS", "Damaged", "content_fields", "content_ladders", "cross_talk"]
+__all__ = ["LADDERS", "Composition"]
 
 POINTS = (0.1, 0.2, 0.4)
 REPEATED = (40, 20, 10, 5)
@@ -29,125 +28,78 @@ Fault = NDArray[np.float64] | int
 """Probability of each image to be drawn, or the number of images that fill a set."""
 
 
-@dataclass(frozen=True)
-class Damaged:
-    """Latents of all images under damage.
-
-    Args:
-        name: Of the damage, with its amount.
-        at: Which severity it is.
-        latents: ``(N, d)``.
-
-    """
-
-    name: str
-    at: Literal["visible", "weakest"]
-    latents: Tensor
-
-
-def content_fields(
-    subject: Subject,
-    clean: Tensor,
-    damaged: Sequence[Damaged],
-    kinds: Kinds,
-    seed: int,
-    meter: Meter,
-    withheld: list[str],
-) -> dict[str, Any]:
-    """The fields ``kinds``, ``content`` and ``cross_talk`` of a result.
-
-    Args:
-        subject: The images.
-        clean: Their latents, ``(N, d)``.
-        damaged: The same under damage.
-        kinds: The kinds of tissue of the weights.
-        seed: Of the draws.
-        meter: To tell of progress: a step for each of :data:`LADDERS`, and for each damage.
-        withheld: Where to say what these images are too few for.
-
-    """
-    labels = list(subject.kinds or [kinds.names[k] for k in kinds.of(clean).tolist()])
-    counts = dict(sorted(Counter(labels).items()))
-    units = len(set(subject.units))
-    sizes = [n for n in SIZES if n <= units]
-    if too_many := [str(n) for n in SIZES if n > units]:
-        withheld.append(
-            f"content and cross-talk at {', '.join(too_many)} images a side: as many units are needed, and there are "
-            f"{units}"
-        )
-    if not sizes:
-        meter.step(len(LADDERS) + len(damaged))
-        return {"kinds": counts}
-    if subject.groups:
-        withheld.append(
-            "power of content: images are drawn one by one, and sets of whole units, whose images resemble each other, "
-            "have less"
-        )
-    ladders = content_ladders(clean, labels, kinds, sizes[-1:] if subject.groups else sizes, seed, meter, withheld)
-    crossed = cross_talk(clean, ladders, damaged, kinds, sizes[-1], seed, meter)
-    return {"kinds": counts, "content": ladders, "cross_talk": crossed}
-
-
-def content_ladders(
-    clean: Tensor,
-    labels: Sequence[str],
-    kinds: Kinds,
-    sizes: Sequence[int],
-    seed: int,
-    meter: Meter,
-    withheld: list[str],
-) -> list[ContentLadder]:
-    """Draw sets of wrong composition, against sets of the images as they are.
+class Composition:
+    """The kinds of tissue of images, and sets of theirs, of which one side is wrong.
 
     Both sides are drawn with replacement, so that the images are the population, neither side is what the other leaves
     over, and the composition of both varies as that of random samples does. Images are drawn one by one even where they
     are in groups: what is asked is whether content sees the composition at all.
 
     Args:
-        clean: Latents of the images, ``(N, d)``.
-        labels: Their kinds of tissue.
-        kinds: Those of the weights.
-        sizes: Numbers of images a side, smallest first. Larger sets than there are units would hold the same images
-            over and over.
+        subject: The images.
+        clean: Their latents, ``(N, d)``.
+        kinds: The kinds of tissue of the weights.
         seed: Of the draws.
-        meter: To tell of progress.
-        withheld: Where to say what these images are too few for.
+
+    Attributes:
+        counts: Number of images of each kind.
+        withheld: What these images are too few for.
 
     """
-    found, population = [], Population(clean, kinds)
-    for name, faults in _faults(labels, sizes[-1], withheld).items():
-        steps = []
-        for step, amount, fault in faults:
-            larger = [n for n in sizes if not isinstance(fault, int) or fault < n]
-            draws = [_differing(population, len(clean), fault, n, seed) for n in larger]
+
+    def __init__(self, subject: Subject, clean: Tensor, kinds: Kinds, seed: int) -> None:
+        self.clean, self.kinds, self.seed = clean, kinds, seed
+        labels = list(subject.kinds or [kinds.names[k] for k in kinds.of(clean).tolist()])
+        self.counts = dict(sorted(Counter(labels).items()))
+        self.withheld, units = list[str](), len(set(subject.units))
+        # Larger sets than there are units would hold the same images over and over.
+        sizes = [n for n in SIZES if n <= units]
+        if too_many := [str(n) for n in SIZES if n > units]:
+            self.withheld.append(
+                f"content and cross-talk at {', '.join(too_many)} images a side: as many units are needed, and there "
+                f"are {units}"
+            )
+        if sizes and subject.groups:
+            self.withheld.append(
+                "power of content: images are drawn one by one, and sets of whole units, whose images resemble each "
+                "other, have less"
+            )
+        self.sizes = sizes[-1:] if subject.groups else sizes
+        self._faults = _faults(labels, sizes[-1], self.withheld) if sizes else {}
+
+    def ladder(self, name: str) -> ContentLadder | None:
+        """Draw sets that are wrong in one of the ways of :data:`LADDERS`; ``None`` if these images allow none."""
+        steps, population = [], Population(self.clean, self.kinds)
+        for step, amount, fault in self._faults.get(name, []):
+            larger = [n for n in self.sizes if not isinstance(fault, int) or fault < n]
+            draws = [_differing(population, len(self.clean), fault, n, self.seed) for n in larger]
             steps.append(ContentStep(step, amount, draws))
-        if steps:
-            cause: Cause = "repeats" if name == REPEATS_OF else "content"
-            found.append(ContentLadder(name, steps, name in RISING, cause))
-        meter.step()
-    return found
+        cause: Cause = "repeats" if name == REPEATS_OF else "content"
+        return ContentLadder(name, steps, name in RISING, cause) if steps else None
 
+    def of_nothing(self) -> list[CrossTalk]:
+        """How often each part differs where nothing is wrong; nothing with too few units."""
+        found = self._largest(self.clean, np.full(len(self.clean), 1 / len(self.clean)))
+        return [CrossTalk(**asdict(one), wrong="nothing", cause="nothing") for one in found]
 
-def cross_talk(
-    clean: Tensor,
-    ladders: Sequence[ContentLadder],
-    damaged: Sequence[Damaged],
-    kinds: Kinds,
-    n: int,
-    seed: int,
-    meter: Meter,
-) -> list[CrossTalk]:
-    """How often each part differs where nothing is wrong, or content, or the generated images are damaged."""
-    images = len(clean)
-    nothing = _differing(Population(clean, kinds), images, np.full(images, 1 / images), n, seed)
-    rows = [CrossTalk(**asdict(nothing), wrong="nothing", cause="nothing")]
-    rows += [row for ladder in ladders for row in ladder.rows()]
-    for one in damaged:
-        both = Population(torch.cat([clean, one.latents]), kinds)
-        found = _differing(both, images, np.repeat([0, 1 / images], images), n, seed)
-        rows.append(CrossTalk(**asdict(found), wrong=one.name, cause="damage", at=one.at))
-        meter.step()
-    return rows
+    def of_damage(self, name: str, at: Literal["visible", "weakest"], latents: Tensor) -> list[CrossTalk]:
+        """How often each part differs where the generated images are damaged; nothing with too few units.
+
+        Args:
+            name: Of the damage, with its amount.
+            at: Which severity it is.
+            latents: Of all images under damage, ``(N, d)``.
+
+        """
+        images = len(self.clean)
+        found = self._largest(torch.cat([self.clean, latents]), np.repeat([0, 1 / images], images))
+        return [CrossTalk(**asdict(one), wrong=name, cause="damage", at=at) for one in found]
+
+    def _largest(self, latents: Tensor, fault: Fault) -> list[Differing]:
+        """Draws of the largest sets, real ones of the clean images, if there are sets."""
+        return [
+            _differing(Population(latents, self.kinds), len(self.clean), fault, n, self.seed) for n in self.sizes[-1:]
+        ]
 
 
 def _faults(labels: Sequence[str], largest: int, withheld: list[str]) -> dict[str, list[tuple[str, float, Fault]]]:

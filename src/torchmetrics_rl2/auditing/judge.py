@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.auditing.ladder_result import LadderResult, SeverityResult
 from torchmetrics_rl2.auditing.meter import Measured
+from torchmetrics_rl2.auditing.steps import Step
 from torchmetrics_rl2.auditing.subject import Subject
 from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.kinds import Kinds
@@ -15,7 +16,7 @@ from torchmetrics_rl2.distance.parts import PartResult
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.networks.gaussian import Gaussian
-from torchmetrics_rl2.pixels.degradations import LADDERS, Ladder
+from torchmetrics_rl2.pixels.degradations import LADDERS
 
 __all__ = ["auroc"]
 
@@ -51,14 +52,14 @@ class Judge:
         result = compare(self.first, second)
         return result.look or result
 
-    def severity(self, ladder: Ladder, severity: float, damaged: Measured, source: Subject) -> SeverityResult:
+    def severity(self, step: Step, damaged: Measured, source: Subject) -> SeverityResult:
         """Response to one severity; ``source`` says which unit and half each damaged image is of."""
         result = self._compare(self._statistics(damaged, source, source.second))
         of_features = self._area(self.features, damaged.features, source)
         has_flow = bool(damaged.likelihood.isfinite().any())
         return SeverityResult(
-            severity=severity,
-            amount=ladder.amount(severity),
+            severity=step.severity,
+            amount=step.ladder.amount(step.severity),
             value=result.value,
             debiased=result.debiased,
             interval=_finite_interval(result.interval),
@@ -81,8 +82,9 @@ class Judge:
         judged = [(gaussian, clean, damaged[source.second == half]) for half, gaussian, clean in baseline]
         return fmean(auroc(clean, gaussian.log_prob(numbers)) for gaussian, clean, numbers in judged if len(numbers))
 
-    def ladder(self, ladder: Ladder, sign: int, severities: Sequence[SeverityResult]) -> LadderResult:
+    def ladder(self, climb: Sequence[Step], severities: Sequence[SeverityResult]) -> LadderResult:
         """All severities of a ladder, or of one direction."""
+        ladder, sign = climb[0].ladder, 1 if climb[0].severity > 0 else -1
         number = list(LADDERS).index(ladder.name) + 1
         name = f"{ladder.name} {'+' if sign > 0 else '-'}" if ladder.signed else ladder.name
         return LadderResult(

@@ -34,20 +34,23 @@ class Measured:
 
 
 class Meter:
-    """Encodes images, and reports how far the audit is.
+    """Encodes images, and tells how far the audit is.
 
     Args:
         encoder: The weights.
         progress: Whom to tell, if anybody.
         total: Steps in all.
 
+    Attributes:
+        done: Steps that are done.
+
     """
 
-    def __init__(self, encoder: LatentEncoder | OwnEncoder, progress: Progress | None, total: int) -> None:
+    def __init__(self, encoder: LatentEncoder | OwnEncoder, progress: Progress | None = None, total: int = 0) -> None:
         self.encoder, self.progress, self.done, self.total = encoder, progress, 0, total
 
     def measure(self, images: Tensor) -> Measured:
-        """One step: all that is to be known of uint8 images ``(N, 3, H, W)``."""
+        """All that is to be known of uint8 images ``(N, 3, H, W)``."""
         parts = []
         for batch in torch.split(images, BATCH):
             on_device = batch.to(self.encoder.device)
@@ -61,12 +64,11 @@ class Meter:
                 values = features, handcrafted_statistics(on_device.float() / 255), latents, likelihood
             parts.append([value.cpu() for value in values])
             self._tell(len(batch))
-        self.step()
         return Measured(*map(torch.cat, zip(*parts, strict=True)))
 
-    def step(self, count: int = 1) -> None:
-        """One of the steps is done, or several."""
-        self.done += count
+    def reach(self, done: int) -> None:
+        """So many steps are done."""
+        self.done = done
         self._tell(0)
 
     def _tell(self, images: int) -> None:

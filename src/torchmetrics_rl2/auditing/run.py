@@ -3,32 +3,27 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from torchmetrics_rl2.auditing.checks import contamination, diversity, domain, power, read_outliers
-from torchmetrics_rl2.auditing.content import LADDERS as CONTENT_LADDERS
-from torchmetrics_rl2.auditing.content import Damaged, content_fields
-from torchmetrics_rl2.auditing.judge import Judge
-from torchmetrics_rl2.auditing.ladder_result import LadderResult
-from torchmetrics_rl2.auditing.meter import Meter
+from torchmetrics_rl2.auditing.checks import OutlierImages, read_outliers
+from torchmetrics_rl2.auditing.measuring import measured
 from torchmetrics_rl2.auditing.result import AuditResult
 from torchmetrics_rl2.auditing.subject import MIN_IMAGES, Subject
-from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
-from torchmetrics_rl2.encoder.sharing import any_encoder_of
+from torchmetrics_rl2.encoder.encoder import LatentEncoder
+from torchmetrics_rl2.encoder.own import OwnEncoder
+from torchmetrics_rl2.encoder.sharing import any_encoder_of, identity_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.find import text_of
 from torchmetrics_rl2.images.hub_datasets import ImageDataset
 from torchmetrics_rl2.images.reader import ImageReader
-from torchmetrics_rl2.pixels.degradations import LADDERS, Ladder, degrade
+from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.progress import reports_progress
+from torchmetrics_rl2.ranks import Ranks
 from torchmetrics_rl2.runtime import Progress, default_workers, versions
 
 __all__ = ["audit"]
-
-POWER_LADDERS = ("gaussian blur", "gaussian noise")
 
 
 @reports_progress
@@ -47,6 +42,7 @@ def audit(
     workers: int | None = None,
     device: str | torch.device | None = None,
     skip_unreadable: bool = False,
+    distributed: bool = False,
     progress: Progress | bool | None = None,
 ) -> AuditResult:
     """Damage clean images in rising severity, and see what the weights make of it.
@@ -78,6 +74,8 @@ def audit(
         workers: Processes that read ahead.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read.
+        distributed: Whether all processes of the initialized ``torch.distributed`` call this together and share out
+            the ladders. The first reads the images and sends them; all return the result that one process would.
         progress: ``True`` for bars and ``False`` for none; by default bars in a terminal and in a notebook. Or a
             function, called with what is being done, how much is done, how much there is, and images encoded since.
 
@@ -92,113 +90,56 @@ def audit(
 
     """
     assert not isinstance(progress, bool)  # which @reports_progress takes
+    ranks = Ranks(distributed)
+
+    def prepare() -> tuple[list[str], LatentEncoder | OwnEncoder]:
+        names = _known(ladders)
+        if limit < MIN_IMAGES:
+            raise RL2Error(f"An audit needs at least {MIN_IMAGES} images, but got a limit of {limit}.")
+        return names, any_encoder_of(weights, device)
+
+    names, encoder = ranks.all(prepare)
+    ranks.agree({"weights": identity_of(encoder), "ladders": ", ".join(names), "seed": str(seed), **versions()})
+
+    def read() -> tuple[Subject, OutlierImages | None]:
+        readers = default_workers(workers, encoder.device)
+        reader = ImageReader(tile, scale, workers=readers, skip_unreadable=skip_unreadable)
+        found = Subject.read(images, groups, reader, limit, seed, kinds)
+        encoder.warn_of_other_px(found.images)
+        return found, None if outliers is None else read_outliers(outliers, reader, limit)
+
+    subject, mixed_in = ranks.first(read)
+    found = measured(encoder, subject, mixed_in, names, seed, ranks, progress)
+    return ranks.first(
+        lambda: AuditResult(
+            weights=encoder.name,
+            weights_id=encoder.weights_id,
+            images=text_of(images),
+            n=len(subject.images),
+            units=len(set(subject.units)),
+            px=subject.px,
+            unreadable=subject.unreadable,
+            left_out=subject.left_out,
+            settings={
+                "kinds": None if kinds is None else os.fspath(kinds),
+                "limit": limit,
+                "tile": tile,
+                "scale": scale,
+                "seed": seed,
+                "device": str(encoder.device),
+            },
+            versions=versions(),
+            **found,
+        )
+    )
+
+
+def _known(ladders: Sequence[str] | None) -> list[str]:
+    """Names of ladders, each once."""
     names = list(LADDERS if ladders is None else dict.fromkeys(ladders))
     unknown = [name for name in names if name not in LADDERS]
     if unknown or not names:
         raise RL2Error(
             f"There is no ladder {', '.join(map(repr, unknown)) or 'to climb'}; known are {', '.join(LADDERS)}."
         )
-    if limit < MIN_IMAGES:
-        raise RL2Error(f"An audit needs at least {MIN_IMAGES} images, but got a limit of {limit}.")
-    encoder = any_encoder_of(weights, device)
-    workers = default_workers(workers, encoder.device)
-    reader = ImageReader(tile, scale, workers=workers, skip_unreadable=skip_unreadable)
-    subject = Subject.read(images, groups, reader, limit, seed, kinds)
-    mixed_in = None if outliers is None else read_outliers(outliers, reader, limit)
-    encoder.warn_of_other_px(subject.images)
-    withheld = list[str]()
-    steps = _steps(names, subject, withheld)
-    # One step for the clean images, and one for what follows the ladders.
-    total = sum(len(ladder.severities) for ladder, _ in steps) + 2
-    if encoder.kinds is None:
-        withheld.append("content: the weights have no kinds of tissue")
-    else:
-        total += len(CONTENT_LADDERS) + sum(2 * _on_same_images(*step) for step in steps)
-    meter = Meter(encoder, progress, total)
-    judge = Judge(subject, meter.measure(subject.images), encoder.kinds)
-    found, weakest, damaged = _climb(steps, subject, meter, judge, seed)
-    clean, content = judge.measured.latents, dict[str, Any]()
-    if encoder.kinds is not None:
-        content = content_fields(subject, clean, damaged, encoder.kinds, seed, meter, withheld)
-    result = AuditResult(
-        weights=encoder.name,
-        weights_id=encoder.weights_id,
-        images=text_of(images),
-        n=len(subject.images),
-        units=len(set(subject.units)),
-        px=subject.px,
-        clean=judge.clean.value,
-        clean_debiased=judge.clean.debiased,
-        clean_p_value=judge.clean.p_value,
-        domain=domain(encoder, clean, subject.groups),
-        ladders=found,
-        power=power(subject, clean, weakest, seed, withheld, encoder.kinds),
-        contamination=contamination(encoder, subject, judge.measured, mixed_in, seed, withheld),
-        diversity=diversity(subject, clean, seed, withheld),
-        withheld=withheld,
-        unreadable=subject.unreadable,
-        left_out=subject.left_out,
-        settings={
-            "kinds": None if kinds is None else os.fspath(kinds),
-            "limit": limit,
-            "tile": tile,
-            "scale": scale,
-            "seed": seed,
-            "device": str(encoder.device),
-        },
-        versions=versions(),
-        **content,
-    )
-    meter.step()
-    return result
-
-
-def _steps(names: Sequence[str], subject: Subject, withheld: list[str]) -> list[tuple[Ladder, int]]:
-    """Ladders, and the direction of each; what these images are too few or too small for is withheld."""
-    if subject.units_in_half < MIN_UNITS:
-        withheld.append(
-            f"intervals and tests, so every ladder is 'untested': a half has {subject.units_in_half} units and needs "
-            f"{MIN_UNITS}"
-        )
-    steps = [(LADDERS[name], sign) for name in names for sign in ((1, -1) if LADDERS[name].signed else (1,))]
-    if subject.fields is None and (LADDERS["magnification"], -1) in steps:
-        steps.remove((LADDERS["magnification"], -1))
-        px = subject.px
-        withheld.append(f"coarser magnification: it needs fields of {2 * px} px; give larger images and --tile {px}")
-    return steps
-
-
-def _on_same_images(ladder: Ladder, sign: int) -> bool:
-    """Coarser magnification has other fields, whose composition is another by chance."""
-    return ladder.name != "magnification" or sign > 0
-
-
-def _climb(
-    steps: Sequence[tuple[Ladder, int]], subject: Subject, meter: Meter, judge: Judge, seed: int
-) -> tuple[list[LadderResult], dict[str, Tensor], list[Damaged]]:
-    """Responses to all ladders, and latents: at the weakest severity where power is measured, and for cross-talk."""
-    found, weakest, drawn = [], {}, []
-    for ladder, sign in steps:
-        severities = []
-        for severity in ladder.severities:
-            source, clean = subject, subject.images
-            if not _on_same_images(ladder, sign) and subject.fields:
-                source = subject.fields
-                clean = source.middle(round(subject.px * 2**severity))
-            damaged = meter.measure(degrade(clean, ladder.name, sign * severity, seed))
-            severities.append(judge.severity(ladder, sign * severity, damaged, source))
-            if severity == ladder.severities[0] and ladder.name in POWER_LADDERS:
-                weakest[f"{ladder.name} {ladder.amount(severity):.3g}"] = damaged.latents
-            if _on_same_images(ladder, sign):
-                drawn += _marked(ladder, sign, severity, damaged.latents)
-        found.append(judge.ladder(ladder, sign, severities))
-    return found, weakest, drawn
-
-
-def _marked(ladder: Ladder, sign: int, severity: float, latents: Tensor) -> list[Damaged]:
-    """Latents whose cross-talk is asked for."""
-    amount = ladder.amount(sign * severity)
-    name = f"{ladder.name} {amount:{'+' if ladder.signed else ''}.3g} {ladder.unit}"
-    visible = min(ladder.severities, key=lambda one: abs(one - ladder.visible))
-    found = [Damaged(name, "visible", latents)] if severity == visible else []
-    return [*found, Damaged(name, "weakest", latents)] if severity == ladder.severities[0] else found
+    return names

@@ -2,7 +2,6 @@
 
 import os
 import random
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torchmetrics_rl2.images.find import base_of, find, left_out_sentence, text_
 from torchmetrics_rl2.images.groups import groups_of, labels_of
 from torchmetrics_rl2.images.hub_datasets import ImageDataset
 from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.rank_zero import rank_zero_warn
 
 __all__ = ["MIN_IMAGES", "Subject", "read_images"]
 
@@ -76,7 +76,7 @@ class Subject:
         name = text_of(source)
         paths, left_out = (found := find(source)).paths, tuple(map(os.fspath, found.left_out))
         if left_out:
-            warnings.warn(left_out_sentence(source, found.left_out), stacklevel=4)
+            rank_zero_warn(left_out_sentence(source, found.left_out))
         base = base_of(source)
         named = groups_of(groups or "file", paths, base)
         labels = None if kinds is None else labels_of(kinds, paths, base, "kind")
@@ -88,7 +88,7 @@ class Subject:
             unit = named[files[i]]
             units.append(unit if key is None else first.setdefault(key, unit))  # of the unit of the first copy
         if repeated := len(keep) - len(first) - keys.count(None):
-            warnings.warn(f"{repeated} of {len(keep)} images repeat others pixel for pixel.", stacklevel=4)
+            rank_zero_warn(f"{repeated} of {len(keep)} images repeat others pixel for pixel.")
         if bool((images == images[:1]).all()):
             raise RL2Error(f"The images of {name} are all the same, so that nothing can be distinguished from chance.")
         if len(keep) < MIN_IMAGES or len(set(units)) < 2:

@@ -2,16 +2,20 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
+from torchmetrics_rl2.cli.devices import on_devices, prints, progress_of
 from torchmetrics_rl2.cli.options import Device, Scale, SkipUnreadable, Tile, Workers, complete_weights
-from torchmetrics_rl2.cli.output import print_json, print_unreadable, progress_bars
+from torchmetrics_rl2.cli.output import print_json, print_unreadable
 from torchmetrics_rl2.errors import RL2Error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torchmetrics_rl2.auditing import AuditResult
     from torchmetrics_rl2.runtime import Progress
 
 
@@ -59,6 +63,10 @@ def audit(
     seed: Annotated[int, Option(help="Seed of the choice of patches, the halves and the damage.")] = 0,
     workers: Workers = None,
     device: Device = None,
+    devices: Annotated[
+        int, Option(help="Devices of each machine that share the ladders; the result is that of one.")
+    ] = 1,
+    nodes: Annotated[int, Option(help="Machines that share the ladders; the first reads the patches.")] = 1,
     skip_unreadable: SkipUnreadable = False,
     plot: Annotated[Path | None, Option(metavar="PNG|PDF", help="Draw the audit on one page.")] = None,
     report: Annotated[
@@ -87,8 +95,7 @@ def audit(
 
     rl2 audit ours.safetensors lung-colon --images held_out/
     """
-    from torchmetrics_rl2.auditing import audit as run
-    from torchmetrics_rl2.auditing import check_can_save, check_plot, plot_audit, save_audit, side_by_side
+    from torchmetrics_rl2.auditing import check_can_save, check_plot
 
     if len(weights) > 1 and (plot or report or save):
         raise RL2Error("--plot, --report and --save are for one set of weights. Audit each by itself for these.")
@@ -101,26 +108,40 @@ def audit(
         check_plot(plot)
     if save:
         check_can_save(weights[0])
-    with progress_bars() as bars:
+    options: dict[str, Any] = {
+        **{"images": images, "groups": groups, "kinds": kinds, "outliers": outliers, "ladders": ladder, "limit": limit},
+        **{"tile": tile, "scale": scale, "seed": seed, "workers": workers, "skip_unreadable": skip_unreadable},
+    }
+    verb = partial(_audit, weights, options, plot, write, save, json)
+    on_devices(verb, device, devices, nodes, resume=None, can_resume=False)
+
+
+def _audit(
+    weights: list[str],
+    options: dict[str, Any],
+    plot: Path | None,
+    write: "Callable[[AuditResult], None] | None",
+    save: bool,
+    json: bool,
+    device: str | None,
+    distributed: bool,
+) -> None:
+    from torchmetrics_rl2.auditing import audit as run
+    from torchmetrics_rl2.auditing import plot_audit, save_audit, side_by_side
+
+    with progress_of(distributed) as bars:
         results = [
             run(
                 one,
-                images,
-                groups=groups,
-                kinds=kinds,
-                outliers=outliers,
-                ladders=ladder,
-                limit=limit,
-                tile=tile,
-                scale=scale,
-                seed=seed,
-                workers=workers,
+                **options,
                 device=device,
-                skip_unreadable=skip_unreadable,
-                progress=bars if len(weights) == 1 else partial(_named, bars, one),
+                distributed=distributed,
+                progress=partial(_named, bars, one) if bars and len(weights) > 1 else bars,
             )
             for one in weights
         ]
+    if not prints(distributed):
+        return
     result = results[0]
     if json:
         print_json(result.to_dict() if len(results) == 1 else [one.to_dict() for one in results])

@@ -1,4 +1,4 @@
-"""Runs that go on after they were ended, and that several devices share: of scores, statistics and screens."""
+"""Runs that go on after they were ended, and that several devices share: of scores, statistics, screens and audits."""
 
 import logging
 import multiprocessing
@@ -35,7 +35,9 @@ class _Terminated(BaseException):
     """SIGTERM came."""
 
 
-def on_devices(verb: Verb, device: str | None, devices: int, nodes: int, resume: Path | None) -> None:
+def on_devices(
+    verb: Verb, device: str | None, devices: int, nodes: int, resume: Path | None, can_resume: bool = True
+) -> None:
     """Compute here, or with a process for each of several devices, and end with a sentence and a code in any case.
 
     Args:
@@ -44,6 +46,7 @@ def on_devices(verb: Verb, device: str | None, devices: int, nodes: int, resume:
         devices: How many of each machine.
         nodes: How many machines.
         resume: The folder in which the run is kept, if it is.
+        can_resume: Whether the verb can keep a run in a folder, which its processes then share.
 
     Raises:
         RL2Error: If there are no such devices.
@@ -51,17 +54,18 @@ def on_devices(verb: Verb, device: str | None, devices: int, nodes: int, resume:
     """
     if devices < 1 or nodes < 1:
         raise RL2Error(f"A run needs at least one device and one node, but got {devices} and {nodes}.")
+    way = _way(resume, can_resume)
     if devices * nodes == 1:
-        with _ended_by_sentence(resume) if resume else nullcontext():
+        with _ended_by_sentence(way) if resume else nullcontext():
             verb(device, False)
         return
-    if nodes > 1 and resume is None:
+    if nodes > 1 and resume is None and can_resume:
         raise RL2Error("Several machines share their work through a folder that all see. Give it with --resume.")
     from torchmetrics_rl2.runtime import require_lightning
 
     require_lightning("Computing on several devices")
-    with _ended_by_sentence(resume):
-        _launch(verb, device, devices, nodes, resume)
+    with _ended_by_sentence(way):
+        _launch(verb, device, devices, nodes, way)
 
 
 def prints(distributed: bool) -> bool:
@@ -83,7 +87,7 @@ def progress_of(distributed: bool) -> Iterator["Progress | None"]:
         yield None
 
 
-def _launch(verb: Verb, device: str | None, devices: int, nodes: int, resume: Path | None) -> None:
+def _launch(verb: Verb, device: str | None, devices: int, nodes: int, way: str) -> None:
     """A process for each device, started here unless torchrun or SLURM has done so."""
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -107,24 +111,24 @@ def _launch(verb: Verb, device: str | None, devices: int, nodes: int, resume: Pa
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise RL2Error(f"{devices} device(s) on each of {nodes} machine(s) cannot be used: {error}") from error
     try:
-        fabric.launch(partial(_process, verb=verb, resume=resume, is_started=is_started))
+        fabric.launch(partial(_process, verb=verb, way=way, is_started=is_started))
     except DistError as error:
         raise RL2Error(f"The processes of this run do not find each other: {error}") from error
     except ProcessExitedException as error:
         if error.exit_code > 0 and error.signal_name is None:  # it has said why
             sys.exit(error.exit_code)
-        fail(_killed(error.error_index, devices * nodes, error.signal_name or str(error.exit_code), resume), 1)
+        fail(_killed(error.error_index, devices * nodes, error.signal_name or str(error.exit_code), way), 1)
 
 
-def _process(fabric: Any, verb: Verb, resume: Path | None, is_started: bool) -> None:
+def _process(fabric: Any, verb: Verb, way: str, is_started: bool) -> None:
     """One process of several; the first prints."""
     import torch.distributed as dist
 
-    from torchmetrics_rl2.scoring.ranks import ElsewhereError, LostError
+    from torchmetrics_rl2.ranks import ElsewhereError, LostError
 
     is_first = fabric.global_rank == 0
     try:
-        with _ended_by_sentence(resume, quiet=not (is_started and is_first)):
+        with _ended_by_sentence(way, quiet=not (is_started and is_first)):
             verb(str(fabric.device), True)
             sys.stdout.flush()
     except ElsewhereError:
@@ -133,7 +137,7 @@ def _process(fabric: Any, verb: Verb, resume: Path | None, is_started: bool) -> 
         if not is_started:  # the process that started this one says so, and ends it
             time.sleep(60)
         if is_first:
-            fail(f"{error} {_way(resume)}", 1)
+            fail(f"{error} {way}", 1)
         sys.exit(1)
     except RL2Error as error:
         fail(str(error))
@@ -143,21 +147,22 @@ def _process(fabric: Any, verb: Verb, resume: Path | None, is_started: bool) -> 
     dist.destroy_process_group()
 
 
-def _killed(rank: int, size: int, by: str, resume: Path | None) -> str:
+def _killed(rank: int, size: int, by: str, way: str) -> str:
     return (
         f"Process {rank + 1} of {size} was ended by {by}, and the run with it. Where memory runs out, systems end "
-        f"processes with SIGKILL. {_way(resume)}"
+        f"processes with SIGKILL. {way}"
     )
 
 
-def _way(resume: Path | None) -> str:
+def _way(resume: Path | None, can_resume: bool) -> str:
+    """How to go on."""
     if resume:
         return f"The same command goes on from what is kept in {resume}."
-    return "Nothing is kept of it; with --resume FOLDER a run goes on."
+    return "Nothing is kept of it; with --resume FOLDER a run goes on." if can_resume else "Nothing is kept of it."
 
 
 @contextmanager
-def _ended_by_sentence(resume: Path | None, quiet: bool = False) -> Iterator[None]:
+def _ended_by_sentence(way: str, quiet: bool = False) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run, and the processes that it has started, with a sentence and a code."""
 
     def terminate(_: int, __: FrameType | None) -> None:
@@ -185,7 +190,7 @@ def _ended_by_sentence(resume: Path | None, quiet: bool = False) -> Iterator[Non
         for process in started:
             process.join(PATIENCE)
         if not quiet:
-            errors.print(f"{why}. {_way(resume)}")
+            errors.print(f"{why}. {way}")
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, AttributeError):
                 stream.flush()

@@ -16,6 +16,7 @@ from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.encoder.own import OwnEncoder, check_encoder, first_tensor
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.runtime import default_device
+from torchmetrics_rl2.storage import digest
 from torchmetrics_rl2.weights.file import weights_id_in
 from torchmetrics_rl2.weights.loading import load_weights
 
@@ -27,6 +28,7 @@ __all__ = [
     "any_encoder_of",
     "cache_over",
     "encoder_of",
+    "identity_of",
     "network_of",
     "network_on",
     "number_of",
@@ -91,6 +93,12 @@ def any_encoder_of(
         return encoder_of(weights, device)
     check_encoder(weights, "An encoder")
     return OwnEncoder(network_on(weights, default_device(device)))
+
+
+def identity_of(encoder: LatentEncoder | OwnEncoder) -> str:
+    """What an encoder is known by: the start of its ``weights_id``, or of a digest of a module that declares none."""
+    network = encoder.network if isinstance(encoder, OwnEncoder) else encoder
+    return (encoder.weights_id or digest([type(network).__name__], network.state_dict()))[:12]
 
 
 def encoder_of(weights: str | Path | LatentEncoder, device: str | torch.device | None = None) -> LatentEncoder:

@@ -8,17 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from torchmetrics_rl2.encoder.encoder import LatentEncoder
-from torchmetrics_rl2.encoder.own import OwnEncoder
+from torchmetrics_rl2.encoder.sharing import identity_of
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.images.hub_datasets import ImageStream
 from torchmetrics_rl2.images.packed import stamp_of
+from torchmetrics_rl2.ranks import Ranks
 from torchmetrics_rl2.runtime import Progress, versions
 from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.kept import Kept
-from torchmetrics_rl2.scoring.ranks import Ranks
 from torchmetrics_rl2.scoring.sources import ImageSource
-from torchmetrics_rl2.storage import digest
 
 __all__ = ["kept_in"]
 
@@ -107,16 +105,11 @@ def _described(how: Encoding, sides: Sides, sizes: bool = False) -> dict[str, st
     assert how.encoder is not None
     return {
         **{SIDES[side]: _digest_of(sources, sizes) for side, sources in sides.items()},
-        "weights": _weights_of(how.encoder),
+        "weights": identity_of(how.encoder),
         "tile": str(how.reader.tile),
         "scale": str(how.reader.scale),
         **{name: version for name, version in versions().items() if name != "python"},
     }
-
-
-def _weights_of(encoder: LatentEncoder | OwnEncoder) -> str:
-    network = encoder.network if isinstance(encoder, OwnEncoder) else encoder
-    return (encoder.weights_id or digest([type(network).__name__], network.state_dict()))[:12]
 
 
 def _digest_of(sources: Sequence[ImageSource], sizes: bool) -> str:

@@ -12,12 +12,12 @@ from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.progress import reports_progress
+from torchmetrics_rl2.ranks import Ranks
 from torchmetrics_rl2.runtime import Progress
 from torchmetrics_rl2.scoring.copies import copy_search
 from torchmetrics_rl2.scoring.encoding import Encoding
 from torchmetrics_rl2.scoring.keeping import kept_in
 from torchmetrics_rl2.scoring.measuring import encoder_for, image_reader, measure, sentences_on
-from torchmetrics_rl2.scoring.ranks import Ranks
 from torchmetrics_rl2.scoring.scored import Scored
 from torchmetrics_rl2.scoring.sides import Sides, scored_of
 from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources, images_of

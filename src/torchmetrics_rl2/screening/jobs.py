@@ -12,8 +12,8 @@ from filelock import Timeout
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.files import locked
 from torchmetrics_rl2.quality.screener import PatchScreener
+from torchmetrics_rl2.ranks import Ranks
 from torchmetrics_rl2.runtime import Progress
-from torchmetrics_rl2.scoring.ranks import Ranks
 from torchmetrics_rl2.screening.manifest import (
     RECORD,
     error_file,
@@ -79,15 +79,17 @@ def screen_all(
     ranks.first(lambda: _prepare(out, screener, overwrite, others))
     job = _Job(out, screener, outputs, {**settings, **asdict(outputs)}, overwrite, progress)
     order = list(named) if ranks.size == 1 else sorted(named, key=lambda name: -_size(named[name]))
-    new = []
-    for turn in ranks.turns(len(order)):
-        if progress and len(order) > 1:
-            progress("slides", turn, len(order), 0)
-        if job.screen(named[order[turn]], order[turn]):
-            new.append(order[turn])
-    if progress and len(order) > 1:
-        progress("slides", len(order), len(order), 0)
-    by_any = {name for of_rank in ranks.gathered(new) for name in of_rank}
+    several = progress if len(order) > 1 else None
+
+    def screen(number: int) -> bool:
+        if several:
+            several("slides", number, len(order), 0)
+        return job.screen(named[order[number]], order[number])
+
+    screened = ranks.shared(len(order), screen)
+    if several:
+        several("slides", len(order), len(order), 0)
+    by_any = {name for name, new in zip(order, screened, strict=True) if new}
 
     def listed() -> list[SlideRow]:
         with locked(out / ".slides.lock"):

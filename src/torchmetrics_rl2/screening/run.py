@@ -17,8 +17,8 @@ from torchmetrics_rl2.quality.calibrating import calibrate
 from torchmetrics_rl2.quality.calibration import Calibration
 from torchmetrics_rl2.quality.measures import MIN_TISSUE
 from torchmetrics_rl2.quality.screener import PatchScreener
+from torchmetrics_rl2.ranks import Ranks
 from torchmetrics_rl2.runtime import Progress, default_workers, versions
-from torchmetrics_rl2.scoring.ranks import Ranks
 from torchmetrics_rl2.screening.finding import FoundSources, find_sources
 from torchmetrics_rl2.screening.jobs import screen_all
 from torchmetrics_rl2.screening.options import GoodPatches, Outputs, Tiling

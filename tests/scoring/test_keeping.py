@@ -1,13 +1,10 @@
 import pickle
-import time
-from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing import ProcessExitedException
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tests.conftest import random_images
@@ -15,7 +12,6 @@ from tests.fixtures.processes import ranks
 from torchmetrics_rl2 import RL2Error, compute_statistics, score
 from torchmetrics_rl2.encoder.encoder import LatentEncoder
 from torchmetrics_rl2.scoring import encoding
-from torchmetrics_rl2.scoring.ranks import Ranks
 
 
 def options_of(folder, weights):
@@ -185,47 +181,6 @@ def test_what_is_wrong_in_one_process_ends_all_and_the_first_says_it(folder, cas
         names = {path.name for path in (folder / "kept").glob("*.safetensors")}
         assert "images-0-00001.safetensors" not in names
         assert "images-0-00000.safetensors" in names
-
-
-def turns_main(rank, size, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/init-turns", rank=rank, world_size=size)
-    for turn in Ranks(distributed=True).turns(7):
-        (folder / f"turn-{turn}-{rank}").touch()
-        while rank == 1 and len(list(folder.glob("turn-*"))) < 7:
-            time.sleep(0.02)
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_each_turn_is_of_one_process_and_a_busy_one_takes_no_more(tmp_path):
-    ranks(2, turns_main, 2, tmp_path)
-    taken = sorted(path.name.split("-")[1:] for path in tmp_path.glob("turn-*"))
-    assert [number for number, _ in taken] == list("0123456")
-    assert [rank for _, rank in taken].count("1") <= 1
-    assert list(Ranks().turns(3)) == [0, 1, 2]
-
-
-def lost_main(rank, size, folder, *_):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/init-lost", rank=rank, world_size=size)
-    found = Ranks(distributed=True)
-    if rank == 1:
-        import os
-
-        os._exit(9)
-    start = time.monotonic()
-    try:
-        found.first(lambda: None)
-    except RL2Error as error:
-        (folder / "lost").write_text(f"{type(error).__name__} {time.monotonic() - start:.0f}")
-    time.sleep(5)
-
-
-@pytest.mark.slow
-def test_a_process_that_is_gone_is_noticed_at_once(tmp_path):
-    with suppress(ProcessExitedException):
-        ranks(2, lost_main, 2, tmp_path)
-    # The other is ended with it by whoever started both, unless it was faster.
-    assert not (tmp_path / "lost").exists() or (tmp_path / "lost").read_text() in ("LostError 0", "LostError 1")
 
 
 def test_without_a_process_group_there_is_a_sentence(patches, encoder):
