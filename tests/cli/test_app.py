@@ -125,7 +125,7 @@ BAD_INPUT = {
     "There are no weights named": "weights show zebra",
     "There is no file": "score {patches} --real {bad}/gone.safetensors --weights {weights}",
     "not RL2 statistics": "score {patches} --real {weights} --weights {weights}",
-    "no strata by 'slides'": "score {patches}/a --real {patches}/b --by slides --weights {weights}",
+    "cannot be divided by 'slides'": "score {patches}/a --real {patches}/b --by slides --weights {weights}",
     "no kinds of tissue. 'rl2 fit' finds": "score {patches}/a --real {patches}/b --by kinds --weights {weights}",
     "Give --real-classes, or": "score {patches}/a --real {patches}/b --fake-classes parent --weights {weights}",
     "a .safetensors file": "stats {patches} -o {bad}/real.pt",

@@ -276,7 +276,7 @@ def test_strata_that_cannot_be_are_refused_before_an_image_is_read(folders, enco
     missing = "The {} images of .* have no classes, which both sides need. Give --{}-classes"
     in_file = "The statistics of .*plain.safetensors have no classes, which both sides need. Make them with 'rl2 stats"
     for sides, options, sentence in (
-        ((fake, real), {"by": "slide"}, "no strata by 'slide'. Expected 'kinds', .*, or 'classes'"),
+        ((fake, real), {"by": "slide"}, "cannot be divided by 'slide'. Expected 'kinds', .*, or 'classes'"),
         ((fake, real), kinds | CLASSES, "not both"),
         ((fake, real), {"fake_classes": "parent"}, missing.format("real", "real")),
         ((fake, real), {"real_classes": "parent"}, missing.format("generated", "fake")),

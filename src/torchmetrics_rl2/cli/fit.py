@@ -97,7 +97,7 @@ def fit(
     """Fit a flow to your own real patches, and write weights that score and load like the ones that ship.
 
     70 % of the patches fit the flow, 10 % stop its training, and 20 % become the reference data inside the file. A
-    thousand patches take about a minute on two CPU cores. After Ctrl-C, the same command with --resume continues.
+    thousand patches take about three minutes on two CPU cores. After Ctrl-C, the same command with --resume continues.
 
     rl2 fit our_patches/ -o ours.safetensors --groups parent
     """

@@ -63,6 +63,7 @@ def split_images(paths: Sequence[Path], groups: Mapping[Path, str] | None = None
         if len(sides[side]) < least:
             raise RL2Error(
                 f"{len(paths)} images in {len(members)} groups leave {len(sides[side])} to {side}; expected at least "
-                f"{least}. Give more images, or more groups."
+                f"{least}. Some 20 images suffice; of images that are cut into tiles each counts once. Give more "
+                "images, or more groups."
             )
     return Split(**{side: sorted(chosen) for side, chosen in sides.items()})

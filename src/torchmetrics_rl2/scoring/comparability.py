@@ -81,7 +81,7 @@ def different_px(real: Statistics, fake: Statistics) -> list[str]:
     sizes = (" and ".join(f"{h} x {w}" for h, w in side[:3]) for side in px if side)
     return [
         "Real and generated images differ in size, {} against {} px. Compare only patches of one size and one "
-        "mpp.".format(*sizes)
+        "mpp: cut the larger ones (--tile), or resize a side before, as --scale resizes both.".format(*sizes)
     ]
 
 
