@@ -106,12 +106,12 @@ def check_strata(by: str | None, real: Any, real_classes: Any, fake_classes: Any
     """
     if by not in (None, "kinds", "classes"):
         raise RL2Error(
-            f"A score cannot be divided by {by!r}. Expected 'kinds', of tissue, or 'classes', those of files of rl2 stats; "
-            "labels of your own go into --real-classes and --fake-classes."
+            f"A score cannot be divided by {by!r}. Expected 'kinds', of tissue, or 'classes', those of files of rl2 "
+            "stats; labels of your own go into --real-classes and --fake-classes."
         )
     is_labeled = real_classes is not None or fake_classes is not None
     if by == "kinds" and is_labeled:
-        raise RL2Error("A score is divided by kinds of tissue or by classes, not by both. Leave out --by, or the classes.")
+        raise RL2Error("A score is divided by kinds or by classes, not both. Leave out --by, or the classes.")
     by = by or ("classes" if is_labeled else "")
     if by and real is None:
         raise RL2Error(
