@@ -104,7 +104,7 @@ def test_numbers_reach_all_loggers_and_pictures_those_that_show_them(encoder_of_
         assert [(event.step, event.width > 300) for event in found.Images(name)] == [(1, True), (3, True)]
     assert (
         texts(found)
-        == ["Look is not explained: kinds@1 has no signatures of damage; 'rl2 fit' makes weights that have"] * 2
+        == ["No damage is named: kinds@1 has no signatures of damage; 'rl2 fit' makes weights that have"] * 2
     )
 
 

@@ -43,6 +43,15 @@ def test_statistics_have_causes_and_no_images(explaining, patches, tmp_path):
     assert "Images are not ranked: the generated side is not images alone" in str(found)
 
 
+def test_of_sides_that_do_not_differ_no_image_is_named(explaining, patches):
+    result = score(patches / "b", patches / "a", weights=explaining, explain=True)
+    assert result.explanation.images
+    shown = str(result)
+    assert "no difference beyond chance" in shown.lower()
+    assert "No damage is named: generated images do not differ beyond chance" in shown
+    assert "Images that hold" not in shown
+
+
 def test_weights_without_signatures_say_how_to_get_some(encoder, patches):
     found = score(patches / "bright", patches / "a", weights=encoder, explain=True).explanation
     assert "has no signatures of damage; 'rl2 fit' makes weights that have" in str(found)

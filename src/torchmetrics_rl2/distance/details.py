@@ -56,7 +56,10 @@ def text_of(result: "RL2Result") -> str:
     lines += strata_sentence(result)
     lines += [str(result.diversity)] if result.diversity and result.diversity.is_lost else []
     lines += [str(result.copies)] if result.copies else []
-    lines += [str(result.explanation)] if result.explanation and str(result.explanation) else []
+    if result.explanation:
+        # By chance some images lie further off than others, which says nothing.
+        is_chance = result.verdict == NO_DIFFERENCE
+        lines += result.explanation.cause_sentences() if is_chance else str(result.explanation).splitlines()
     if result.between_groups and math.isfinite(result.debiased):
         lines.append(result.between_groups.sentence(result.debiased))
     # Weights in a file are one's own, with one's own images inside.

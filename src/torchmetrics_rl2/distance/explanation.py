@@ -104,7 +104,7 @@ class Explanation:
                 f"{percent(max(0.0, self.closest.share))}. Another slide, scanner or laboratory differs so, or damage "
                 "that is not known"
             ]
-        return [f"Look is not explained: {self.withheld['causes']}"] if "causes" in self.withheld else []
+        return [f"No damage is named: {self.withheld['causes']}"] if "causes" in self.withheld else []
 
     def _images(self) -> list[str]:
         if not self.images:

@@ -88,7 +88,7 @@ def explain_look(
     """
     curves, look = Curves(signatures, real.kinds), Look.of(real, fake)
     if look.total <= 0:
-        return Explanation(withheld={"causes": "it is no larger than chance"})
+        return Explanation(withheld={"causes": "look is no larger than chance"})
 
     nearest = curves.nearest(look.difference)
     ladder = min(nearest, key=lambda name: nearest[name][1])

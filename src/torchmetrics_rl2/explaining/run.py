@@ -56,4 +56,6 @@ def _why_not(result: RL2Result, signatures: Signatures | None) -> str:
         return f"{result.weights} has no signatures of damage; 'rl2 fit' makes weights that have"
     if result.interval is None:
         return "without an interval it is not known to differ"
-    return "" if result.look_differs else "it does not differ beyond chance"
+    if result.look_differs:
+        return ""
+    return f"{'generated images do' if result.look is None else 'look does'} not differ beyond chance"
