@@ -43,7 +43,13 @@ def write_shard(path: Path, px: int, seed: int) -> None:
 def main() -> None:
     """Print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000], help="of images")
+    parser.add_argument(
+        "--n",
+        type=int,
+        nargs="+",
+        default=[1_000, 10_000, 100_000, 1_000_000],
+        help="of images, rounded up to thousands",
+    )
     parser.add_argument("--px", type=int, default=32, help="side (default: %(default)s)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -54,8 +60,11 @@ def main() -> None:
             write_shard(folder / f"{number:06}.tar", arguments.px, number)
         for n in sorted(arguments.n):
             listed = folder / "shards.txt"
-            listed.write_text("\n".join(str(folder / f"{number:06}.tar") for number in range(-(-n // SHARD))))
-            found.append(taken(f"{n:,} images", n, [rl2, "stats", str(listed), "-o", str(folder / f"{n}.safetensors")]))
+            shards = -(-n // SHARD)
+            images = shards * SHARD
+            listed.write_text("\n".join(str(folder / f"{number:06}.tar") for number in range(shards)))
+            command = [rl2, "stats", str(listed), "-o", str(folder / f"{n}.safetensors")]
+            found.append(taken(f"{images:,} images", images, command))
     if arguments.json:
         print(json.dumps([asdict(one) for one in found]))
         return

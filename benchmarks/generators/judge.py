@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--device", help="by default a GPU if there is one")
     parser.add_argument("--kept", type=Path, default=Path("kept"), help="folder of what was computed (default: kept)")
     parser.add_argument("--out", type=Path, help="write all numbers here, as JSON")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the error against each metric")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw ranks by the error against ranks by metrics")
     arguments = parser.parse_args()
     folders = folders_of(arguments.generators, arguments.names)
     report = report_of(folders, arguments)
@@ -138,8 +138,8 @@ def draw(report: Mapping[str, Any], to: Path) -> None:
         ax.plot(across, up, "o", color="tab:orange", markersize=4)
         for name, *at in zip(rows, across, up, strict=True):
             ax.annotate(name, at, fontsize=7, xytext=(4, 2), textcoords="offset points")
-        ax.set(xlabel=f"rank by {metric}", title=f"correlation {report['correlations'][metric][target]['rho']:.2f}")
         ax.spines[["top", "right"]].set_visible(False)
+        ax.set(xlabel=f"rank by {metric}", title=f"correlation {report['correlations'][metric][target]['rho']:.2f}")
         ax.set(xlim=(0, len(rows) + 4), xticks=range(0, len(rows) + 4, 5), yticks=range(0, len(rows) + 1, 5))
     axes[0, 0].set_ylabel("rank by error of classifiers trained on them")
     figure.tight_layout()
