@@ -15,12 +15,11 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 import torch
 from torchvision.io import write_jpeg
@@ -53,6 +52,19 @@ with tempfile.NamedTemporaryFile() as file, patch.object(Inception, "load_state_
     torch.save({}, file.name)
     print(calculate_metrics(input1=sys.argv[1], input2=sys.argv[2], cuda=False, fid=True, cache=False, verbose=False,
                             feature_extractor_weights_path=file.name))
+"""
+# A process counts what started it into its memory until it has loaded its own program, so something small starts it.
+WATCH = """
+import os
+import subprocess
+import sys
+import time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(process.pid, 0)
+with open(sys.argv[1], "w") as file:
+    print(time.perf_counter() - start, usage.ru_maxrss, file=file)
+sys.exit(status != 0)
 """
 
 
@@ -94,15 +106,13 @@ def taken(name: str, images: int, command: Sequence[str]) -> Taken:
     """
     print(f"{name} ...", file=sys.stderr, flush=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE / "paper"), os.environ.get("PYTHONPATH", "")])}
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        raise RL2Error(f"{name} failed, and said: {said[-2000:]}")
-    return Taken(name, images, seconds, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+    with NamedTemporaryFile() as file:
+        watched = [sys.executable, "-S", "-c", WATCH, file.name, *command]
+        done = subprocess.run(watched, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise RL2Error(f"{name} failed, and said: {done.stdout[-2000:]}")
+        seconds, peak = map(float, Path(file.name).read_text().split())
+    return Taken(name, images, seconds, peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def commands(folder: Path, n: int) -> list[tuple[str, int, list[str]]]:

@@ -45,7 +45,7 @@ PAIRS = (
     *(("brightness", "gaussian noise"), ("white balance", "gaussian blur"), ("hematoxylin", "jpeg")),
     *(
         ("diffusion", "eosin"),
-        ("down and up", "jpeg"),
+        ("downsampling", "jpeg"),
         ("motion blur", "hematoxylin"),
         ("near blank", "gaussian noise"),
     ),

@@ -9,7 +9,7 @@ from torchmetrics_rl2.pixels import LADDERS
     [
         ("gaussian blur", 0.375, "gaussian blur of sigma 1.50 px"),
         ("defocus disc", 0.5, "defocus disc of radius 3.00 px"),
-        ("down and up", 1 / 3, "down and up of factor 2.00"),
+        ("downsampling", 1 / 3, "downsampling of factor 2.00"),
         ("gaussian noise", 0.125, "gaussian noise of sd 0.0500"),
         ("diffusion", 0.05, "diffusion of step 50.0 of 1,000"),
         ("pen", 0.12, "pen of width 0.0600 of the side"),

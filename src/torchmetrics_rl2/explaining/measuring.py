@@ -26,7 +26,7 @@ SHARE_FOR_PAIRS = 4
 ORDER = ("color", "blank", "occlusion", "scale", "focus", "noise", "impulse", "compression")
 """In which damage comes about: in tissue, stain and glass, then in optics, sensor and file."""
 
-STOOD_FOR = ("defocus disc", "down and up", "diffusion")
+STOOD_FOR = ("defocus disc", "downsampling", "diffusion")
 """Ladders that look like another one of their family, which stands for them in pairs."""
 
 

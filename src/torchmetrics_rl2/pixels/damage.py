@@ -59,7 +59,7 @@ def motion_blur(image: Tensor, length: float, generator: Generator) -> Tensor:
     return _filter(image, (1 - across.abs()).clamp(min=0) * (length / 2 + 0.5 - along.abs()).clamp(0, 1))
 
 
-def down_and_up(image: Tensor, factor: float, _: Generator) -> Tensor:
+def downsampling(image: Tensor, factor: float, _: Generator) -> Tensor:
     size = list(image.shape[1:])
     return _resize(_resize(image, [max(1, round(side / factor)) for side in size]), size)
 
