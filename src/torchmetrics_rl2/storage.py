@@ -20,6 +20,13 @@ from torchmetrics_rl2.files import MAX_BYTES, is_web_page, new_file_beside
 
 __all__ = ["damaged", "digest", "read_file", "write_file"]
 
+OURS = {
+    "torchmetrics-rl2": "RL2 weights",
+    "torchmetrics-rl2-statistics": "RL2 statistics",
+    "torchmetrics-rl2-calibration": "a calibration of good patches",
+}
+"""Our files, by the key of their JSON."""
+
 
 def read_file(
     path: Path, entry: str, format_version: int, what: str, hint: str
@@ -53,6 +60,8 @@ def _header(
     path: Path, metadata: dict[str, str], entry: str, format_version: int, what: str, hint: str
 ) -> dict[str, Any]:
     if entry not in metadata:
+        if other := next((OURS[key] for key in OURS if key in metadata), None):
+            raise RL2Error(f"{path} is {other}; expected {what}. {hint}")
         raise RL2Error(f"{path} is a safetensors file, but not {what}: its header has no '{entry}' entry. {hint}")
     with damaged(path):
         header = json.loads(metadata[entry], parse_constant=_refuse_constant, parse_float=_finite)

@@ -32,6 +32,17 @@ def test_smaller_copies_in_a_tiff_are_no_second_image(tmp_path, tagged, largest)
     np.testing.assert_array_equal(as_array(tmp_path / "x.tif"), RGB)
 
 
+def test_16_bits_of_a_camera_of_12_are_refused_as_almost_black(tmp_path):
+    deep = RGB.astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", deep * 257, photometric="rgb")
+    np.testing.assert_array_equal(as_array(tmp_path / "x.tif"), RGB)
+    tifffile.imwrite(tmp_path / "x.tif", deep * 16, photometric="rgb", compression="zlib")
+    with pytest.raises(RL2Error, match=r"x\.tif has 16 bits a channel, and uses 13 of them at most.* almost black"):
+        read_image(tmp_path / "x.tif")
+    Image.fromarray(RGB // 16).save(tmp_path / "dark.png")  # 8 bits: as dark as it says
+    np.testing.assert_array_equal(as_array(tmp_path / "dark.png"), RGB // 16)
+
+
 def test_several_images_stay_several(tmp_path):
     with tifffile.TiffWriter(tmp_path / "x.tif") as file:
         for page in (RGB, RGB[:, ::-1]):

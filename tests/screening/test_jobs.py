@@ -85,6 +85,14 @@ def test_what_is_finished_is_left_and_what_changed_is_done_again(slides, screene
     assert contents(out) == contents(screened[0])
 
 
+def test_the_table_keeps_slides_of_earlier_calls_those_that_failed_too(small_slide, screener, screened, out):
+    before = table_of(out)
+    assert [row.slide for row in run(small_slide, out, screener)] == ["case-2"]
+    after = table_of(out)
+    assert {name: row["status"] for name, row in after.items()} == {name: row["status"] for name, row in before.items()}
+    assert after["broken"]["error"] == before["broken"]["error"]
+
+
 @pytest.mark.usefixtures("real_pictures")
 def test_the_same_command_twice_writes_the_same_bytes(small_slide, screener, screened, tmp_path):
     assert run(small_slide, tmp_path, screener)[0].new

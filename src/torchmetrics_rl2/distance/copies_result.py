@@ -89,6 +89,8 @@ class CopiesResult:
             f"  {pair.image} to {pair.nearest}: {pair.relative_distance:.2f}{', a copy' if pair.is_copy else ''}"
             for pair in self.pairs[:NAMED]
         ]
+        more = self.count - NAMED
+        closest += [f"  and {more} more {'copy' if more == 1 else 'copies'}"] if more > 0 else []
         return "\n".join(
             [
                 f"Copies: {self.n_fake} generated and {self.n_held_out} held-out images, by their distance to the "

@@ -19,6 +19,8 @@ MAX_PX = 4096
 GRAYSCALE = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 SUBFILE, REDUCED_OR_MASK = 254, 0b101
 SAME_SHAPE = 0.02
+TOO_DARK = 32
+"""Less than 13 of 16 bits are used."""
 
 
 def read_image(path: Path) -> Tensor:
@@ -39,7 +41,8 @@ def open_image(path: Path, given: Image.Image | io.BytesIO | Path | None = None)
         given: The image itself, or what holds it, where the path is but a name.
 
     Raises:
-        RL2Error: If it cannot be read, is grayscale, or holds several images.
+        RL2Error: If it cannot be read, is grayscale, holds several images, or is almost black as its 16 bits a channel
+            are hardly used.
 
     """
     try:
@@ -51,11 +54,17 @@ def open_image(path: Path, given: Image.Image | io.BytesIO | Path | None = None)
                 raise RL2Error(
                     f"{path} is grayscale (mode {image.mode}); expected color. Convert it to RGB if you mean it."
                 )
+            is_deep = ";16" in str([tile[3] for tile in getattr(image, "tile", ())])
             if image.has_transparency_data:
                 rgba = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
             rgb: Image.Image = image.convert("RGB")
             rgb.format = kind
+            if is_deep and max(high for _, high in rgb.getextrema()) < TOO_DARK:
+                raise RL2Error(
+                    f"{path} has 16 bits a channel, and uses 13 of them at most, as cameras of 12 bits do: it would "
+                    "be almost black. Scale its values up to 65,535, or save it with 8 bits."
+                )
             return rgb
     except RL2Error:
         raise

@@ -113,6 +113,10 @@ class PlanResult:
             f"Smallest difference found with {percent(self.power)} power, by number of {self.units} a side",
             *_columns([["", *map(str, self.counts)], *(_row(row) for row in self.rows)]),
         ]
+        marks = {mark for row in self.rows for mark in row.beyond}
+        if any(value is None for row in self.rows for value in row.smallest):
+            lines.append("-: not found, however large")
+        lines += [f"{mark}: weaker damage is found too; how weak is not known" for mark in "<>" if mark in marks]
         if self.between is not None:
             lines.append(
                 f"{percent(self.between)} of the variance of a group's mean stays however many images the group has; "

@@ -13,6 +13,7 @@ from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.encoder.own import OwnEncoder
 from torchmetrics_rl2.errors import RL2Error
+from torchmetrics_rl2.images.hub_datasets import ImageStream
 from torchmetrics_rl2.images.naming import ImageNames
 from torchmetrics_rl2.networks.flow import shrunk_covariance
 from torchmetrics_rl2.runtime import Progress
@@ -24,6 +25,7 @@ from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources, 
 __all__ = ["CopySearch", "copy_search", "whitened"]
 
 NAMED = 3
+SEARCHED = {"real": "training images, given with --real", "held-out": "held-out images"}
 
 
 @dataclass
@@ -96,13 +98,8 @@ class CopySearch:
                 f"{f' and {more} more' if more > 0 else ''}. Hold out images that the generator was not given, best of "
                 "other slides or patients."
             )
-        for name, what in (("real", "training images, given with --real"), ("held-out", "held-out images")):
-            count = len(self._sides[name].names)
-            if count < MIN_IMAGES:
-                raise RL2Error(
-                    f"There are {count} {what}, without those of one color. The search for copies needs at least "
-                    f"{MIN_IMAGES}."
-                )
+        for name in SEARCHED:
+            _check_count(name, len(self._sides[name].names), ", without those of one color")
         self._held_out = statistics
 
     def result(self) -> CopiesResult:
@@ -158,7 +155,7 @@ def copy_search(
         how: How they are encoded.
 
     Raises:
-        RL2Error: If there are no training images, or statistics instead of images.
+        RL2Error: If there are no training images, too few of them or of held-out ones, or statistics instead of images.
 
     """
     if held_out is None:
@@ -176,7 +173,18 @@ def copy_search(
                 f"The statistics of {one.source} are sums over images, and copies are searched image by image. Give "
                 "the images themselves, or leave out --held-out."
             )
+    if how.reader.tile is None:
+        for name in SEARCHED:
+            if not any(isinstance(one.paths, ImageStream) for one in images[name]):
+                _check_count(name, sum(len(one.paths) for one in images[name]))
     return CopySearch(images, how)
+
+
+def _check_count(side: str, count: int, without: str = "") -> None:
+    if count < MIN_IMAGES:
+        raise RL2Error(
+            f"There are {count} {SEARCHED[side]}{without}. The search for copies needs at least {MIN_IMAGES}."
+        )
 
 
 def whitened(

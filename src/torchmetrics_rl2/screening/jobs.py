@@ -94,8 +94,8 @@ def screen_all(
     def listed() -> list[SlideRow]:
         with locked(out / ".slides.lock"):
             rows = [row_of(out, name, text_of(source.path), name in by_any) for name, source in named.items()]
-            before = [row_of(out, name) for name in others]
-            _write_slides([*rows, *(row for row in before if row.status in ("finished", "left"))], out)
+            before = [row_of(out, name) for name in sorted({*others, *_failed(out)} - named.keys())]
+            _write_slides([*rows, *(row for row in before if row.status != "unfinished")], out)
         return rows
 
     return ranks.first(listed)
@@ -148,6 +148,12 @@ def _prepare(out: Path, screener: PatchScreener, overwrite: bool, others: Sequen
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RL2Error(f"The screen cannot be written to {out}: {error.strerror}.") from error
+
+
+def _failed(out: Path) -> set[str]:
+    """Slides of earlier screens that failed."""
+    ending = error_file(out, "").name
+    return {file.name.removesuffix(ending) for file in out.glob(f"*{ending}")}
 
 
 def _size(source: Source) -> int:

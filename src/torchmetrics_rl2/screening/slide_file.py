@@ -160,7 +160,7 @@ class OpenedSlide:
     ) -> None:
         """Write heatmap, GeoJSON and coordinates."""
         plot_heatmap(self.slide, rows, self.size, folder / "heatmap.png", calibrated)
-        collection = geojson(rows, self.size, name, outputs.tiles, self.slide.origin)
+        collection = geojson(rows, self.size, name, outputs.tiles, self.slide.origin, calibrated)
         (folder / "patches.geojson").write_text(json.dumps(collection, allow_nan=False), encoding="utf-8")
         px, mpp = self.reader.px, self.reader.target_mpp
         write_coordinates(rows, folder, name=name, px=px, size=self.size, mpp=mpp, slide=self.slide)

@@ -74,6 +74,15 @@ def test_tiles_on_request_carry_their_scores():
     assert geojson(rows, 100, "other", tiles=True) != found
 
 
+def test_without_a_calibration_there_are_ranks_and_no_percentiles():
+    rows = rows_of(["kp"])
+    found = geojson(rows, 100, "case", calibrated=False)
+    measured = [feature["properties"]["measurements"] for feature in found["features"]]
+    assert measured == [{"patches": 1, "mean rank": 1.0}] * 2
+    found = geojson(rows, 100, "case", tiles=True, calibrated=False)
+    assert all("percentile" not in feature["properties"]["measurements"] for feature in found["features"])
+
+
 @pytest.mark.parametrize("tiles", [False, True])
 def test_nothing_is_an_empty_collection(tiles):
     assert geojson([], 100, "case", tiles) == {"type": "FeatureCollection", "features": []}

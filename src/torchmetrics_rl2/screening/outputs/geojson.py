@@ -33,7 +33,12 @@ NAMESPACE = uuid.UUID("6c0a4a3e-2f0b-5a39-9a8e-3a4f1f6f2d11")
 
 
 def geojson(
-    rows: Sequence[Row], size: float, name: str, tiles: bool = False, origin: tuple[int, int] = (0, 0)
+    rows: Sequence[Row],
+    size: float,
+    name: str,
+    tiles: bool = False,
+    origin: tuple[int, int] = (0, 0),
+    calibrated: bool = True,
 ) -> dict[str, Any]:
     """Patches of a slide as QuPath's GeoJSON: closed polygons in pixels of level 0, with class, color, measurements.
 
@@ -43,6 +48,7 @@ def geojson(
         name: Of the slide; the ids of the objects are made of it.
         tiles: A detection for each patch instead of an annotation for each region of one class.
         origin: Where on level 0 the scanned area begins, which QuPath counts from.
+        calibrated: Whether percentiles mean something; else measurements have the rank within the slide alone.
 
     """
     from shapely import box
@@ -53,9 +59,10 @@ def geojson(
     for row in rows:
         x, y = row.place.x - origin[0], row.place.y - origin[1]
         by_class.setdefault(class_of(row), []).append((row, box(x, y, round(x + size), round(y + size))))
+    measured = MEASURED if calibrated else MEASURED[1:]
     features = []
     for kind, members in sorted(by_class.items()):
-        for shape, measurements in _patches(members) if tiles else _regions(members):
+        for shape, measurements in _patches(members, measured) if tiles else _regions(members, measured[0]):
             features.append(
                 {
                     "type": "Feature",
@@ -76,15 +83,15 @@ def class_of(row: PatchRow[Any]) -> str:
     return KEPT if row.keep else row.reasons[0]
 
 
-def _patches(members: Sequence[tuple[Row, Any]]) -> Iterator[tuple[Any, dict[str, float]]]:
+def _patches(members: Sequence[tuple[Row, Any]], names: Sequence[str]) -> Iterator[tuple[Any, dict[str, float]]]:
     """The square of each patch, with its measurements."""
     for row, square in members:
-        measured = {name: float(getattr(row, name)) for name in MEASURED}
+        measured = {name: float(getattr(row, name)) for name in names}
         yield square, {name: value for name, value in measured.items() if math.isfinite(value)}
 
 
-def _regions(members: Sequence[tuple[Row, Any]]) -> Iterator[tuple[Any, dict[str, float]]]:
-    """Regions of patches that touch, with the number of patches and their mean percentile."""
+def _regions(members: Sequence[tuple[Row, Any]], name: str) -> Iterator[tuple[Any, dict[str, float]]]:
+    """Regions of patches that touch, with the number of patches and the mean of a measure."""
     from shapely import Point, union_all
 
     # Neighbors of a grid of fractional size may be a pixel apart, so they meet first.
@@ -94,8 +101,8 @@ def _regions(members: Sequence[tuple[Row, Any]]) -> Iterator[tuple[Any, dict[str
     for region in getattr(merged, "geoms", [merged]):
         low_x, low_y, high_x, high_y = region.bounds
         nearby = [(row, x, y) for row, x, y in corners if low_x <= x < high_x and low_y <= y < high_y]
-        inside = [float(row.percentile) for row, x, y in nearby if region.covers(Point(x + 1, y + 1))]
-        yield region, {"patches": len(inside), "mean percentile": sum(inside) / len(inside)} if inside else {}
+        inside = [float(getattr(row, name)) for row, x, y in nearby if region.covers(Point(x + 1, y + 1))]
+        yield region, {"patches": len(inside), f"mean {name}": sum(inside) / len(inside)} if inside else {}
 
 
 def _closed(geometry: Mapping[str, Any]) -> dict[str, Any]:
