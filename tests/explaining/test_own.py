@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.explaining.test_causes import D, shift_of, side, signatures
+from torchmetrics_rl2.explaining.causes import explain_look
 from torchmetrics_rl2.explaining.measuring import VISIBLE
 from torchmetrics_rl2.explaining.own import CANDIDATES, COARSE, FINE, explain_by_own, measure_of
 from torchmetrics_rl2.images import ImageReader
@@ -41,6 +42,15 @@ def test_signatures_of_few_images_have_to_explain_most_of_it(measured):
     found = explain_by_own(side(1), side(2, shift_of("jpeg", 0.5, 40.0) + other), measured[0])
     assert found.causes == []
     assert 0.4 < found.explained < 0.7
+
+
+def test_less_than_half_of_what_a_person_sees_is_not_named_out_of_the_domain(measured):
+    """Sharper or paler laboratories are as far as that."""
+    fake = side(2, shift_of("eosin", -0.2, 40.0))
+    found = explain_by_own(side(1), fake, measured[0])
+    assert (found.causes, found.closest.damage) == ([], "eosin")
+    known = signatures(length=40.0)
+    assert [cause.damage for cause in explain_look(side(1), fake, known).causes] == ["eosin"]
 
 
 def test_no_three_ladders_take_more_than_128_passes():

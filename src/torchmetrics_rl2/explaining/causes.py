@@ -72,7 +72,11 @@ class Look:
 
 
 def explain_look(
-    real: Statistics, fake: Statistics, signatures: Signatures, least: float = MIN_EXPLAINED
+    real: Statistics,
+    fake: Statistics,
+    signatures: Signatures,
+    least: float = MIN_EXPLAINED,
+    least_seen: float = MIN_SEEN,
 ) -> Explanation:
     """Known damage that shifts the look of generated images away from that of real ones.
 
@@ -84,6 +88,7 @@ def explain_look(
         fake: The same of the generated side.
         signatures: Of the weights, or of the real images.
         least: What share of the squared look a cause explains at least.
+        least_seen: What share of the severity that a person sees a cause has at least.
 
     """
     curves, look = Curves(signatures, real.kinds), Look.of(real, fake)
@@ -97,12 +102,13 @@ def explain_look(
     if pairs:
         pair, severities, apart_of_two = nearest_pair(pairs, look.difference)
         explained = look.explained(apart_of_two)
-        seen = all(_is_seen(point.ladder, severity) for point, severity in zip(pair.points, severities, strict=True))
+        found = [Point(point.ladder, severity) for point, severity in zip(pair.points, severities, strict=True)]
+        seen = all(_share_seen(point) >= least_seen for point in found)
         if seen and explained >= least and _is_needed(apart, apart_of_two, look):
             return Explanation(_causes_of_two(pair, severities, look), explained=explained)
     share = look.explained(apart)
     cause = _cause(curves, Point(ladder, severity), look, apart)
-    if share < least or not _is_seen(ladder, severity):
+    if share < least or _share_seen(Point(ladder, severity)) < least_seen:
         return Explanation(explained=share, closest=cause)
     close = [Point(name, found[0]) for name, found in nearest.items() if look.explained(found[1]) > share - CONFUSABLE]
     confusable = tuple(str(point) for point in close if point.ladder != ladder)
@@ -114,9 +120,9 @@ def _is_needed(apart: float, apart_of_two: float, look: Look) -> bool:
     return apart - apart_of_two > max(MIN_SECOND * look.total, MIN_GAIN * look.noise, MIN_REST * apart)
 
 
-def _is_seen(ladder: str, severity: float) -> bool:
-    """Whether so much of a damage is named."""
-    return abs(severity) >= MIN_SEEN * LADDERS[ladder].visible
+def _share_seen(point: Point) -> float:
+    """Severity of a damage, in that which a person sees."""
+    return abs(point.severity) / LADDERS[point.ladder].visible
 
 
 def _cause(curves: Curves, point: Point, look: Look, apart: float) -> Cause:

@@ -20,6 +20,7 @@ Measure = Callable[[Sequence[Step], int], Signatures]
 
 COARSE, FINE = 2, 5
 MIN_EXPLAINED = 0.7  # signatures of so few images bend towards any difference: between parts of one slide .58 was seen
+MIN_SEEN = 0.5  # so far out of the domain, laboratories differ in sharpness by as much
 CANDIDATES = 3
 
 
@@ -48,4 +49,4 @@ def explain_by_own(real: Statistics, fake: Statistics, measure: Measure) -> Expl
     nearest = Curves(measure(VISIBLE, COARSE), real.kinds).nearest(Look.of(real, fake).difference)
     chosen = sorted(nearest, key=lambda ladder: nearest[ladder][1])[:CANDIDATES]
     steps = [(ladder, severity) for ladder, severity in STEPS if ladder in chosen and severity * nearest[ladder][0] > 0]
-    return explain_look(real, fake, measure(steps, FINE), MIN_EXPLAINED)
+    return explain_look(real, fake, measure(steps, FINE), MIN_EXPLAINED, MIN_SEEN)

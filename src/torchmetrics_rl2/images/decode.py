@@ -60,7 +60,7 @@ def open_image(path: Path, given: Image.Image | io.BytesIO | Path | None = None)
                 image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
             rgb: Image.Image = image.convert("RGB")
             rgb.format = kind
-            if is_deep and max(high for _, high in rgb.getextrema()) < TOO_DARK:
+            if is_deep and rgb.point(lambda value: value // TOO_DARK).getbbox() is None:
                 raise RL2Error(
                     f"{path} has 16 bits a channel, and uses 13 of them at most, as cameras of 12 bits do: it would "
                     "be almost black. Scale its values up to 65,535, or save it with 8 bits."
