@@ -1,8 +1,10 @@
 """``rl2 stats``."""
 
+import filecmp
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -21,6 +23,10 @@ from torchmetrics_rl2.cli.options import (
     Workers,
 )
 from torchmetrics_rl2.cli.output import print_json, print_unreadable
+from torchmetrics_rl2.errors import RL2Error
+
+if TYPE_CHECKING:
+    from torchmetrics_rl2.distance import Statistics
 
 
 def stats(
@@ -76,13 +82,16 @@ def stats(
 
     rl2 stats shard-0.safetensors shard-1.safetensors -o real.safetensors
 
+    rl2 stats slides/ -o real.safetensors --resume run
+
     rl2 score generated/ --real real.safetensors
 
     rl2 score generated/ --real real.safetensors --fake-classes parent
     """
     from torchmetrics_rl2.files import check_writable
 
-    check_writable(out)
+    if resume is None or not out.is_file():
+        check_writable(out)
     options: dict[str, Any] = {
         **{"groups": groups, "classes": classes, "weights": weights, "tile": tile, "scale": scale},
         **{"batch_size": batch_size, "workers": workers, "skip_unreadable": skip_unreadable, "resume": resume},
@@ -99,14 +108,26 @@ def _stats(
         statistics = compute_statistics(images, **options, device=device, distributed=distributed, progress=report)
     if not prints(distributed):
         return
-    statistics.save(out)
+    before = out.exists()
+    if before and not _is_of(out, statistics):
+        raise RL2Error(f"{out} exists, and is not what this run gives. Choose another name, or remove it first.")
+    if not before:
+        statistics.save(out)
     if json:
         print_json({"out": str(out), **statistics.described()})
         return
     named = {"groups": statistics.group_names, "classes": statistics.classes}
     counts = " and ".join(f"{len(names)} {of}" for of, names in named.items() if names)
+    said = f"{out} has these already" if before else f"Wrote {out}"
     typer.echo(
-        f"Wrote {out}: {len(statistics)} images{f' in {counts}' if counts else ''} of {statistics.source}, "
+        f"{said}: {len(statistics)} images{f' in {counts}' if counts else ''} of {statistics.source}, "
         f"weights {statistics.weights} ({(statistics.weights_id or '')[:12]})"
     )
     print_unreadable(statistics.unreadable)
+
+
+def _is_of(path: Path, statistics: "Statistics") -> bool:
+    """Whether a file is what statistics would be written as."""
+    with TemporaryDirectory() as folder:
+        statistics.save(written := Path(folder, "same.safetensors"))
+        return filecmp.cmp(written, path, shallow=False)
