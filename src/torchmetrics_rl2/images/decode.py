@@ -76,8 +76,8 @@ def _refuse_dark_or_scrambled(image: Image.Image, path: Path) -> None:
     is_deep = any(DEEP.search(layout) for layout in layouts)
     if layouts and not is_deep and max(getattr(image, "tag_v2", {}).get(BITS, (8,))) > 8:
         raise RL2Error(
-            f"{path} is a TIFF of more than 8 bits a channel with its channels one after the other, which Pillow cannot "
-            "read. Save it with interleaved channels (planarconfig='contig' in tifffile), or with 8 bits."
+            f"{path} is a TIFF of more than 8 bits a channel with its channels one after the other, which Pillow "
+            "cannot read. Save it with interleaved channels (planarconfig='contig' in tifffile), or with 8 bits."
         )
     # Without alpha, whose unused bits would make everything transparent.
     if is_deep and image.convert("RGB").point(lambda value: value // TOO_DARK).getbbox() is None:
