@@ -2,9 +2,9 @@
 //
 //     nextflow run main.nf --slides 'slides/*.svs' --calibration calibration.safetensors --out screened
 //
+// A slide that fails three times is left out of the table, and Nextflow reports the failed task. Slides have to be
+// single files, as SVS, NDPI and TIFF are; a task would not see the folder beside an MRXS file.
 // Each machine needs `pip install "torchmetrics-rl2[cli,slides]"`, by a container, an environment module or conda.
-
-nextflow.enable.dsl = 2
 
 params.slides = 'slides/*.svs'
 params.weights = 'lung-colon'
@@ -33,6 +33,7 @@ process SCREEN {
     label 'process_medium'
     publishDir params.out, mode: 'copy', pattern: 'screened/*', saveAs: { file -> file.tokenize('/').last() }
     errorStrategy { task.attempt < 3 ? 'retry' : 'ignore' }
+    maxRetries 2
 
     input:
     path slide
@@ -41,21 +42,22 @@ process SCREEN {
     path calibration
 
     output:
-    path "screened/${slide.baseName}", emit: folder
+    path 'screened/*', type: 'dir', emit: folder
     path 'slides.csv', emit: row
 
     script:
+    // Nextflow escapes the names of files by itself, so they need no quotes.
     def good = calibration ? "--calibration ${calibration}" : ''
     """
-    export TORCHMETRICS_RL2_HOME=\$PWD/${weights} TORCHMETRICS_RL2_OFFLINE=1
-    rl2 screen '${slide}' -o screened --weights '${name}' ${good} --workers ${task.cpus}
+    export TORCHMETRICS_RL2_HOME=\$PWD/${weights} TORCHMETRICS_RL2_OFFLINE=1 OMP_NUM_THREADS=${task.cpus}
+    rl2 screen ${slide} -o screened --weights '${name}' ${good} --workers ${task.cpus}
     mv screened/slides.csv slides.csv
     """
 }
 
 workflow {
     WEIGHTS(params.weights)
-    good = params.calibration ? file(params.calibration, checkIfExists: true) : []
-    SCREEN(Channel.fromPath(params.slides, checkIfExists: true), params.weights, WEIGHTS.out, good)
+    def good = params.calibration ? file(params.calibration, checkIfExists: true) : []
+    SCREEN(channel.fromPath(params.slides, checkIfExists: true), params.weights, WEIGHTS.out, good)
     SCREEN.out.row.collectFile(name: 'slides.csv', keepHeader: true, storeDir: params.out)
 }

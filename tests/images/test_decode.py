@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 import tifffile
@@ -5,6 +7,7 @@ from PIL import Image
 
 from torchmetrics_rl2 import RL2Error
 from torchmetrics_rl2.images import ImageReader, read_image
+from torchmetrics_rl2.images.decode import open_image
 from torchmetrics_rl2.images.formats import format_of
 
 RGB = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
@@ -41,6 +44,36 @@ def test_16_bits_of_a_camera_of_12_are_refused_as_almost_black(tmp_path):
         read_image(tmp_path / "x.tif")
     Image.fromarray(RGB // 16).save(tmp_path / "dark.png")  # 8 bits: as dark as it says
     np.testing.assert_array_equal(as_array(tmp_path / "dark.png"), RGB // 16)
+
+
+def test_16_bits_with_alpha_of_a_camera_of_12_are_no_empty_slide(tmp_path):
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255)]).astype(np.uint16) * 16
+    tifffile.imwrite(tmp_path / "x.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
+    with pytest.raises(RL2Error, match="almost black"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_16_bits_of_a_tiff_channel_by_channel_are_refused_as_pillow_scrambles_them(tmp_path):
+    planes = RGB.transpose(2, 0, 1).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "x.tif", planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(RL2Error, match="channels one after the other, which Pillow cannot read. Save it with interl"):
+        read_image(tmp_path / "x.tif")
+    tifffile.imwrite(tmp_path / "x.tif", RGB.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(as_array(tmp_path / "x.tif"), RGB)
+
+
+def test_16_bits_in_memory_are_taken(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", RGB.astype(np.uint16) * 257, photometric="rgb")
+    with Image.open(tmp_path / "x.tif") as image:
+        image.load()
+        np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "x.tif", image)), RGB)
+
+
+def test_a_dark_bmp_of_16_bits_a_pixel_is_read(tmp_path):
+    pixels, masks = np.full((8, 8), 0x0841, "<u2").tobytes(), struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    header = struct.pack("<IiiHHIIiiII", 52, 8, 8, 1, 16, 3, len(pixels), 0, 0, 0, 0)
+    (tmp_path / "x.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 66 + len(pixels), 0, 0, 66) + header + masks + pixels)
+    assert as_array(tmp_path / "x.bmp").max() == 8
 
 
 def test_several_images_stay_several(tmp_path):

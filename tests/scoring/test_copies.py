@@ -90,6 +90,8 @@ def test_what_no_copies_can_be_searched_with_is_refused(folders, encoder, tmp_pa
     with pytest.raises(RL2Error, match=r"There are 19 held-out images\. The search"):
         score(fake, train, held_out=few, weights=encoder, progress=lambda *told: read.append(told))
     assert read == []
+    with pytest.raises(RL2Error, match="There is 1 held-out image. The search"):
+        score(fake, train, held_out=min(few.iterdir()), weights=encoder)
     with pytest.raises(RL2Error, match="there are none of these. Give them with --real"):
         score(fake, held_out=test, weights=encoder)
     statistics = compute_statistics(train, weights=encoder)

@@ -93,6 +93,20 @@ def test_the_table_keeps_slides_of_earlier_calls_those_that_failed_too(small_sli
     assert after["broken"]["error"] == before["broken"]["error"]
 
 
+def test_the_table_has_slides_that_another_process_finished_meanwhile(small_slide, screener, screened, tmp_path):
+    def other(*_):
+        shutil.copytree(screened[0] / "case-1", tmp_path / "case-1", dirs_exist_ok=True)
+
+    run(small_slide, tmp_path, screener, progress=other)
+    assert list(table_of(tmp_path)) == ["case-2", "case-1"]
+
+
+def test_a_folder_named_like_an_error_is_no_failure(small_slide, screener, out):
+    (out / "mine.error.txt").mkdir()
+    run(small_slide, out, screener)
+    assert "mine" not in table_of(out)
+
+
 @pytest.mark.usefixtures("real_pictures")
 def test_the_same_command_twice_writes_the_same_bytes(small_slide, screener, screened, tmp_path):
     assert run(small_slide, tmp_path, screener)[0].new

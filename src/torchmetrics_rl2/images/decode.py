@@ -1,6 +1,7 @@
 """One image file becomes pixels."""
 
 import io
+import re
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -17,7 +18,8 @@ MAX_PX = 4096
 """The longest side of a patch; what is larger is a section."""
 
 GRAYSCALE = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
-SUBFILE, REDUCED_OR_MASK = 254, 0b101
+SUBFILE, REDUCED_OR_MASK, BITS = 254, 0b101, 258
+DEEP = re.compile(";16[BLN]")  # not the 16 bits a pixel of a BMP
 SAME_SHAPE = 0.02
 TOO_DARK = 32
 """Less than 13 of 16 bits are used."""
@@ -41,8 +43,8 @@ def open_image(path: Path, given: Image.Image | io.BytesIO | Path | None = None)
         given: The image itself, or what holds it, where the path is but a name.
 
     Raises:
-        RL2Error: If it cannot be read, is grayscale, holds several images, or is almost black as its 16 bits a channel
-            are hardly used.
+        RL2Error: If it cannot be read, is grayscale, holds several images, or has 16 bits a channel that are hardly
+            used, or that Pillow cannot read.
 
     """
     try:
@@ -54,23 +56,35 @@ def open_image(path: Path, given: Image.Image | io.BytesIO | Path | None = None)
                 raise RL2Error(
                     f"{path} is grayscale (mode {image.mode}); expected color. Convert it to RGB if you mean it."
                 )
-            is_deep = ";16" in str([tile[3] for tile in getattr(image, "tile", ())])
+            _refuse_dark_or_scrambled(image, path)
             if image.has_transparency_data:
                 rgba = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
             rgb: Image.Image = image.convert("RGB")
             rgb.format = kind
-            if is_deep and rgb.point(lambda value: value // TOO_DARK).getbbox() is None:
-                raise RL2Error(
-                    f"{path} has 16 bits a channel, and uses 13 of them at most, as cameras of 12 bits do: it would "
-                    "be almost black. Scale its values up to 65,535, or save it with 8 bits."
-                )
             return rgb
     except RL2Error:
         raise
     except Exception as error:  # decoders raise anything on damaged files, a TypeError for one
         reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
         raise RL2Error(f"{path} cannot be read as an image: {reason}.") from error
+
+
+def _refuse_dark_or_scrambled(image: Image.Image, path: Path) -> None:
+    """Refuse 16 bits a channel of which 13 at most are used, and those that Pillow reads as if they were 8."""
+    layouts = [str(tile[3]) for tile in getattr(image, "tile", ())]  # none of an image in memory
+    is_deep = any(DEEP.search(layout) for layout in layouts)
+    if layouts and not is_deep and max(getattr(image, "tag_v2", {}).get(BITS, (8,))) > 8:
+        raise RL2Error(
+            f"{path} is a TIFF of more than 8 bits a channel with its channels one after the other, which Pillow "
+            "cannot read. Save it with interleaved channels (planarconfig='contig' in tifffile), or with 8 bits."
+        )
+    # Without alpha, whose unused bits would make everything transparent.
+    if is_deep and image.convert("RGB").point(lambda value: value // TOO_DARK).getbbox() is None:
+        raise RL2Error(
+            f"{path} has 16 bits a channel, and uses 13 of them at most, as cameras of 12 bits do: it would "
+            "be almost black. Scale its values up to 65,535, or save it with 8 bits."
+        )
 
 
 def _seek_image(image: Image.Image, path: Path) -> None:

@@ -25,7 +25,7 @@ from torchmetrics_rl2.scoring.sources import ImageSource, Source, find_sources, 
 __all__ = ["CopySearch", "copy_search", "whitened"]
 
 NAMED = 3
-SEARCHED = {"real": "training images, given with --real", "held-out": "held-out images"}
+SEARCHED = {"real": ("training", ", given with --real"), "held-out": ("held-out", "")}
 
 
 @dataclass
@@ -182,9 +182,9 @@ def copy_search(
 
 def _check_count(side: str, count: int, without: str = "") -> None:
     if count < MIN_IMAGES:
-        raise RL2Error(
-            f"There are {count} {SEARCHED[side]}{without}. The search for copies needs at least {MIN_IMAGES}."
-        )
+        which, given = SEARCHED[side]
+        are = f"is {count} {which} image" if count == 1 else f"are {count} {which} images"
+        raise RL2Error(f"There {are}{given}{without}. The search for copies needs at least {MIN_IMAGES}.")
 
 
 def whitened(

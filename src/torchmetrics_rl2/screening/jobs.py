@@ -75,7 +75,7 @@ def screen_all(
     """
     ranks = ranks or Ranks()
     named = dict(zip(names_of(sources), sources, strict=True))
-    others = sorted({record.parent.name for record in out.glob(f"*/{RECORD}")} - named.keys())
+    others = sorted(_screened(out) - named.keys())
     ranks.first(lambda: _prepare(out, screener, overwrite, others))
     job = _Job(out, screener, outputs, {**settings, **asdict(outputs)}, overwrite, progress)
     order = list(named) if ranks.size == 1 else sorted(named, key=lambda name: -_size(named[name]))
@@ -94,7 +94,7 @@ def screen_all(
     def listed() -> list[SlideRow]:
         with locked(out / ".slides.lock"):
             rows = [row_of(out, name, text_of(source.path), name in by_any) for name, source in named.items()]
-            before = [row_of(out, name) for name in sorted({*others, *_failed(out)} - named.keys())]
+            before = [row_of(out, name) for name in sorted({*_screened(out), *_failed(out)} - named.keys())]
             _write_slides([*rows, *(row for row in before if row.status != "unfinished")], out)
         return rows
 
@@ -150,10 +150,15 @@ def _prepare(out: Path, screener: PatchScreener, overwrite: bool, others: Sequen
         raise RL2Error(f"The screen cannot be written to {out}: {error.strerror}.") from error
 
 
+def _screened(out: Path) -> set[str]:
+    """Slides that were screened, also by other processes."""
+    return {record.parent.name for record in out.glob(f"*/{RECORD}")}
+
+
 def _failed(out: Path) -> set[str]:
     """Slides of earlier screens that failed."""
     ending = error_file(out, "").name
-    return {file.name.removesuffix(ending) for file in out.glob(f"*{ending}")}
+    return {file.name.removesuffix(ending) for file in out.glob(f"*{ending}") if file.is_file()}
 
 
 def _size(source: Source) -> int:

@@ -45,6 +45,7 @@ def test_the_sheet_has_worst_borderline_and_best():
     assert [one.row.score for one in chosen["best"]] == list(range(199, 175, -1))
     assert [one.row.score for one in chosen["borderline"]] == list(range(49, 73))
     assert sum(map(len, _chosen(patches[:5], None).values())) <= 5
+    assert {name: len(part) for name, part in _chosen(patches[:1], None).items() if part} == {"worst": 1}
 
 
 def test_a_sheet_is_drawn_and_one_of_nothing_is_not(tmp_path):
@@ -52,3 +53,11 @@ def test_a_sheet_is_drawn_and_one_of_nothing_is_not(tmp_path):
     assert Image.open(tmp_path / "sheet.png").size[0] > 1000
     plot_contact_sheet([], tmp_path / "nothing.png", None, calibrated=True)
     assert not (tmp_path / "nothing.png").exists()
+
+
+def test_a_narrow_patch_is_drawn_below_the_middle_of_its_title(tmp_path):
+    narrow = [replace(one, read=lambda place: torch.zeros(3, 64, 16, dtype=torch.uint8)) for one in shown([1.0])]
+    plot_contact_sheet(narrow, tmp_path / "sheet.png", None, calibrated=True)
+    gray = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    dark = np.argwhere(gray[100:150, :148].mean(0) < 100)[:, 0]
+    assert abs(dark.mean() - 148.5 / 2) < 2

@@ -106,14 +106,14 @@ def plot_contact_sheet(shown: Sequence[Shown[Any]], path: Path, threshold: float
     top = 0.25
     for name, part in chosen.items():
         for i, one in enumerate(part):
-            left, below = 1.35 * (i % COLUMNS), top + 1.72 * (i // COLUMNS) + 0.44
+            middle, below = 1.35 * (i % COLUMNS + 0.5), top + 1.72 * (i // COLUMNS) + 0.44
             pixels = one.pixels().permute(1, 2, 0).numpy()
             height, width = (1.27 * side / max(pixels.shape[:2]) for side in pixels.shape[:2])
-            panel.imshow(pixels, extent=(left + 0.04, left + 0.04 + width, below + height, below))
+            panel.imshow(pixels, extent=(middle - width / 2, middle + width / 2, below + height, below))
             more = ", ..." if len(one.row.reasons) > 3 else ""
             verdict = KEPT if one.row.keep else ",\n".join(one.row.reasons[:3]) + more
             title = f"{name if i == 0 else ''} {getattr(one.row, measure):.1f} %\n{verdict}".strip()
-            panel.text(left + 0.675, below - 0.03, title, fontsize=5.5, ha="center")
+            panel.text(middle, below - 0.03, title, fontsize=5.5, ha="center")
         top += 1.72 * -(-len(part) // COLUMNS)
     panel.set(xlim=(0, wide), ylim=(high, 0))
     panel.set_axis_off()
@@ -130,7 +130,7 @@ def _chosen(shown: Sequence[Shown[Any]], threshold: float | None) -> dict[str, l
     ranked = sorted([one for one in shown if not one.row.is_background] or shown, key=score)
     third = len(ranked) // 3
     each = min(EACH, third - third % COLUMNS if third > COLUMNS else max(1, third), len(ranked))
-    worst, best = ranked[:each], ranked[len(ranked) - each :]
+    worst, best = ranked[:each], ranked[max(each, len(ranked) - each) :]
     rest = ranked[each : len(ranked) - each]
     middle = score(rest[len(rest) // 2]) if rest else 0.0
     near = middle if threshold is None else threshold
