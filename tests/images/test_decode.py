@@ -62,6 +62,11 @@ def test_16_bits_of_a_tiff_channel_by_channel_are_refused_as_pillow_scrambles_th
     np.testing.assert_array_equal(as_array(tmp_path / "x.tif"), RGB)
 
 
+def test_16_bits_that_are_black_are_read(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((64, 96, 3), np.uint16), photometric="rgb")
+    assert as_array(tmp_path / "x.tif").max() == 0
+
+
 def test_16_bits_in_memory_are_taken(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", RGB.astype(np.uint16) * 257, photometric="rgb")
     with Image.open(tmp_path / "x.tif") as image:

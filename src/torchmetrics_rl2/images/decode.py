@@ -80,7 +80,8 @@ def _refuse_dark_or_scrambled(image: Image.Image, path: Path) -> None:
             "cannot read. Save it with interleaved channels (planarconfig='contig' in tifffile), or with 8 bits."
         )
     # Without alpha, whose unused bits would make everything transparent.
-    if is_deep and image.convert("RGB").point(lambda value: value // TOO_DARK).getbbox() is None:
+    rgb = image.convert("RGB") if is_deep else None
+    if rgb and rgb.getbbox() and not rgb.point(lambda value: value // TOO_DARK).getbbox():
         raise RL2Error(
             f"{path} has 16 bits a channel, and uses 13 of them at most, as cameras of 12 bits do: it would "
             "be almost black. Scale its values up to 65,535, or save it with 8 bits."

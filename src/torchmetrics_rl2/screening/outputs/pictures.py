@@ -110,8 +110,7 @@ def plot_contact_sheet(shown: Sequence[Shown[Any]], path: Path, threshold: float
             pixels = one.pixels().permute(1, 2, 0).numpy()
             height, width = (1.27 * side / max(pixels.shape[:2]) for side in pixels.shape[:2])
             panel.imshow(pixels, extent=(middle - width / 2, middle + width / 2, below + height, below))
-            more = ", ..." if len(one.row.reasons) > 3 else ""
-            verdict = KEPT if one.row.keep else ",\n".join(one.row.reasons[:3]) + more
+            verdict = KEPT if one.row.keep else ",\n".join(one.row.reasons)
             title = f"{name if i == 0 else ''} {getattr(one.row, measure):.1f} %\n{verdict}".strip()
             panel.text(middle, below - 0.03, title, fontsize=5.5, ha="center")
         top += 1.72 * -(-len(part) // COLUMNS)
