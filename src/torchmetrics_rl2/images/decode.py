@@ -22,7 +22,7 @@ SUBFILE, REDUCED_OR_MASK, BITS = 254, 0b101, 258
 DEEP = re.compile(";16[BLN]")  # not the 16 bits a pixel of a BMP
 SAME_SHAPE = 0.02
 TOO_DARK = 32
-"""Less than 13 of 16 bits are used."""
+"""Darker than this, of 255, is what uses 13 of 16 bits at most."""
 
 
 def read_image(path: Path) -> Tensor:
