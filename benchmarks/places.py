@@ -1,10 +1,10 @@
 """How well maps of a report find damage in a known place of an image.
 
-    python benchmarks/places.py report.txt --real stop.txt [--weights histology] [--json]
+    python benchmarks/places.py report.txt --real stop.txt [--weights histology] [--side 72] [--json]
 
-Every image is damaged in one square of 72 px of 224 px, a tenth of it, at a random place. Printed for each damage are
-the median share of the map inside the square, and the mean AUC of cells, those in the square against the others; cells
-that are half in it do not count. A minute on two CPU cores.
+Every image is damaged in one square, by default of 72 px of 224 px, a tenth of it, at a random place. Printed for each
+damage are the median share of the map inside the square, and the mean AUC of cells, those in the square against the
+others; cells that are half in it do not count. A minute on two CPU cores.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from torchmetrics_rl2.images import ImageReader, find_images
 from torchmetrics_rl2.images.sampling import evenly
 from torchmetrics_rl2.pixels import degrade
 
-IMAGES, REALS, SIDE = 24, 24, 72
+IMAGES, REALS = 24, 24
 DAMAGE = {
     "black": None,
     "a color": None,
@@ -35,7 +35,7 @@ DAMAGE = {
 }
 
 
-def damaged(images: Tensor, name: str) -> tuple[Tensor, Tensor]:
+def damaged(images: Tensor, name: str, side: int) -> tuple[Tensor, Tensor]:
     """Images with a square of damage, and where it is, ``(N, H, W)``."""
     generator = torch.Generator().manual_seed(0)
     found = images.clone()
@@ -43,9 +43,9 @@ def damaged(images: Tensor, name: str) -> tuple[Tensor, Tensor]:
     spec = DAMAGE[name]
     whole = degrade(images, *spec) if spec else torch.zeros_like(images)
     for row in range(len(images)):
-        y, x = torch.randint(images.shape[-1] - SIDE, (2,), generator=generator).tolist()
+        y, x = torch.randint(images.shape[-1] - side, (2,), generator=generator).tolist()
         color = torch.randint(256, (3, 1, 1), generator=generator, dtype=torch.uint8)
-        square = (slice(None), slice(y, y + SIDE), slice(x, x + SIDE))
+        square = (slice(None), slice(y, y + side), slice(x, x + side))
         found[row][square] = color if name == "a color" else whole[row][square]
         where[row][square[1:]] = True
     return found, where
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="images to damage")
     parser.add_argument("--real", type=Path, required=True, help="other images, to compare with")
     parser.add_argument("--weights", default="histology")
+    parser.add_argument("--side", type=int, default=72, help="of the square, in pixels (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     encoder = LatentEncoder.load(arguments.weights)
@@ -72,7 +73,7 @@ def main() -> None:
     images, reals = read(arguments.images, IMAGES), read(arguments.real, REALS)
     real_mean, found = encode(reals).mean(0), {}
     for name in DAMAGE:
-        seen, where = damaged(images, name)
+        seen, where = damaged(images, name, arguments.side)
         maps = places(seen, reals, encode(seen).mean(0) - real_mean, encode)
         area = F.avg_pool2d(where[:, None].double(), CELL)[:, 0]
         inside = [float((one * part).sum() / one.sum()) for one, part in zip(maps, area, strict=True) if one.sum() > 0]
@@ -84,7 +85,8 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found, indent=2))
         return
-    print(f"n = {len(images)}, {(SIDE / images.shape[-1]) ** 2:.0%} of each image is damaged, {arguments.weights}")
+    share = (arguments.side / images.shape[-1]) ** 2
+    print(f"n = {len(images)}, {share:.0%} of each image is damaged, {arguments.weights}")
     for name, row in found.items():
         print(f"| {name} | {row['inside']:.2f} | {row['auc']:.2f} |")
     print(f"mean: {np.mean([row['inside'] for row in found.values()]):.2f}")

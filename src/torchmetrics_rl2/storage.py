@@ -61,7 +61,7 @@ def _header(
 ) -> dict[str, Any]:
     if entry not in metadata:
         if other := next((OURS[key] for key in OURS if key in metadata), None):
-            raise RL2Error(f"{path} is {other}; expected {what}. {hint}")
+            raise RL2Error(f"{path} is {other}, not {what}. {hint}")
         raise RL2Error(f"{path} is a safetensors file, but not {what}: its header has no '{entry}' entry. {hint}")
     with damaged(path):
         header = json.loads(metadata[entry], parse_constant=_refuse_constant, parse_float=_finite)

@@ -1,3 +1,6 @@
+from itertools import product
+
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -5,6 +8,7 @@ from torch import Generator
 
 from torchmetrics_rl2.explaining.places import CELL, WINDOW, places
 
+MARGIN = WINDOW - CELL
 DIRECTION = torch.tensor([0.0, 0.0, 3.0])
 
 
@@ -16,15 +20,14 @@ def brute(images, reals, encode):
     """The least of the windows that a cell is in, cell by cell."""
     windows = reals.unfold(2, WINDOW, WINDOW).unfold(3, WINDOW, WINDOW).permute(0, 2, 3, 1, 4, 5)
     base = encode(windows.reshape(-1, 3, WINDOW, WINDOW))[:, 2].mean()
-    _, _, height, width = images.shape
-    rows, columns = ((side - WINDOW) // CELL + 1 for side in (height, width))
-    found = torch.full((len(images), rows + 2, columns + 2), torch.inf)
-    for i in range(rows):
-        for j in range(columns):
-            window = images[:, :, i * CELL : i * CELL + WINDOW, j * CELL : j * CELL + WINDOW]
-            value = (encode(window)[:, 2] - base).clamp(min=0)[:, None, None]
-            cells = found[:, i : i + 3, j : j + 3]
-            cells[:] = torch.minimum(cells, value)
+    mirrored = np.pad(images.numpy(), ((0, 0), (0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)), mode="reflect")
+    rows, columns = (side // CELL for side in images.shape[2:])
+    found = torch.full((len(images), rows, columns), torch.inf)
+    for row, column, y, x in product(range(rows), range(columns), range(3), range(3)):
+        top, left = (row + y) * CELL, (column + x) * CELL
+        window = torch.from_numpy(mirrored[:, :, top : top + WINDOW, left : left + WINDOW])
+        value = (encode(window)[:, 2] - base).clamp(min=0)
+        found[:, row, column] = torch.minimum(found[:, row, column], value)
     return found
 
 
@@ -48,3 +51,13 @@ def test_damage_is_found_where_it_is_and_the_other_way_counts_nothing():
     inside = found[4:9, 5:10].sum() / found.sum()
     assert inside > 0.8
     assert not places(images, reals, -DIRECTION, mean_color).any()
+
+
+def test_damage_near_the_border_does_not_reach_it():
+    images = torch.full((1, 3, 224, 224), 100, dtype=torch.uint8)
+    reals = images.clone()
+    images[:, 2, 32:112, 32:112] = 200
+    found = places(images, reals, DIRECTION, mean_color)[0]
+    assert not found[0].any()
+    assert not found[:, 0].any()
+    assert found[2:7, 2:7].sum() / found.sum() > 0.9

@@ -36,15 +36,16 @@ def places(images: Tensor, reals: Tensor, direction: Tensor, encode: Callable[[T
 
     """
     of_real, _ = _windows(reals, WINDOW)
-    windows, (rows, columns) = _windows(images, CELL)
+    around = WINDOW - CELL
+    # Mirrored at the border, where a cell would else have few windows, all of which damage beside it may reach.
+    mirrored = F.pad(images.float(), (around,) * 4, mode="reflect").to(torch.uint8)
+    windows, (rows, columns) = _windows(mirrored, CELL)
     along = direction.cpu().double()
     along = along / along.norm()
     apart = [(_latents(x, encode) @ along) for x in (of_real, windows)]
     values = (apart[1] - apart[0].mean()).clamp(min=0).view(len(images), 1, rows, columns)
     # Each cell has the windows that begin at it and up to two before; the least of them is the greatest of negatives.
-    around = WINDOW // CELL - 1
-    padded = F.pad(-values, (around,) * 4, value=-torch.inf)
-    return -F.max_pool2d(padded, around + 1, stride=1)[:, 0]
+    return -F.max_pool2d(-values, WINDOW // CELL, stride=1)[:, 0]
 
 
 def _windows(images: Tensor, step: int) -> tuple[Tensor, tuple[int, int]]:
