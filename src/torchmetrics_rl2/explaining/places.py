@@ -23,6 +23,7 @@ def places(images: Tensor, reals: Tensor, direction: Tensor, encode: Callable[[T
     .. math:: p_w = \max(0, \langle z_w - \bar z_r, u \rangle), \quad u = d / \lVert d \rVert,
 
     and a cell of 16 px has the least of the windows that it is in, so that damage does not smear over whole windows.
+    Images are mirrored at their border.
     It is no share of RL2: a window shows less than an image, and its latent is another one.
 
     Args:
