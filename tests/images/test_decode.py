@@ -69,14 +69,14 @@ def test_16_bits_that_are_black_are_read(tmp_path):
 
 def test_16_bits_in_memory_are_taken(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", RGB.astype(np.uint16) * 257, photometric="rgb")
-    with Image.open(tmp_path / "x.tif") as image:
-        image.load()
-        np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "x.tif", image)), RGB)
+    image = Image.open(tmp_path / "x.tif")
+    image.load()
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "x.tif", image)), RGB)
 
 
 def test_a_dark_bmp_of_16_bits_a_pixel_is_read(tmp_path):
     pixels, masks = np.full((8, 8), 0x0841, "<u2").tobytes(), struct.pack("<III", 0xF800, 0x7E0, 0x1F)
-    header = struct.pack("<IiiHHIIiiII", 52, 8, 8, 1, 16, 3, len(pixels), 0, 0, 0, 0)
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 16, 3, len(pixels), 0, 0, 0, 0)
     (tmp_path / "x.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 66 + len(pixels), 0, 0, 66) + header + masks + pixels)
     assert as_array(tmp_path / "x.bmp").max() == 8
 
