@@ -24,31 +24,29 @@ OURS = {
     "torchmetrics-rl2": "RL2 weights",
     "torchmetrics-rl2-statistics": "RL2 statistics",
     "torchmetrics-rl2-calibration": "a calibration of good patches",
+    "rl2_encoded": "a chunk of encoded images",
 }
 """Our files, by the key of their JSON."""
 
 
-def read_file(
-    path: Path, entry: str, format_version: int, what: str, hint: str
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_file(path: Path, entry: str, format_version: int, hint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a file.
 
     Args:
         path: The file.
-        entry: Key of its JSON in the metadata of safetensors.
+        entry: Key of its JSON in the metadata of safetensors, which says what it should be, see :data:`OURS`.
         format_version: What its header has to say.
-        what: What it should be, for the error.
         hint: What to do if it is something else.
 
     Raises:
         RL2Error: If it is no such file.
 
     """
-    _refuse_non_files(path, what, hint)
+    _refuse_non_files(path, OURS[entry], hint)
     try:
         with torch.device("cpu"), safe_open(path, "pt") as file:
             # Before anything is read that only a file of ours should make us read.
-            header = _header(path, file.metadata() or {}, entry, format_version, what, hint)
+            header = _header(path, file.metadata() or {}, entry, format_version, hint)
             return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RL2Error(
@@ -56,10 +54,9 @@ def read_file(
         ) from error
 
 
-def _header(
-    path: Path, metadata: dict[str, str], entry: str, format_version: int, what: str, hint: str
-) -> dict[str, Any]:
+def _header(path: Path, metadata: dict[str, str], entry: str, format_version: int, hint: str) -> dict[str, Any]:
     if entry not in metadata:
+        what = OURS[entry]
         if other := next((OURS[key] for key in OURS if key in metadata), None):
             raise RL2Error(f"{path} is {other}, not {what}. {hint}")
         raise RL2Error(f"{path} is a safetensors file, but not {what}: its header has no '{entry}' entry. {hint}")

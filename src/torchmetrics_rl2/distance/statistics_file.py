@@ -64,7 +64,7 @@ def read_fields(path: Path) -> dict[str, Any]:
 
     """
     hint = "Make them with 'rl2 stats IMAGES -o FILE'."
-    header, tensors = read_file(path, HEADER, FORMAT_VERSION, "RL2 statistics", hint)
+    header, tensors = read_file(path, HEADER, FORMAT_VERSION, hint)
     expected = header.pop("sha256", None)
     if digest([header], tensors) != expected:
         raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")

@@ -98,6 +98,7 @@ def explain_look(
     nearest = curves.nearest(look.difference)
     ladder = min(nearest, key=lambda name: nearest[name][1])
     severity, apart = nearest[ladder]
+    point = Point(ladder, severity)
     pairs = pairs_of(curves)
     if pairs:
         pair, severities, apart_of_two = nearest_pair(pairs, look.difference)
@@ -107,8 +108,8 @@ def explain_look(
         if seen and explained >= least and _is_needed(apart, apart_of_two, look):
             return Explanation(_causes_of_two(pair, severities, look), explained=explained)
     share = look.explained(apart)
-    cause = _cause(curves, Point(ladder, severity), look, apart)
-    if share < least or _share_seen(Point(ladder, severity)) < least_seen:
+    cause = _cause(curves, point, look, apart)
+    if share < least or _share_seen(point) < least_seen:
         return Explanation(explained=share, closest=cause)
     close = [Point(name, found[0]) for name, found in nearest.items() if look.explained(found[1]) > share - CONFUSABLE]
     confusable = tuple(str(point) for point in close if point.ladder != ladder)

@@ -242,7 +242,7 @@ class Calibration:
 
         """
         path = Path(path)
-        header, tensors = read_file(path, HEADER, FORMAT_VERSION, "a calibration of good patches", HINT)
+        header, tensors = read_file(path, HEADER, FORMAT_VERSION, HINT)
         with damaged(path):
             columns: dict[str, Any] = {name: tensors[name] for name in COLUMNS}
             described = {name: header[name] for name in DESCRIBED}

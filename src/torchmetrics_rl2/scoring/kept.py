@@ -190,7 +190,7 @@ class Kept:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    header, tensors = read_file(path, ENTRY, FORMAT_VERSION, "a chunk of encoded images", HINT)
+    header, tensors = read_file(path, ENTRY, FORMAT_VERSION, HINT)
     with damaged(path):
         listed = {name: header[name] for name in ("formats", "unreadable")}
         if header["digest"] != digest([listed], tensors):

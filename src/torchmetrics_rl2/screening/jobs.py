@@ -75,8 +75,7 @@ def screen_all(
     """
     ranks = ranks or Ranks()
     named = dict(zip(names_of(sources), sources, strict=True))
-    others = sorted(_screened(out) - named.keys())
-    ranks.first(lambda: _prepare(out, screener, overwrite, others))
+    ranks.first(lambda: _prepare(out, screener, overwrite, sorted(_screened(out) - named.keys())))
     job = _Job(out, screener, outputs, {**settings, **asdict(outputs)}, overwrite, progress)
     order = list(named) if ranks.size == 1 else sorted(named, key=lambda name: -_size(named[name]))
     several = progress if len(order) > 1 else None

@@ -95,7 +95,7 @@ def read_weights(path: str | Path, lend: Lend = cannot_lend) -> Weights:
 
     """
     path = Path(path)
-    header, tensors = read_file(path, HEADER, FORMAT_VERSION, "RL2 weights", HINT)
+    header, tensors = read_file(path, HEADER, FORMAT_VERSION, HINT)
     with damaged(path):
         weights = _assemble(path, header, tensors, lend)
     expected = (header.get("weights_id"), header.get("reference_sha256"))

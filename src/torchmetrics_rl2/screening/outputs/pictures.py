@@ -15,6 +15,8 @@ from torchmetrics_rl2.screening.rows import P, PatchRow, SlidePlace
 __all__ = ["Shown", "plot_contact_sheet", "plot_heatmap"]
 
 EACH, COLUMNS = 24, 12
+WIDTH, HEIGHT, HEAD, TITLE = 1.35, 1.72, 0.25, 0.44
+"""Of a patch with its title, of the first line, and of a title, in inches."""
 MEASURES = {"percentile": "percentile among good patches", "rank": "UNCALIBRATED: rank within the slide, %"}
 
 
@@ -100,20 +102,20 @@ def plot_contact_sheet(shown: Sequence[Shown[Any]], path: Path, threshold: float
         return
     measure = _measure(calibrated)
     # One panel for all: with one for each patch Matplotlib takes seconds a slide.
-    wide, high = 1.35 * COLUMNS, 1.72 * lines + 0.25
+    wide, high = WIDTH * COLUMNS, HEIGHT * lines + HEAD
     figure = Figure(figsize=(wide, high))
     panel = figure.add_axes((0, 0, 1, 1))
-    top = 0.25
+    top = HEAD
     for name, part in chosen.items():
         for i, one in enumerate(part):
-            middle, below = 1.35 * (i % COLUMNS + 0.5), top + 1.72 * (i // COLUMNS) + 0.44
+            middle, below = WIDTH * (i % COLUMNS + 0.5), top + HEIGHT * (i // COLUMNS) + TITLE
             pixels = one.pixels().permute(1, 2, 0).numpy()
             height, width = (1.27 * side / max(pixels.shape[:2]) for side in pixels.shape[:2])
             panel.imshow(pixels, extent=(middle - width / 2, middle + width / 2, below + height, below))
             verdict = KEPT if one.row.keep else ",\n".join(one.row.reasons)
             title = f"{name if i == 0 else ''} {getattr(one.row, measure):.1f} %\n{verdict}".strip()
             panel.text(middle, below - 0.03, title, fontsize=5.5, ha="center")
-        top += 1.72 * -(-len(part) // COLUMNS)
+        top += HEIGHT * -(-len(part) // COLUMNS)
     panel.set(xlim=(0, wide), ylim=(high, 0))
     panel.set_axis_off()
     figure.suptitle(MEASURES[measure], fontsize=8, y=0.995, va="top")
