@@ -123,6 +123,25 @@ def test_one_damage_is_not_taken_for_two_where_two_were_measured():
     assert sum([cause.damage for cause in causes] == ["gaussian blur"] for causes in found) >= 39
 
 
+@pytest.mark.parametrize(
+    ("eosin", "noise", "misfit", "named"),
+    [
+        (0.5, 0.5, 20, {"gaussian noise", "eosin"}),
+        (0.18, 0.5, 15, {"gaussian noise"}),
+        (0.5, 0.4, 25, {"gaussian noise"}),
+    ],
+    ids=["plain to see", "hardly seen", "much is left"],
+)
+def test_a_weak_damage_is_named_beside_a_strong_one_that_misfits(eosin, noise, misfit, named):
+    """It takes a seventh or a tenth of what the noise leaves, as noise in other tissue leaves much."""
+    known = signatures(60)
+    weak = torch.tensor([0.2 if ladder == "eosin" else 1.0 for ladder in known.ladders])
+    shift = shift_of("gaussian noise", noise, 60) + 0.2 * shift_of("eosin", eosin, 60)
+    shift[12] = misfit
+    found = explain_look(side(1, n=400), side(2, shift, n=400), replace(known, shifts=known.shifts * weak[:, None]))
+    assert {cause.damage for cause in found.causes} == named
+
+
 @pytest.mark.parametrize(("severity", "named"), [(0.025, []), (0.04, ["gaussian noise"])])
 def test_damage_far_below_what_a_person_sees_is_no_cause(severity, named):
     """Real tissue of sharper scanners differs by a noise of less than 1 %."""

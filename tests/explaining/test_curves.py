@@ -61,6 +61,12 @@ def test_few_images_make_a_severity_uncertain():
     assert known.variance(0.2) - curve().variance(0.2) == pytest.approx(0.01 / slope, rel=1e-6)
 
 
+def test_a_severity_that_moves_nothing_is_unknown():
+    """A blur of a tenth of a pixel leaves every pixel as it was."""
+    found = Curve(SEVERITIES, bend(np.where(SEVERITIES > 0.1, SEVERITIES, 0)), np.zeros(len(SEVERITIES)))
+    assert found.variance(0.03) == np.inf
+
+
 def test_two_severities_have_nothing_to_be_left_out():
     assert curve(SEVERITIES[:2]).variance(0.03) == 0
 

@@ -25,11 +25,15 @@ from torchmetrics_rl2.weights.signatures import Signatures
 __all__ = ["Look", "explain_look"]
 
 MIN_EXPLAINED = 0.4  # between real sets of other laboratories less was seen
+MIN_SEEN = 0.25  # of what a person sees: scanners of other laboratories differ by as much noise or blur
+CONFUSABLE = 0.03
+
 MIN_SECOND = 0.002  # of the squared look,
 MIN_GAIN = 0.75  # of what chance adds to it, and
 MIN_REST = 0.25  # of what the first leaves: a misfit of it, as of other tissue, mostly stays beside any second
-MIN_SEEN = 0.25  # of what a person sees: scanners of other laboratories differ by as much noise or blur
-CONFUSABLE = 0.03
+# A misfit takes little of a second damage. So less is enough of two that are plain to see and explain nearly all.
+PLAIN_SEEN, PLAIN_EXPLAINED = 0.4, 0.8
+PLAIN_GAIN, PLAIN_REST = 0.25, 0.05
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,9 @@ def explain_look(
         pair, severities, apart_of_two = nearest_pair(pairs, look.difference)
         explained = look.explained(apart_of_two)
         found = [Point(point.ladder, severity) for point, severity in zip(pair.points, severities, strict=True)]
-        seen = all(_share_seen(point) >= least_seen for point in found)
-        if seen and explained >= least and _is_needed(apart, apart_of_two, look):
+        seen = min(map(_share_seen, found))
+        plain = seen >= PLAIN_SEEN and explained >= PLAIN_EXPLAINED
+        if seen >= least_seen and explained >= least and _is_needed(apart, apart_of_two, look, plain):
             return Explanation(_causes_of_two(pair, severities, look), explained=explained)
     share = look.explained(apart)
     cause = _cause(curves, point, look, apart)
@@ -116,9 +121,10 @@ def explain_look(
     return Explanation([replace(cause, confusable=confusable)], explained=share)
 
 
-def _is_needed(apart: float, apart_of_two: float, look: Look) -> bool:
+def _is_needed(apart: float, apart_of_two: float, look: Look, plain: bool) -> bool:
     """Whether a second damage explains more than chance and a misfit of the first do."""
-    return apart - apart_of_two > max(MIN_SECOND * look.total, MIN_GAIN * look.noise, MIN_REST * apart)
+    of_chance, of_rest = (PLAIN_GAIN, PLAIN_REST) if plain else (MIN_GAIN, MIN_REST)
+    return apart - apart_of_two > max(MIN_SECOND * look.total, of_chance * look.noise, of_rest * apart)
 
 
 def _share_seen(point: Point) -> float:

@@ -1,5 +1,6 @@
 """Signatures as curves through latent space: where on them a difference lies, and how well that is known."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,7 +84,10 @@ class Curve:
 
     def variance(self, severity: float) -> float:
         """Of a severity that is found here: because few images were measured, and few severities."""
-        of_images = float(self._variances(severity)) / float(np.square(self.slope(severity)).sum())
+        steepness = float(np.square(self.slope(severity)).sum())
+        if not steepness:
+            return math.inf
+        of_images = float(self._variances(severity)) / steepness
         return of_images + float(np.interp(severity, self.severities, self._misses)) ** 2
 
     @cached_property
