@@ -37,6 +37,10 @@ def test_the_sentence_has_amount_interval_and_what_is_left():
     ]
 
 
+def test_nothing_is_left_where_all_is_explained():
+    assert str(Explanation([cause()], explained=0.997)).endswith("(1.30 to 1.70), which explains all of it")
+
+
 def test_two_causes_explain_what_they_do_together():
     found = Explanation([cause(share=0.52), cause(damage="pen", share=0.17)], explained=0.63)
     assert "which together explain 63 % of it; 37 % is explained by nothing known" in str(found)

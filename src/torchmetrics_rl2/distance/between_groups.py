@@ -55,8 +55,8 @@ class BetweenGroups:
         place = "further than" if self.is_exceeded_by(debiased) else "closer than" if debiased < low else "as far as"
         any_of = "some" if place == "as far as" else "any"
         return (
-            f"Debiased {three_digits(debiased)}, {place} real images of {any_of} of {self.count} {self.units}, each "
-            f"measured against the others: {three_digits(low)} to {three_digits(high)}, median {three_digits(middle)}"
+            f"Debiased {three_digits(debiased)}, {place} real images of {any_of} of the {self.count} {self.units} with "
+            f"{MIN_IMAGES} images or more, each measured against the others: {three_digits(low)} to {three_digits(high)}, median {three_digits(middle)}"
         )
 
 

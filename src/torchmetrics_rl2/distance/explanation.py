@@ -92,9 +92,9 @@ class Explanation:
         if self.causes:
             named = " and ".join(str(cause) for cause in self.causes)
             which = "which together explain" if len(self.causes) > 1 else "which explains"
-            share = self.explained or 0.0
-            lines = [f"Look: as far as {named}, {which} {percent(share)} of it"]
-            lines[0] += f"; {percent(max(0.0, 1 - share))} is explained by nothing known"
+            share = round(100 * (self.explained or 0.0))
+            left = f"{share} % of it; {100 - share} % is explained by nothing known"
+            lines = [f"Look: as far as {named}, {which} {left if share < 100 else 'all of it'}"]
             for cause in self.causes:
                 lines += [f"It may as well be {' or '.join(cause.confusable)}"] if cause.confusable else []
             return lines
