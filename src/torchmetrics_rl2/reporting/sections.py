@@ -107,7 +107,7 @@ def cause(scored: Scored) -> Section:
     all_of_them = Table(
         "Each kind of damage by itself, at the amount that explains most",
         ["Damage", "Best amount", "Share explained"],
-        [[match.damage, match.amount, percent(match.share)] for match in every],
+        [[match.damage, match.amount, percent(match.share) if match.share > 0 else "none"] for match in every],
     )
     note = "A line for each damage by itself: how much of look it explains as it gets more severe."
     note += " The other lines go as far along their own scale." if len(shown) > 1 else ""
