@@ -60,7 +60,10 @@ def test_a_result_against_the_reference_says_where_it_lies():
     near = Statistics.of_latents(torch.randn(60, 8, generator=Generator().manual_seed(2)).double(), kinds=KINDS)
     low, _, high = between_groups(reference).whole
     assert low > 0
-    for shift, said in ((0.0, "closer than real images of any of the 6 laboratories"), (50.0, "further than real images")):
+    for shift, said in (
+        (0.0, "closer than real images of any of the 6 laboratories"),
+        (50.0, "further than real images"),
+    ):
         moved = Statistics.of_latents(
             torch.randn(60, 8, generator=Generator().manual_seed(2)).double() + shift, kinds=KINDS
         )

@@ -1,8 +1,8 @@
 """Many pairs of sets, drawn from the same images, and how often their tests tell them apart.
 
 The test of :func:`~torchmetrics_rl2.distance.uncertainty.uncertainty` needs inner products of latents alone, so all
-pairs share one Gram matrix. The p-values are those of :func:`~torchmetrics_rl2.distance.compare`, in a hundredth of the
-time.
+pairs share one Gram matrix; that of content needs its few coordinates too. The p-values are those of
+:func:`~torchmetrics_rl2.distance.compare`, in a hundredth of the time.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from torchmetrics_rl2.distance.composition import composition_p_values
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.uncertainty import ROUNDING, f_exceeds, squared_trace
 
@@ -53,10 +54,11 @@ class Population:
         whole, width = (centered @ centered.T).numpy(), latents.shape[1]
         self.grams = {"whole": (whole, width)}
         self.leaks = kinds.leaks if kinds else (0.0, 0.0)
+        self.content = np.zeros((len(latents), 0))
         if kinds is not None:
-            content = centered @ kinds.basis
-            gram = (content @ content.T).numpy()
-            self.grams |= {"content": (gram, content.shape[1]), "look": (whole - gram, width)}
+            self.content = (centered @ kinds.basis).numpy()
+            gram = self.content @ self.content.T
+            self.grams |= {"content": (gram, self.content.shape[1]), "look": (whole - gram, width)}
 
     def tests(self, real: NDArray[np.int64], fake: NDArray[np.int64]) -> Tests:
         """Tests of R pairs of sets, by their rows ``(R, n)`` and ``(R, m)``."""
@@ -68,7 +70,17 @@ class Population:
                 limits["content"] = self.leaks[0] * debiased["look"].clip(0)
                 limits["look"] = self.leaks[1] * debiased["content"].clip(0)
             p_values = {name: pair.p_value(limits[name]) for name, pair in pairs.items()}
+            if "content" in pairs:
+                p_values["content"] = self._of_composition(p_values["content"], real, fake, limits["content"])
             return Tests(debiased, p_values, pairs["whole"].highest_ratio())
+
+    def _of_composition(
+        self, of_length: Array, real: NDArray[np.int64], fake: NDArray[np.int64], limit: Array
+    ) -> Array:
+        sides = [self.content[rows] for rows in (real, fake)]
+        difference = sides[0].mean(1) - sides[1].mean(1)
+        variances = _variance_of_mean(sides[0]), _variance_of_mean(sides[1])
+        return composition_p_values(of_length, difference, variances, (real.shape[1], fake.shape[1]), limit)
 
 
 class _Pairs:
@@ -111,6 +123,13 @@ class _Pairs:
         freedom = sum(ends) ** 2 / sum(part**2 / (n - 1) for part, n in zip(ends, self.sizes, strict=True))
         highest = fake / real * np.exp(stats.t.ppf(0.975, freedom) * np.sqrt(sum(ends)))
         return np.where(fake <= ROUNDING * real, 0.0, highest)
+
+
+def _variance_of_mean(sets: Array) -> Array:
+    """Covariance of the mean of each set ``(R, n, k)``."""
+    n, left = sets.shape[1], sets - sets.mean(1, keepdims=True)
+    found: Array = np.einsum("rni,rnj->rij", left, left) / (n - 1) / n
+    return found
 
 
 def _centered(gram: Array) -> Array:

@@ -56,7 +56,8 @@ class BetweenGroups:
         any_of = "some" if place == "as far as" else "any"
         return (
             f"Debiased {three_digits(debiased)}, {place} real images of {any_of} of the {self.count} {self.units} with "
-            f"{MIN_IMAGES} images or more, each measured against the others: {three_digits(low)} to {three_digits(high)}, median {three_digits(middle)}"
+            f"{MIN_IMAGES} images or more, each measured against the others: {three_digits(low)} to "
+            f"{three_digits(high)}, median {three_digits(middle)}"
         )
 
 

@@ -97,6 +97,7 @@ def details_of(result: "RL2Result") -> str:
         ]
     for name, part in (("Look", result.look), ("Content", result.content)):
         lines += [] if part is None else [_part(name, part, result.assumes_independence)]
+    lines += _content_beyond_length(result)
     if result.kinds:
         lines += ["Images most like each kind of tissue, generated and real, with 95 % intervals:"]
         lines += [f"  {_share(kind)}" for kind in result.kinds]
@@ -200,6 +201,16 @@ def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
     if part.limit:
         line += f"; counts only above {three_digits(part.limit)}, as far as the other part can move it"
     return line
+
+
+def _content_beyond_length(result: "RL2Result") -> list[str]:
+    """Why content differs where its interval does not say so."""
+    content = result.content
+    if content is None or content.interval is None or "content" not in result.verdict:
+        return []
+    if content.interval[0] > content.limit:
+        return []
+    return ["Content differs in a direction in which chance hardly moves it, as of a missing kind, more than in length"]
 
 
 def _share(kind: KindShare) -> str:

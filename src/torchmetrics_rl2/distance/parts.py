@@ -23,8 +23,9 @@ class PartResult:
         standard_error: Of the debiased value. This and the next three are ``None`` where a side has fewer than four
             units, or only sums and no second moments.
         interval: 95 % interval of the debiased value.
-        p_value: Of the test that the part is not larger than its limit.
-        detectable: The smallest distance that this test finds with 80 % power at these numbers of units.
+        p_value: Of the test that the part is not larger than its limit: of its length, and for content of Hotelling's T
+            squared too, see :mod:`torchmetrics_rl2.distance.composition`.
+        detectable: The smallest distance that the test of its length finds with 80 % power at these numbers of units.
         baseline: Real against real: what two random samples of the real images, as large as the two sides, score.
         baseline_multiple: ``value`` over ``baseline``.
 

@@ -151,12 +151,11 @@ class RL2Result:
         than half of them are, pixel for pixel, or if both means are the same;
         ``closer than chance allows, as copies of real images are`` if the interval is below 0.
 
-        Else, if the weights have kinds of tissue, ``look differs``, ``content differs``, or both: each differs if the
-        test of groups rejects at 5 %, or without groups if the interval lies above its limit. It ``clearly differs``
-        from three times its baseline on. ``no difference beyond chance`` if neither does, and
+        Else, if the weights have kinds of tissue, ``look differs``, ``content differs``, or both: content if its test
+        rejects at 5 %, look if that of groups does, or without groups if its interval lies above its limit. A part
+        ``clearly differs`` from three times its baseline on. ``no difference beyond chance`` if neither does, and
         ``different, content and look cannot be told apart`` if the whole does, but each part may be what the other
-        leaks. Without kinds the same is said of the whole, ``different`` or ``clearly different``. Empty where there
-        are too few images to say.
+        leaks. Without kinds the whole is ``different`` or ``clearly different``. Empty where too few images can say.
         """
         distinct = self.n_fake - len(self.duplicates.get("fake", []))
         if distinct < min(MIN_UNITS, self.n_fake):
@@ -199,10 +198,11 @@ class RL2Result:
         return self._differs(found) or found.interval[0] <= 0
 
     def _differs(self, part: "PartResult | RL2Result") -> bool:
-        limit = part.limit if isinstance(part, PartResult) else 0.0
         if part.interval is None:
             return False
-        return part.interval[0] > limit if self.assumes_independence else (part.p_value or 0.0) < LEVEL
+        if part is self.content or not self.assumes_independence:
+            return (part.p_value or 0.0) < LEVEL
+        return part.interval[0] > getattr(part, "limit", 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """As ``rl2 score --json`` prints it: with ``assumes_independence``, and then without a p-value; no NaN."""

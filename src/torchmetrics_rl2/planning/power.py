@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Generator, Tensor
 
+from torchmetrics_rl2.distance.composition import composition_p_values
 from torchmetrics_rl2.distance.differences import own_variance, shared_variance, squared_distance
 from torchmetrics_rl2.distance.kinds import PARTS, Kinds
 from torchmetrics_rl2.distance.statistics import Statistics
@@ -73,6 +74,7 @@ class Shift:
         across: Inner product with the draws.
         along: Variance along it.
         along_draws: Covariance of it and the draws.
+        content: Its coordinates in the basis of the kinds, ``(k,)`` or ``(DRAWS, k)``; none without kinds.
 
     """
 
@@ -80,6 +82,7 @@ class Shift:
     across: dict[Judged, Array]
     along: dict[Judged, Array]
     along_draws: dict[Judged, Array]
+    content: Array
 
 
 class Pilot:
@@ -100,6 +103,7 @@ class Pilot:
         self._share = pilot.total_variance / trace / self.images if trace else 0.0
         self._leaks = dict(zip(PARTS, (0.0, 0.0) if kinds is None else kinds.leaks, strict=True))
         d = len(units.mean)
+        self._basis = torch.zeros(d, 0, dtype=torch.float64) if kinds is None else kinds.basis
         projectors: dict[Judged, Tensor] = {"whole": torch.eye(d, dtype=torch.float64)}
         squares: dict[Judged, float] = {"whole": units.squared_trace}
         if kinds is not None:
@@ -120,7 +124,7 @@ class Pilot:
 
     def shift(self, vector: Tensor) -> Shift:
         """A shift of the mean latent, ``(d,)``, or one for each draw."""
-        found = Shift({}, {}, {}, {})
+        found = Shift({}, {}, {}, {}, (vector.double() @ self._basis).numpy())
         for name, part in self._parts.items():
             own = vector.double() @ part.projector
             turned = own @ part.covariance
@@ -158,15 +162,25 @@ class Pilot:
         nu = 1 / (real**2 / (n - 1) + (1 - real) ** 2 / max(n * self.images - 1, 1.0))
         square = excess[part] + noise
         freedom = noise**2 / noise_square
-        if self.grouped:
+        if self.grouped or part == "content":
             ones = np.ones(DRAWS)
             p_values = f_exceeds(square / noise, freedom * ones, nu * ones, freedom * limit**2 / noise)
+            if part == "content":
+                p_values = self._of_composition(p_values, shift, n, length, limit)
             return float((p_values < LEVEL).mean())
         along = length**2 * shift.along[part] + 2 * length * math.sqrt(c) * shift.along_draws[part] + c * judged.along
         slope = c * along / np.maximum(square, 1e-300)
         t = float(stats.t.isf(LEVEL / 2, nu))
         least = limit**2
         return float((excess[part] - least > t * np.sqrt(2 * noise_square + 4 * slope * least)).mean())
+
+    def _of_composition(self, of_length: Array, shift: Shift, n: float, length: float, limit: Array) -> Array:
+        """P-values of content, from those of its length."""
+        own, c = self._parts["content"], (1 + self._share) / n
+        difference = length * shift.content + math.sqrt(c) * (own.draws @ self._basis).numpy()
+        covariance = (self._basis.T @ own.covariance @ self._basis).numpy()
+        variances, counts = (covariance / n, covariance * self._share / n), (n, n * self.images)
+        return composition_p_values(of_length, difference, variances, counts, limit)
 
     def _excess(self, shift: Shift, part: Judged, c: float, length: float) -> Array:
         """Debiased squared distances of all draws."""

@@ -67,7 +67,8 @@ def parts(result: RL2Result) -> Section:
     head = ["Part", "As measured", "Debiased", "95 % interval", "Baseline", "Times the baseline", "Limit"]
     sentences = [
         "Content is which tissue is shown, look is how it is shown; their squares add up to that of RL2. A part "
-        "differs where its interval lies above its limit, as far as the other part may move it."
+        "differs where its interval lies above its limit, as far as the other part may move it. Content may differ "
+        "below it, too: a missing kind of tissue moves it little, but in a direction in which chance hardly does."
     ]
     one = result.content is None
     return Section(

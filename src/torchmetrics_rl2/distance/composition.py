@@ -1,0 +1,83 @@
+r"""Whether content differs: its length, and Hotelling's T squared, in one p-value.
+
+The length of a difference of content is mostly chance in the directions in which kinds lie far apart, such as two
+organs. A missing kind may move another direction. With :math:`V` the covariance of the difference of means :math:`d`,
+
+.. math:: T^2 = d^T V^{-1} d
+
+weighs each direction by what chance does in it (Hotelling 1931), with the degrees of freedom of Nel and van der Merwe
+(1986) where both sides vary unlike. Content has fewer dimensions than there are images, so :math:`V` can be inverted.
+Length sees best what moves kinds that lie far apart. Both p-values are joined by their Cauchy combination (Liu and Xie
+2020, arXiv 1808.09011), which holds its level whatever their dependence.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchmetrics_rl2.distance.uncertainty import f_exceeds
+
+__all__ = ["combined", "composition_p_values", "degrees_of_freedom", "t_square_exceeds"]
+
+Array = NDArray[np.float64]
+
+HIGHEST = 0.95  # of a p-value, as one near 1 would hide any other in the combination
+FLAT = 1e-9
+
+
+def composition_p_values(
+    of_length: Array, difference: Array, variances: tuple[Array, Array], counts: tuple[float, float], limit: Array
+) -> Array:
+    """P-values of content, of numbers or of one for each of several pairs of sets, ``(...)``.
+
+    Args:
+        of_length: Of the length of the difference, by :func:`~torchmetrics_rl2.distance.uncertainty.uncertainty`.
+        difference: Of the means, ``(..., k)``.
+        variances: Covariance of the mean of either side, ``(..., k, k)``.
+        counts: Units of either side.
+        limit: The longest shift that is not to be found, whatever its direction.
+
+    Returns:
+        Those of the length alone where there are too few units, or where content does not vary in all directions.
+
+    """
+    nu = degrees_of_freedom(variances, counts)
+    return combined(of_length, t_square_exceeds(difference, variances[0] + variances[1], nu, limit))
+
+
+def degrees_of_freedom(variances: tuple[Array, Array], counts: tuple[float, float]) -> Array:
+    """Those of the sum of two covariances, of Nel and van der Merwe; Welch's in one dimension."""
+
+    def size(variance: Array) -> Array:
+        trace = np.trace(variance, axis1=-2, axis2=-1)
+        found: Array = np.square(variance).sum((-2, -1)) + trace**2
+        return found
+
+    parts = [size(variance) / (count - 1) for variance, count in zip(variances, counts, strict=True)]
+    found: Array = size(variances[0] + variances[1]) / (parts[0] + parts[1])
+    return found
+
+
+def t_square_exceeds(difference: Array, variance: Array, nu: Array, limit: Array) -> Array:
+    """P-values of Hotelling's T squared; NaN where there is none."""
+    k = difference.shape[-1]
+    values, vectors = np.linalg.eigh(variance)
+    known = (values[..., 0] > FLAT * values[..., -1]) & (nu >= 2 * k)
+    values = np.where(known[..., None], values, 1.0)
+    square = (np.square((difference[..., None, :] @ vectors)[..., 0, :]) / values).sum(-1)
+    freedom = np.where(known, nu, 2.0 * k) - k + 1
+    found = f_exceeds(
+        square * freedom / (k * (freedom + k - 1)),
+        np.full(known.shape, float(k)),
+        freedom / k,
+        limit**2 / values[..., 0],
+    )
+    return np.where(known, found, math.nan)
+
+
+def combined(first: Array, second: Array) -> Array:
+    """Cauchy combination of two p-values; the first where there is no second."""
+    angles = [np.tan(np.pi * (0.5 - np.minimum(p, HIGHEST))) for p in (first, second)]
+    found: Array = 0.5 - np.arctan((angles[0] + angles[1]) / 2) / np.pi
+    return np.where(np.isnan(second), first, found)

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Generator
+
+from torchmetrics_rl2 import Statistics, compare
+from torchmetrics_rl2.auditing.draws import Population
+from torchmetrics_rl2.distance.composition import combined, degrees_of_freedom, t_square_exceeds
+from torchmetrics_rl2.distance.kinds import Kinds
+
+K = 3
+
+
+def normal(seed, n, shift=0.0, scale=1.0):
+    draws = np.random.default_rng(seed)
+    return shift + scale * draws.normal(size=(n, K)) @ np.diag([9.0, 3.0, 1.0])
+
+
+def moments(x, y):
+    variances = tuple(np.cov(side.T) / len(side) for side in (x, y))
+    return x.mean(0) - y.mean(0), variances, (len(x), len(y))
+
+
+def p_value(x, y, limit=0.0):
+    difference, variances, counts = moments(x, y)
+    nu = degrees_of_freedom(variances, counts)
+    return float(t_square_exceeds(difference, sum(variances), nu, np.float64(limit)))
+
+
+def test_in_one_dimension_it_is_the_test_of_welch():
+    x, y = normal(0, 12)[:, :1], normal(1, 30, scale=0.3)[:, :1] + 2
+    difference, variances = x.mean(0) - y.mean(0), (np.var(x, ddof=1) / 12, np.var(y, ddof=1) / 30)
+    both = tuple(np.full((1, 1), variance) for variance in variances)
+    nu = degrees_of_freedom(both, (12, 30))
+    found = t_square_exceeds(difference, sum(both), nu, np.float64(0))
+    assert float(found) == pytest.approx(stats.ttest_ind(x[:, 0], y[:, 0], equal_var=False).pvalue)
+
+
+def test_of_equal_covariances_it_is_that_of_hotelling():
+    x = normal(0, 20)
+    y = x[::-1] * -1 + [1.0, 2.0, 0.5]
+    pooled = np.cov(x.T)
+    square = 10 * (x.mean(0) - y.mean(0)) @ np.linalg.solve(pooled, x.mean(0) - y.mean(0))
+    expected = stats.f.sf(square * (38 - K + 1) / 38 / K, K, 38 - K + 1)
+    assert p_value(x, y) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("sizes", "scale"), [((30, 30), 1.0), ((40, 15), 0.4), ((15, 200), 1.0)])
+def test_it_holds_its_level(sizes, scale):
+    found = [p_value(normal(2 * i, sizes[0]), normal(2 * i + 1, sizes[1], scale=scale)) for i in range(1000)]
+    assert 0.03 < np.mean(np.array(found) < 0.05) < 0.07
+
+
+def test_a_shift_within_the_limit_is_not_found_in_any_direction():
+    for direction in np.eye(K):
+        found = [p_value(normal(2 * i, 50, direction), normal(2 * i + 1, 50), limit=1.0) for i in range(300)]
+        assert np.mean(np.array(found) < 0.05) < 0.07
+
+
+def test_without_enough_units_or_spread_there_is_none():
+    x, y = normal(0, 3), normal(1, 4)
+    assert np.isnan(p_value(x, y))
+    assert np.isnan(p_value(normal(0, 30) * [1, 1, 0], normal(1, 30) * [1, 1, 0]))
+    assert combined(np.float64(0.3), np.float64(np.nan)) == 0.3
+
+
+def test_the_combination_sees_what_either_sees_and_holds_its_level():
+    draws = np.random.default_rng(0)
+    first = draws.uniform(size=20_000)
+    for second in (draws.uniform(size=20_000), first, 1 - first):
+        assert 0.03 < np.mean(combined(first, second) < 0.05) < 0.06
+    assert combined(np.array(1e-4), np.array(1.0)) < 1e-3
+    assert combined(np.array(1.0), np.array(1e-4)) < 1e-3
+    assert combined(np.array(0.0), np.array(0.5)) < 1e-12
+    assert 0.5 < combined(np.array(1.0), np.array(1.0)) <= 1
+
+
+MEANS = torch.tensor([[30.0, 0, 0], [30, 6, 0], [-30, 0, 0], [-30, 0, 6]], dtype=torch.float64)
+KINDS = Kinds(MEANS, torch.full((4,), 0.25).log(), ("a", "b", "c", "d"))
+
+
+def tissue(seed, shares, n=60):
+    """Two organs far apart, with two kinds each that are close."""
+    generator = Generator().manual_seed(seed)
+    rows = torch.multinomial(torch.tensor(shares), n, replacement=True, generator=generator)
+    return MEANS[rows] + torch.randn(n, 3, generator=generator, dtype=torch.float64)
+
+
+def sides(seed, shares, groups=False):
+    names = [str(i // 2) for i in range(60)] if groups else None
+    return [
+        Statistics.of_latents(tissue(2 * seed + i, own), names, KINDS) for i, own in enumerate(((0.25,) * 4, shares))
+    ]
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_a_missing_kind_is_found_that_length_hardly_shows(groups):
+    """How many are of either organ, by chance, moves the mean by more than the missing kind does."""
+    found = [compare(*sides(i, (1 / 3, 0, 1 / 3, 1 / 3), groups)) for i in range(100)]
+    differs = np.mean(["content" in result.verdict for result in found])
+    by_length = np.mean([result.content.interval[0] > result.content.limit for result in found])
+    assert differs > 0.8
+    assert by_length < 0.3
+    nulls = [compare(*sides(1000 + i, (0.25,) * 4, groups)) for i in range(200)]
+    assert np.mean(["content" in result.verdict for result in nulls]) < 0.09
+
+
+def test_a_population_has_the_p_values_of_a_comparison():
+    latents = torch.cat([tissue(0, (0.25,) * 4), tissue(1, (0.5, 0, 0.25, 0.25))])
+    draws = np.random.default_rng(0)
+    real, fake = (draws.integers(0, 120, size=(20, 40)) for _ in range(2))
+    tests = Population(latents, KINDS).tests(real, fake)
+    for i in range(20):
+        one, other = (Statistics.of_latents(latents[rows[i]], kinds=KINDS) for rows in (real, fake))
+        expected = compare(one, other).content.p_value
+        assert tests.p_values["content"][i] == pytest.approx(expected, rel=1e-6)
