@@ -17,6 +17,7 @@ from scipy import stats
 from torchmetrics_rl2.distance.explanation import Cause, Explanation
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.text import LEVEL
+from torchmetrics_rl2.distance.uncertainty import ROUNDING
 from torchmetrics_rl2.explaining.curves import Array, Curves, Point
 from torchmetrics_rl2.explaining.pairs import Pair, nearest_pair, pairs_of
 from torchmetrics_rl2.pixels.degradations import LADDERS
@@ -98,6 +99,9 @@ def explain_look(
     curves, look = Curves(signatures, real.kinds), Look.of(real, fake)
     if look.total <= 0:
         return Explanation(withheld={"causes": "look is no larger than chance"})
+    if look.noise <= ROUNDING * look.total:
+        why = "images of either side do not vary, or groups of them, so what chance adds is not known"
+        return Explanation(withheld={"causes": why})
 
     nearest = curves.nearest(look.difference)
     ladder = min(nearest, key=lambda name: nearest[name][1])
