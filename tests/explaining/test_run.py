@@ -52,6 +52,12 @@ def test_of_sides_that_do_not_differ_no_image_is_named(explaining, patches):
     assert "Images that hold" not in shown
 
 
+def test_of_the_same_images_none_is_ranked(explaining, patches):
+    found = score(patches / "a", patches / "a", weights=explaining, explain=True).explanation
+    assert found.images == []
+    assert found.withheld["images"] == "RL2 is 0"
+
+
 def test_weights_without_signatures_say_how_to_get_some(encoder, patches):
     found = score(patches / "bright", patches / "a", weights=encoder, explain=True).explanation
     assert "has no signatures of damage; 'rl2 fit' makes weights that have" in str(found)
