@@ -50,7 +50,8 @@ def read_file(path: Path, entry: str, format_version: int, hint: str) -> tuple[d
             return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise RL2Error(
-            f"{path} is not a readable safetensors file ({error}). It may be cut off: copy or download it again."
+            f"{path} cannot be read as {OURS[entry]}: it is not a readable safetensors file ({error}), or was cut off. "
+            f"{hint}"
         ) from error
 
 

@@ -64,8 +64,14 @@ def test_where_it_is_withheld_it_says_why():
     fake = Statistics.of_latents(latents(9, 1), **ID)
     for real, why in (
         (copies, "all real images are the same"),
-        (Statistics.of_latents(latents(1), **ID), "it needs at least two real images; there is one"),
-        (Statistics.of_latents(latents(9), ["a"] * 9, **ID), "it needs at least two real groups; there is one"),
+        (
+            Statistics.of_latents(latents(1), **ID),
+            "it needs at least two real images, and a verdict four; there is one",
+        ),
+        (
+            Statistics.of_latents(latents(9), ["a"] * 9, **ID),
+            "it needs at least two real groups, and a verdict four; there is one",
+        ),
         (Statistics.of_latents(latents(9) * math.nan, **ID), "some latents are NaN"),
         (Statistics.of_latents(latents(9) * 1e200, **ID), "or too large"),
     ):

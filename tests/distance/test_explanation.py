@@ -41,6 +41,12 @@ def test_nothing_is_left_where_all_is_explained():
     assert str(Explanation([cause()], explained=0.997)).endswith("(1.30 to 1.70), which explains all of it")
 
 
+@pytest.mark.parametrize(("share", "text"), [(1.05, "100 %"), (0.31, "31 %"), (-0.02, "0 %")])
+def test_the_closest_explains_no_more_than_all_and_no_less_than_nothing(share, text):
+    """Chance puts shares of few images above 1."""
+    assert f", explains {text}. Another slide" in str(Explanation(explained=share, closest=cause(share=share)))
+
+
 def test_two_causes_explain_what_they_do_together():
     found = Explanation([cause(share=0.52), cause(damage="pen", share=0.17)], explained=0.63)
     assert "which together explain 63 % of it; 37 % is explained by nothing known" in str(found)

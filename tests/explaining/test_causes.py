@@ -167,6 +167,28 @@ def test_no_look_beyond_chance_is_not_explained():
     assert "no larger than chance" in explain_look(*sides, signatures()).withheld["causes"]
 
 
+def test_groups_of_the_same_images_do_not_say_what_chance_adds():
+    """As a loader that repeats its images, each time as another group: their means do not vary."""
+    z = torch.randn(2, D, generator=Generator().manual_seed(1), dtype=torch.float64).repeat(4, 1)
+    names = [f"slide {i // 2}" for i in range(8)]
+    sides = [Statistics.of_latents(z + shift, names) for shift in (0, shift_of("jpeg", 0.5))]
+    found = explain_look(*sides, signatures())
+    assert found.causes == []
+    assert "what chance adds is not known" in found.withheld["causes"]
+
+
+@pytest.mark.parametrize("measured", [True, False], ids=["pairs measured", "sums"])
+def test_damage_that_moves_nothing_is_in_no_pair(measured):
+    """Such as a stain that the images do not have."""
+    known = signatures()
+    moves = torch.tensor([float(ladder != "eosin") for ladder in known.ladders], dtype=torch.float64)
+    known = replace(known, shifts=known.shifts * moves[:, None])
+    if measured:
+        known = with_pair(known, ("eosin", 0.5), ("jpeg", LADDERS["jpeg"].severities[1]), 0 * shift_of("jpeg", 0.5))
+    found = explain_look(side(1), side(2, shift_of("jpeg", 0.5)), known)
+    assert [cause.damage for cause in found.causes] == ["jpeg"]
+
+
 def test_content_is_left_to_the_kinds():
     content = 30 * (torch.eye(D, dtype=torch.float64)[22] - torch.eye(D, dtype=torch.float64)[23])
     moved = shift_of("jpeg", 0.5) + content

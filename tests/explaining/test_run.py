@@ -24,8 +24,9 @@ def explaining(weights, patches):
 def test_a_score_is_explained_with_damage_and_images(explaining, patches):
     result = score(patches / "bright", patches / "a", weights=explaining, explain=True)
     found = result.explanation
-    assert len(found.images) == min(12, result.n_fake)
-    assert found.images[0].share >= found.images[-1].share
+    assert found.images[0].share >= found.images[-1].share >= 1
+    assert len(found.typical) == min(12, result.n_fake - len(found.images))
+    assert not {image.image for image in found.images} & {image.image for image in found.typical}
     assert {image.nearest.rpartition("/")[0] for image in found.images} == {str(patches / "a")}
     assert found.causes or found.closest or found.withheld["causes"]
     assert str(found) in str(result)
@@ -50,6 +51,12 @@ def test_of_sides_that_do_not_differ_no_image_is_named(explaining, patches):
     assert "no difference beyond chance" in shown.lower()
     assert "No damage is named: generated images do not differ beyond chance" in shown
     assert "Images that hold" not in shown
+
+
+def test_of_the_same_images_none_is_ranked(explaining, patches):
+    found = score(patches / "a", patches / "a", weights=explaining, explain=True).explanation
+    assert found.images == []
+    assert found.withheld["images"] == "RL2 is 0"
 
 
 def test_weights_without_signatures_say_how_to_get_some(encoder, patches):

@@ -23,7 +23,7 @@ def test_with_groups_there_is_a_p_value(scored):
 
 
 def test_content_that_cannot_be_judged_is_cited_as_such(scored):
-    unsure = replace(scored.result.content, interval=(1.0, 2.0), debiased=1.5, limit=900.0)
+    unsure = replace(scored.result.content, interval=(1.0, 2.0), debiased=1.5, limit=900.0, p_value=1.0)
     result = replace(scored.result, content=unsure)
     assert not result.is_judged("content")
     found = citation_of(result)

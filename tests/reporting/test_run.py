@@ -13,9 +13,11 @@ from torch import nn
 
 from torchmetrics_rl2 import RL2Error, compute_statistics, score
 from torchmetrics_rl2.distance.between_groups import BetweenGroups
+from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.text import three_digits
 from torchmetrics_rl2.reporting import report_to
 from torchmetrics_rl2.reporting.citing import citation_of
+from torchmetrics_rl2.reporting.sections import cause as cause_of
 from torchmetrics_rl2.reporting.sections import kinds as kinds_of
 
 pytest.importorskip("bokeh")
@@ -81,6 +83,14 @@ def test_a_page_says_the_verdict_first_and_then_what_is_behind_it(scored, page):
     assert "64 x 64" in page.sections["sides"]
     assert result.versions["torch"] in page.sections["computed"]
     assert citation_of(result) in page.sections["cite"]
+
+
+def test_a_share_explained_lies_between_nothing_and_all(scored):
+    """Chance puts it beyond."""
+    closest = [replace(scored.result.explanation.causes[0], share=share) for share in (1.04, -0.04)]
+    for one, text in zip(closest, ("100 %", "0 %"), strict=True):
+        result = replace(scored.result, explanation=Explanation(explained=one.share, closest=one))
+        assert cause_of(replace(scored, result=result)).tables[0].rows[0][-1] == text
 
 
 def test_images_stand_beside_their_nearest_real_one(scored, page):

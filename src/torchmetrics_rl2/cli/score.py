@@ -158,7 +158,7 @@ def score(
     """
     if len(fake) > 1 and not pool:
         raise RL2Error(
-            f"{len(fake)} sources of generated patches are given, {fake[0]} and {fake[1]} among them. Score each by "
+            f"{len(fake)} sources of generated patches are given, such as {fake[0]} and {fake[1]}. Score each by "
             "itself, or all as one set with --pool. Several sources of real patches take one --real each."
         )
     write = None

@@ -39,7 +39,8 @@ def baseline_fields(
     elif (n if groups is None else len(groups)) > 1:
         reason = "some latents are NaN or too large"
     else:
-        reason = f"it needs at least two real {'images' if groups is None else 'groups'}; there is one"
+        units = "images" if groups is None else "groups"
+        reason = f"it needs at least two real {units}, and a verdict four; there is one"
     return {"withheld": {"baseline_multiple": reason} | withheld}
 
 

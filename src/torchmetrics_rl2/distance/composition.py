@@ -22,7 +22,7 @@ __all__ = ["combined", "composition_p_values", "degrees_of_freedom", "t_square_e
 
 Array = NDArray[np.float64]
 
-HIGHEST = 0.95  # of a p-value, as one near 1 would hide any other in the combination
+HIGHEST = 0.5  # of a p-value that is joined: one near 1 would hide any other
 FLAT = 1e-9
 
 
@@ -77,7 +77,8 @@ def t_square_exceeds(difference: Array, variance: Array, nu: Array, limit: Array
 
 
 def combined(first: Array, second: Array) -> Array:
-    """Cauchy combination of two p-values; the first where there is no second."""
+    """Cauchy combination of two p-values, or the smaller above one half; the first where there is no second."""
     angles = [np.tan(np.pi * (0.5 - np.minimum(p, HIGHEST))) for p in (first, second)]
     found: Array = 0.5 - np.arctan((angles[0] + angles[1]) / 2) / np.pi
-    return np.where(np.isnan(second), first, found)
+    least = np.minimum(first, second)
+    return np.where(np.isnan(second), first, np.where(least > HIGHEST, least, found))

@@ -100,7 +100,8 @@ def details_of(result: "RL2Result") -> str:
     lines += _content_beyond_length(result)
     if result.kinds:
         lines += ["Images most like each kind of tissue, generated and real, with 95 % intervals:"]
-        lines += [f"  {_share(kind)}" for kind in result.kinds]
+        is_judged = result.is_judged("content") and not is_foreign(result)
+        lines += [f"  {_share(kind, is_judged)}" for kind in result.kinds]
     if result.variance_ratio is not None:
         ends = result.variance_ratio_interval
         interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
@@ -213,9 +214,9 @@ def _content_beyond_length(result: "RL2Result") -> list[str]:
     return ["Content differs in a direction in which chance hardly moves it, as of a missing kind, more than in length"]
 
 
-def _share(kind: KindShare) -> str:
+def _share(kind: KindShare, is_judged: bool) -> str:
     found = f"{percent(kind.fake)} ({percent(*kind.fake_interval)}) and {percent(kind.real)}"
-    return f"{kind.name}: {found} ({percent(*kind.real_interval)}){', differs' if kind.differs else ''}"
+    return f"{kind.name}: {found} ({percent(*kind.real_interval)}){', differs' if kind.differs and is_judged else ''}"
 
 
 def _diversity(result: "RL2Result") -> list[str]:

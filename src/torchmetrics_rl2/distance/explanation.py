@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torchmetrics_rl2.distance.text import percent, three_digits
 
-__all__ = ["Cause", "Explanation", "ImageShare", "amount_text"]
+__all__ = ["Cause", "Explanation", "ImageShare", "amount_text", "share_text"]
 
 PRINTED = 3
 
@@ -69,7 +69,7 @@ class Explanation:
     Args:
         causes: Known damage that a person sees and that explains look, at most two; empty where none does.
         explained: Share of the squared look that these explain together, or, without causes, that the closest damage
-            explains. Without what chance adds to either.
+            explains. Without what chance adds to either, so it may lie a little above 1, or below 0.
         closest: The closest damage where none explains look.
         images: The images that hold most of RL2, the worst first.
         typical: Those whose share is nearest to 1.
@@ -101,8 +101,8 @@ class Explanation:
         if self.closest is not None:
             return [
                 f"Look: no known damage that a person sees explains it; the closest, {self.closest}, explains "
-                f"{percent(max(0.0, self.closest.share))}. Another slide, scanner or laboratory differs so, or damage "
-                "that is not known"
+                f"{share_text(self.closest.share)}. Another slide, scanner or laboratory differs so, or "
+                "damage that is not known, or that is not the same in all images"
             ]
         return [f"No damage is named: {self.withheld['causes']}"] if "causes" in self.withheld else []
 
@@ -111,6 +111,11 @@ class Explanation:
             return [f"Images are not ranked: {self.withheld['images']}"] if "images" in self.withheld else []
         worst = (f"{image.image} ({three_digits(image.share)}x)" for image in self.images[:PRINTED])
         return [f"Images that hold most of RL2, in shares of the average one: {', '.join(worst)}"]
+
+
+def share_text(share: float) -> str:
+    """A share explained, in percent: all or nothing where chance puts it beyond."""
+    return percent(max(0.0, min(share, 1.0)))
 
 
 def amount_text(damage: str, amount: float, unit: str) -> str:

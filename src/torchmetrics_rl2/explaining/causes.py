@@ -17,6 +17,7 @@ from scipy import stats
 from torchmetrics_rl2.distance.explanation import Cause, Explanation
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.text import LEVEL
+from torchmetrics_rl2.distance.uncertainty import ROUNDING
 from torchmetrics_rl2.explaining.curves import Array, Curves, Point
 from torchmetrics_rl2.explaining.pairs import Pair, nearest_pair, pairs_of
 from torchmetrics_rl2.pixels.degradations import LADDERS
@@ -24,14 +25,20 @@ from torchmetrics_rl2.weights.signatures import Signatures
 
 __all__ = ["Look", "explain_look"]
 
-MIN_EXPLAINED = 0.4  # between real sets of other laboratories less was seen
-MIN_SEEN = 0.25  # of what a person sees: scanners of other laboratories differ by as much noise or blur
+# A cause explains this share of the squared look; between real sets of other laboratories less was seen.
+MIN_EXPLAINED = 0.4
+# And it has this share of the severity that a person sees; scanners of other laboratories differ by less noise or blur.
+MIN_SEEN = 0.25
+# A damage is confusable with a cause if it explains no less than this below it.
 CONFUSABLE = 0.03
 
-MIN_SECOND = 0.002  # of the squared look,
-MIN_GAIN = 0.75  # of what chance adds to it, and
-MIN_REST = 0.25  # of what the first leaves: a misfit of it, as of other tissue, mostly stays beside any second
-# A misfit takes little of a second damage. So less is enough of two that are plain to see and explain nearly all.
+# A second damage takes more of the squared look away than each of: this share of it, this multiple of what chance adds
+# to it, and this share of what the first leaves. A misfit of the first, as of other tissue, stays beside any second.
+MIN_SECOND = 0.002
+MIN_GAIN = 0.75
+MIN_REST = 0.25
+# Two that are plain to see, by these shares of what a person sees and of the squared look, need not take as much: a
+# weak second one is small beside a misfit of a strong first one.
 PLAIN_SEEN, PLAIN_EXPLAINED = 0.4, 0.8
 PLAIN_GAIN, PLAIN_REST = 0.25, 0.05
 
@@ -98,6 +105,9 @@ def explain_look(
     curves, look = Curves(signatures, real.kinds), Look.of(real, fake)
     if look.total <= 0:
         return Explanation(withheld={"causes": "look is no larger than chance"})
+    if look.noise <= ROUNDING * look.total:
+        why = "images of either side do not vary, or groups of them, so what chance adds is not known"
+        return Explanation(withheld={"causes": why})
 
     nearest = curves.nearest(look.difference)
     ladder = min(nearest, key=lambda name: nearest[name][1])

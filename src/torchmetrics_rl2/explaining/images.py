@@ -92,8 +92,9 @@ def order_of_images(
             for i, row in enumerate(rows)
         ]
 
-    worst = shares["share"].argsort(descending=True, stable=True)[:SHOWN].tolist()
-    typical = (shares["share"] - 1).abs().argsort(stable=True)[:SHOWN].tolist()
+    share = shares["share"]
+    worst = [row for row in share.argsort(descending=True, stable=True).tolist() if share[row] >= 1][:SHOWN]
+    typical = [row for row in (share - 1).abs().argsort(stable=True).tolist() if row not in worst][:SHOWN]
     return described(worst), described(typical)
 
 

@@ -95,16 +95,21 @@ class Pair:
 
 
 def pairs_of(curves: Curves) -> list[Pair]:
-    """Pairs that were measured; if none was, all of two families."""
+    """Pairs that were measured; if none was, all of two families. Damage that moves nothing is in none."""
+
+    def moves(point: Point) -> bool:
+        return bool(curves.of[point.ladder](point.severity).any())
+
     if curves.measured:
         return [
             Pair.of(points, (curves.of[points[0].ladder], curves.of[points[1].ladder]), interaction)
             for points, interaction in curves.measured.items()
+            if all(map(moves, points))
         ]
     ends = [Point(ladder, end) for ladder, curve in curves.of.items() for end in curve.ends if end]
     return [
         Pair.sum((a, b), (curves.of[a.ladder], curves.of[b.ladder]))
-        for a, b in combinations(ends, 2)
+        for a, b in combinations(filter(moves, ends), 2)
         if LADDERS[a.ladder].family != LADDERS[b.ladder].family
     ]
 

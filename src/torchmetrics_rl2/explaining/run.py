@@ -6,6 +6,7 @@ from dataclasses import replace
 from torchmetrics_rl2.distance.explanation import Explanation
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
+from torchmetrics_rl2.distance.text import three_digits
 from torchmetrics_rl2.explaining.causes import explain_look
 from torchmetrics_rl2.explaining.images import SeenImages, order_of_images
 from torchmetrics_rl2.explaining.own import Measure, explain_by_own
@@ -43,7 +44,9 @@ def explain(
     if generated is None or len(generated.names) != len(fake):
         reason = "the generated side is not images alone, and statistics keep none"
         found = replace(found, withheld=found.withheld | {"images": reason})
-    elif result.value > 0:
+    elif not result.value > 0:
+        found = replace(found, withheld=found.withheld | {"images": f"RL2 is {three_digits(result.value)}"})
+    else:
         reals = (seen or {}).get("real", SeenImages())
         of_real, of_fake = (side.sums.sum / side.sums.count for side in (real, fake))
         worst, typical = order_of_images(generated, reals, of_real, of_fake, real.kinds)

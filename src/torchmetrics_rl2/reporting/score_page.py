@@ -74,7 +74,6 @@ def page_of_score(scored: Scored) -> str:
         sentences=_sentences(result),
         groups=groups,
         shown=SHOWN,
-        rl2=three_digits(result.value),
         images_withheld=found.withheld.get("images", ""),
         images_note=sections.images_note(result),
         has_places=bool(heat),

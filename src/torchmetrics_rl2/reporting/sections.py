@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.distance.details import is_foreign, kind_sentences, part_text, why_no_interval
-from torchmetrics_rl2.distance.explanation import Explanation, ImageShare
+from torchmetrics_rl2.distance.explanation import Explanation, ImageShare, share_text
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.distance.strata_result import strata_sentence
@@ -101,14 +101,14 @@ def cause(scored: Scored) -> Section:
         "Damage that explains look" if found.causes else "The closest damage, which does not explain look",
         ["Damage", "Amount", "95 % interval", "Unit", "Share explained"],
         [
-            [one.damage, three_digits(one.amount), range_text(one.interval), one.unit, percent(one.share)]
+            [one.damage, three_digits(one.amount), range_text(one.interval), one.unit, share_text(one.share)]
             for one in named
         ],
     )
     all_of_them = Table(
         "Each kind of damage by itself, at the amount that explains most",
         ["Damage", "Best amount", "Share explained"],
-        [[match.damage, match.amount, percent(match.share) if match.share > 0 else "none"] for match in every],
+        [[match.damage, match.amount, share_text(match.share) if match.share > 0 else "none"] for match in every],
     )
     note = "A line for each damage by itself: how much of look it explains as it gets more severe."
     note += " The other lines go as far along their own scale." if len(shown) > 1 else ""
@@ -118,7 +118,7 @@ def cause(scored: Scored) -> Section:
         title,
         [*sentences, note],
         charts.match_chart(shown, len(first)),
-        "; ".join(f"{match.amount} explains {percent(match.share)}" for match in shown),
+        "; ".join(f"{match.amount} explains {share_text(match.share)}" for match in shown),
         [(f"line line{i}", match.damage) for i, match in enumerate(shown)],
         [causes, all_of_them],
     )
@@ -130,11 +130,11 @@ def kinds(result: RL2Result) -> Section:
     strata = strata_sentence(result)
     if not result.kinds:
         return Section(title, strata, withheld="These weights have one kind of tissue, so there are no shares.")
-    told = _kinds_told(result)
-    rows = []
+    told, is_judged, rows = _kinds_told(result), result.is_judged("content") and not is_foreign(result), []
     for kind in result.kinds:
         ends = [f"{percent(share)} ({percent(*end)})" for share, end in _both(kind)]
-        rows.append([kind.name, *ends, "yes" if kind.differs else "no"])
+        differs = ("yes" if kind.differs else "no") if is_judged else "not judged"
+        rows.append([kind.name, *ends, differs])
     return Section(
         title,
         [*told, *strata],
