@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,14 @@ from torch import Generator
 
 from torchmetrics_rl2 import Statistics, compare
 from torchmetrics_rl2.auditing.draws import Population
-from torchmetrics_rl2.distance.composition import combined, degrees_of_freedom, t_square_exceeds
+from torchmetrics_rl2.distance.composition import (
+    combined,
+    composition_p_values,
+    degrees_of_freedom,
+    t_square_exceeds,
+)
 from torchmetrics_rl2.distance.kinds import Kinds
+from torchmetrics_rl2.distance.parts import KindShare
 
 K = 3
 
@@ -76,6 +84,24 @@ def test_the_combination_sees_what_either_sees_and_holds_its_level():
     assert combined(np.array(1.0), np.array(0.8)) == 0.8
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+@pytest.mark.filterwarnings("error")
+def test_where_images_do_not_vary_or_are_not_finite_length_decides(value):
+    broken = np.full((K, K), value), np.full((K, K), value)
+    found = composition_p_values(np.float64(0.2), np.full(K, value), broken, (9, 9), np.float64(0))
+    assert float(found) == 0.2
+
+
+def test_of_several_pairs_one_that_is_broken_leaves_the_others():
+    difference, variances, counts = moments(normal(0, 30), normal(1, 30, 2.0))
+    alone = composition_p_values(np.float64(0.2), difference, variances, counts, np.float64(0.1))
+    both = [np.stack([variance, np.full((K, K), np.nan)]) for variance in variances]
+    found = composition_p_values(
+        np.array([0.2, 0.3]), np.stack([difference, difference]), (both[0], both[1]), counts, np.array([0.1, 0.1])
+    )
+    assert found == pytest.approx([float(alone), 0.3])
+
+
 MEANS = torch.tensor([[30.0, 0, 0], [30, 6, 0], [-30, 0, 0], [-30, 0, 6]], dtype=torch.float64)
 KINDS = Kinds(MEANS, torch.full((4,), 0.25).log(), ("a", "b", "c", "d"))
 
@@ -115,3 +141,18 @@ def test_a_population_has_the_p_values_of_a_comparison():
         one, other = (Statistics.of_latents(latents[rows[i]], kinds=KINDS) for rows in (real, fake))
         expected = compare(one, other).content.p_value
         assert tests.p_values["content"][i] == pytest.approx(expected, rel=1e-6)
+
+
+def test_details_say_why_content_differs_where_its_interval_does_not():
+    found = [compare(*sides(i, (1 / 3, 0, 1 / 3, 1 / 3))) for i in range(30)]
+    unseen = [one.content.interval[0] <= one.content.limit and "content" in one.verdict for one in found]
+    assert [("by its direction more than by its length" in one.details()) for one in found] == unseen
+    assert 5 < sum(unseen) < 30
+
+
+def test_no_kind_is_called_different_where_content_is_not_judged():
+    kind = KindShare("a", 0.0, (0.0, 0.1), 1.0, (0.9, 1.0), True)
+    result = replace(compare(*sides(0, (0.25,) * 4)), kinds=[kind])
+    assert ", differs" in result.details()
+    unsure = replace(result.content, interval=(1.0, 2.0), limit=9.0, p_value=1.0)
+    assert ", differs" not in replace(result, content=unsure).details()

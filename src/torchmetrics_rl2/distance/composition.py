@@ -42,8 +42,9 @@ def composition_p_values(
         Those of the length alone where there are too few units, or where content does not vary in all directions.
 
     """
-    nu = degrees_of_freedom(variances, counts)
-    return combined(of_length, t_square_exceeds(difference, variances[0] + variances[1], nu, limit))
+    with np.errstate(divide="ignore", invalid="ignore"):  # images that are all the same, or NaN latents
+        nu = degrees_of_freedom(variances, counts)
+        return combined(of_length, t_square_exceeds(difference, variances[0] + variances[1], nu, limit))
 
 
 def degrees_of_freedom(variances: tuple[Array, Array], counts: tuple[float, float]) -> Array:
@@ -62,7 +63,8 @@ def degrees_of_freedom(variances: tuple[Array, Array], counts: tuple[float, floa
 def t_square_exceeds(difference: Array, variance: Array, nu: Array, limit: Array) -> Array:
     """P-values of Hotelling's T squared; NaN where there is none."""
     k = difference.shape[-1]
-    values, vectors = np.linalg.eigh(variance)
+    is_finite = np.isfinite(variance).all((-2, -1), keepdims=True)
+    values, vectors = np.linalg.eigh(np.where(is_finite, variance, 0.0))
     known = (values[..., 0] > FLAT * values[..., -1]) & (nu >= 2 * k)
     values = np.where(known[..., None], values, 1.0)
     square = (np.square((difference[..., None, :] @ vectors)[..., 0, :]) / values).sum(-1)

@@ -211,7 +211,9 @@ def _content_beyond_length(result: "RL2Result") -> list[str]:
         return []
     if content.interval[0] > content.limit:
         return []
-    return ["Content differs in a direction in which chance hardly moves it, as of a missing kind, more than in length"]
+    return [
+        "Content differs by its direction more than by its length: chance hardly moves it there, as a missing kind does"
+    ]
 
 
 def _share(kind: KindShare, is_judged: bool) -> str:
