@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torchmetrics_rl2 import RL2Error, RL2Result
 from torchmetrics_rl2.distance import PartResult
 
-CONTENT = PartResult(3.0, 2.5, limit=0.6, interval=(2.0, 3.2), baseline=0.5, baseline_multiple=6.0)
+CONTENT = PartResult(3.0, 2.5, limit=0.6, interval=(2.0, 3.2), p_value=0.001, baseline=0.5, baseline_multiple=6.0)
 LOOK = PartResult(4.0, 3.6, limit=0.25, interval=(3.0, 4.3), baseline=2.0, baseline_multiple=2.0)
 RESULT = RL2Result(
     *(5.0, 4.4, 40, 40, "real", "fake", "w@1", None),
@@ -60,7 +60,7 @@ def test_what_is_not_claimed_is_shaded_up_to_the_limit(ax):
 
 
 def test_what_is_below_zero_by_chance_is_drawn_at_zero(ax):
-    part = PartResult(0.4, -0.6, interval=(-1.0, 0.3), baseline=0.7, baseline_multiple=0.6)
+    part = PartResult(0.4, -0.6, interval=(-1.0, 0.3), p_value=0.8, baseline=0.7, baseline_multiple=0.6)
     replace(RESULT, value=0.57, interval=(-1.2, 0.4), content=part, look=part).plot(ax)
     cross = [line.get_xydata().tolist() for line in ax.lines if line.get_linewidth() == 2]
     assert cross == [[[0.0, 0.0], [0.3, 0.0]], [[0.0, 0.0], [0.0, 0.3]]]
