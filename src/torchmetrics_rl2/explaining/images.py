@@ -61,7 +61,7 @@ def image_shares(latents: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 def order_of_images(
     generated: SeenImages, reals: SeenImages, real: Tensor, fake: Tensor, kinds: Kinds | None
 ) -> tuple[list[ImageShare], list[ImageShare]]:
-    """The images that hold most of a distance, worst first, and those whose share is nearest to 1.
+    """The images that hold most of a distance, worst first, and those of the others whose share is nearest to 1.
 
     Args:
         generated: Images of the generated side.
@@ -93,8 +93,9 @@ def order_of_images(
         ]
 
     share = shares["share"]
-    worst = [row for row in share.argsort(descending=True, stable=True).tolist() if share[row] >= 1][:SHOWN]
-    typical = [row for row in (share - 1).abs().argsort(stable=True).tolist() if row not in worst][:SHOWN]
+    worst = [row for row in share.argsort(descending=True, stable=True)[:SHOWN].tolist() if share[row] >= 1]
+    candidates = (share - 1).abs().argsort(stable=True)[: 2 * SHOWN].tolist()
+    typical = [row for row in candidates if row not in worst][:SHOWN]
     return described(worst), described(typical)
 
 
