@@ -31,6 +31,31 @@ def test_content_tells_what_is_an_image_and_the_rest_is_named(image, tmp_path):
     assert [path.name for path in find(f"{tmp_path}/*").left_out] == ["notes.txt", "slide.svs", "table.csv"]
 
 
+def test_a_path_that_is_not_there_is_answered_with_the_nearest_that_is(image, tmp_path):
+    (tmp_path / "generated").mkdir()
+    image.save(tmp_path / "generated" / "a.png")
+    for wrong, meant in (("genrated", "generated"), ("generated/b.png", "generated/a.png")):
+        with pytest.raises(RL2Error) as error:
+            find(tmp_path / wrong)
+        assert f"Did you mean {tmp_path / meant}?" in str(error.value)
+    for wrong in ("unlike", "no_such_folder/a.png", "generated/*.tif", "nul\0"):
+        with pytest.raises(RL2Error) as error:
+            find(f"{tmp_path}/{wrong}")
+        assert "Did you mean" not in str(error.value)
+
+
+def test_a_folder_of_slides_is_answered_with_the_command_that_reads_them(tmp_path):
+    (tmp_path / "slide.svs").write_text("text")
+    with pytest.raises(RL2Error, match="holds no images, but 1 other files.*rl2 screen reads whole slides"):
+        find(tmp_path)
+    with pytest.raises(RL2Error, match=r"slide\.svs is a whole slide\. Expected PNG.*rl2 screen reads whole slides"):
+        find(tmp_path / "slide.svs")
+    (tmp_path / "slide.svs").rename(tmp_path / "notes.txt")
+    with pytest.raises(RL2Error) as error:
+        find(tmp_path)
+    assert "rl2 screen" not in str(error.value)
+
+
 def test_a_name_in_another_normalization_is_the_same_name(image, tmp_path):
     nfc, nfd = (unicodedata.normalize(form, "Lungenödem é.png") for form in ("NFC", "NFD"))
     for on_disk, listed in ((nfc, nfd), (nfd, nfc)):

@@ -161,7 +161,7 @@ def test_a_source_without_images_says_so(tmp_path, kind):
     folder.mkdir()
     (tmp_path / "bad.txt").write_text("gone.png\n")
     (tmp_path / "empty.txt").write_text("\n")
-    (tmp_path / "slide.svs").write_bytes(bytes(range(256)))
+    (tmp_path / "binary.dat").write_bytes(bytes(range(256)))
     if kind == "texts":
         (folder / "readme.txt").touch()
     source, sentence = {
@@ -171,7 +171,7 @@ def test_a_source_without_images_says_so(tmp_path, kind):
         "glob": (tmp_path / "*.png", "no image matches it"),
         "bad list": (tmp_path / "bad.txt", "1 of 1 lines"),
         "empty list": (tmp_path / "empty.txt", "is empty"),
-        "binary": (tmp_path / "slide.svs", "neither an image"),
+        "binary": (tmp_path / "binary.dat", "neither an image"),
     }[kind]
     with pytest.raises(RL2Error, match=sentence):
         find_images(source)
@@ -182,6 +182,12 @@ def test_tiles_are_cut_row_by_row(tmp_path):
     (batch,) = ImageReader(tile=32).read([save(tmp_path / "x.png", image)])
     expected = [image[y : y + 32, x : x + 32] for y in (0, 32, 64) for x in (0, 32)]
     assert np.array_equal(batch.images.permute(0, 2, 3, 1).numpy(), np.stack(expected))
+
+
+def test_tiles_larger_than_the_images_are_to_be_made_smaller(tmp_path):
+    path = save(tmp_path / "x.png", np.zeros((224, 224, 3), dtype=np.uint8))
+    with pytest.raises(RL2Error, match=r"expected at least 512 x 512\. Give a smaller --tile, or none\."):
+        list(ImageReader(tile=512).read([path]))
 
 
 def test_scale_comes_before_tiles_and_is_antialiased(tmp_path):

@@ -1,5 +1,6 @@
 """Images of folders, globs, lists, and files that hold many."""
 
+import difflib
 import glob
 import json
 import os
@@ -88,15 +89,19 @@ def find(source: Any) -> FoundImages:
     elif is_packed(text):
         found, others = _unpacked(Path(text))
         nothing = f"{text} holds no images" + (f", but {len(others)} other files" if others else "") + "."
+    elif os.path.isfile(text) and Path(text).suffix.lower() in SLIDES and not is_image(Path(text)):
+        found, others = [], [Path(text)]
+        nothing = f"{text} is a whole slide."
     elif os.path.isfile(text):
         check_not_compressed(text)
         found = [Path(text)] if is_image(Path(text)) else _listed(Path(text))
         nothing = f"The list {text} is empty."
     else:
         found, others = _matching(text)
-        nothing = f"There is no folder, list or image {text}, and no image matches it as a pattern."
+        nothing = f"There is no folder, list or image {text}, and no image matches it as a pattern.{_near(text)}"
     if not found:
-        raise RL2Error(f"{nothing} Expected {EXPECTED}, or tar, Parquet or Arrow files of these.")
+        to_screen = " rl2 screen reads whole slides." if any(p.suffix.lower() in SLIDES for p in others) else ""
+        raise RL2Error(f"{nothing} Expected {EXPECTED}, or tar, Parquet or Arrow files of these.{to_screen}")
     unique: dict[str, Path] = {}
     for real, path in zip(real_paths(found), found, strict=True):
         unique.setdefault(real, path)
@@ -152,6 +157,15 @@ def files_below(folder: str | Path) -> Iterator[Path]:
             if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in visited
         ]
         yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def _near(text: str) -> str:
+    """What of the same folder a path that does not exist may have meant."""
+    path = Path(text)
+    with suppress(OSError, ValueError):
+        near = difflib.get_close_matches(path.name, sorted(one.name for one in path.parent.iterdir()), n=1)
+        return "".join(f" Did you mean {path.with_name(name)}?" for name in near)
+    return ""
 
 
 def same_name(path: str | Path) -> str:

@@ -187,7 +187,8 @@ class _Files(Dataset[tuple[np.ndarray[Any, Any] | str, str]]):
         height, width = image.shape[1:]
         least = self.tile or MIN_PX
         if min(height, width) < least:
-            raise RL2Error(f"{path} is {width} x {height} px; expected at least {least} x {least}.")
+            to_do = " Give a smaller --tile, or none." if self.tile else ""
+            raise RL2Error(f"{path} is {width} x {height} px; expected at least {least} x {least}.{to_do}")
         if self.tile is None and max(height, width) > MAX_PX:
             raise RL2Error(
                 f"{path} is {width} x {height} px, more than a patch has, which is at most {MAX_PX}. Cut it into "
