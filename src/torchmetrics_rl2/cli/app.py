@@ -11,7 +11,8 @@ from torchmetrics_rl2.errors import RL2Error
 
 app = typer.Typer(
     name="rl2",
-    help="RL2 (ResNet-L2): distance between real and generated histopathology patches, and quality control of both.",
+    help="RL2 (ResNet-L2): distance between real and generated histopathology patches, and quality control of both.\n\n"
+    "Begin with `rl2 score generated/ --real real/`. With `--help`, each command shows examples.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
