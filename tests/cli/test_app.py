@@ -124,7 +124,7 @@ BAD_INPUT = {
     "no JSON that can be read": "fit {patches} -o {bad}/x.safetensors --groups parent --card {bad}/gone.json",
     "There are no weights named": "weights show zebra",
     "There is no file": "score {patches} --real {bad}/gone.safetensors --weights {weights}",
-    "not RL2 statistics": "score {patches} --real {weights} --weights {weights}",
+    "not RL2 statistics. Give it to --weights": "score {patches} --real {weights} --weights {weights}",
     "cannot be divided by 'slides'": "score {patches}/a --real {patches}/b --by slides --weights {weights}",
     "no kinds of tissue. 'rl2 fit' finds": "score {patches}/a --real {patches}/b --by kinds --weights {weights}",
     "Give --real-classes, or": "score {patches}/a --real {patches}/b --fake-classes parent --weights {weights}",

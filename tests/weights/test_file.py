@@ -159,7 +159,7 @@ DAMAGED = {
     "cut off": lambda source, target: target.write_bytes(source.read_bytes()[:10_000]) and target,
     "not a readable safetensors": lambda source, target: target.write_bytes(b"hello") and target,
     "pickle": lambda source, target: torch.save({"a": 1}, target) or target,
-    "is RL2 statistics, not RL2 weights. 'rl2 weights list'": lambda source, target: (
+    "is RL2 statistics, not RL2 weights. Give it in place of images, to --real for one": lambda source, target: (
         save_file({"a": torch.zeros(1)}, target, {"torchmetrics-rl2-statistics": "{}"}) or target
     ),
     "has no 'torchmetrics-rl2' entry": lambda source, target: save_file({"a": torch.zeros(1)}, target) or target,
