@@ -38,10 +38,15 @@ def test_a_path_that_is_not_there_is_answered_with_the_nearest_that_is(image, tm
         with pytest.raises(RL2Error) as error:
             find(tmp_path / wrong)
         assert f"Did you mean {tmp_path / meant}?" in str(error.value)
-    for wrong in ("unlike", "no_such_folder/a.png", "generated/*.tif", "nul\0"):
+    for wrong in ("unlike", "no_such_folder/a.png", "generated/*.pnk", "nul\0"):
         with pytest.raises(RL2Error) as error:
             find(f"{tmp_path}/{wrong}")
         assert "Did you mean" not in str(error.value)
+    for i in range(1000):
+        (tmp_path / "generated" / f"{i}.txt").touch()
+    with pytest.raises(RL2Error) as error:
+        find(tmp_path / "generated/b.png")
+    assert "Did you mean" not in str(error.value)
 
 
 def test_a_folder_of_slides_is_answered_with_the_command_that_reads_them(tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", 
 NAMED = 3
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MOST = 100_000
+MOST_COMPARED = 1000
 
 
 @dataclass(frozen=True)
@@ -160,12 +162,13 @@ def files_below(folder: str | Path) -> Iterator[Path]:
 
 
 def _near(text: str) -> str:
-    """What of the same folder a path that does not exist may have meant."""
-    path = Path(text)
+    """What of the same folder a path that does not exist may have meant; of few files, as a comparison is slow."""
+    path, names = Path(text), list[str]()
     with suppress(OSError, ValueError):
-        near = difflib.get_close_matches(path.name, sorted(one.name for one in path.parent.iterdir()), n=1)
-        return "".join(f" Did you mean {path.with_name(name)}?" for name in near)
-    return ""
+        names = sorted(one.name for one in islice(path.parent.iterdir(), MOST_COMPARED + 1))
+    if glob.has_magic(text) or len(names) > MOST_COMPARED:
+        return ""
+    return "".join(f" Did you mean {path.with_name(name)}?" for name in difflib.get_close_matches(path.name, names, n=1))
 
 
 def same_name(path: str | Path) -> str:
