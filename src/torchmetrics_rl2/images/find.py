@@ -168,7 +168,8 @@ def _near(text: str) -> str:
         names = sorted(one.name for one in islice(path.parent.iterdir(), MOST_COMPARED + 1))
     if glob.has_magic(text) or len(names) > MOST_COMPARED:
         return ""
-    return "".join(f" Did you mean {path.with_name(name)}?" for name in difflib.get_close_matches(path.name, names, n=1))
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return "".join(f" Did you mean {path.with_name(name)}?" for name in near)
 
 
 def same_name(path: str | Path) -> str:
