@@ -252,7 +252,7 @@ DAMAGED = {
     "not a readable safetensors": lambda source, target: target.write_bytes(source.read_bytes()[:500]),
     "pickle": lambda source, target: torch.save({}, target),
     "rl2 stats": lambda source, target: save_file({"a": torch.zeros(1)}, target),
-    "format version 2.*reads 1. It was written by .*": altered(lambda header, _: header.update(format_version=2)),
+    "format version 3.*reads 2. It was written by .*": altered(lambda header, _: header.update(format_version=3)),
     "altered": altered(lambda header, _: header.update(weights_id="cd" * 32)),
     "altered.*": altered(lambda _, tensors: tensors["sum"].add_(1)),
     "altered.*after": altered(lambda header, _: header["groups"].reverse()),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from torchmetrics_rl2.distance.composition import composition_p_values
+from torchmetrics_rl2.distance.composition import content_p_values
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.uncertainty import ROUNDING, f_exceeds, squared_trace
 
@@ -56,9 +56,10 @@ class Population:
         self.leaks = kinds.leaks if kinds else (0.0, 0.0)
         self.content = np.zeros((len(latents), 0))
         if kinds is not None:
-            self.content = (centered @ kinds.basis).numpy()
-            gram = self.content @ self.content.T
-            self.grams |= {"content": (gram, self.content.shape[1]), "look": (whole - gram, width)}
+            content = (centered @ kinds.basis).numpy()
+            gram = content @ content.T
+            self.grams |= {"content": (gram, content.shape[1]), "look": (whole - gram, width)}
+            self.content = (centered @ kinds.axes).numpy()
 
     def tests(self, real: NDArray[np.int64], fake: NDArray[np.int64]) -> Tests:
         """Tests of R pairs of sets, by their rows ``(R, n)`` and ``(R, m)``."""
@@ -69,18 +70,16 @@ class Population:
             if "look" in pairs:
                 limits["content"] = self.leaks[0] * debiased["look"].clip(0)
                 limits["look"] = self.leaks[1] * debiased["content"].clip(0)
-            p_values = {name: pair.p_value(limits[name]) for name, pair in pairs.items()}
+            p_values = {name: pair.p_value(limits[name]) for name, pair in pairs.items() if name != "content"}
             if "content" in pairs:
-                p_values["content"] = self._of_composition(p_values["content"], real, fake, limits["content"])
+                p_values["content"] = self._of_composition(real, fake, limits["content"])
             return Tests(debiased, p_values, pairs["whole"].highest_ratio())
 
-    def _of_composition(
-        self, of_length: Array, real: NDArray[np.int64], fake: NDArray[np.int64], limit: Array
-    ) -> Array:
+    def _of_composition(self, real: NDArray[np.int64], fake: NDArray[np.int64], limit: Array) -> Array:
         sides = [self.content[rows] for rows in (real, fake)]
         difference = sides[0].mean(1) - sides[1].mean(1)
         variances = _variance_of_mean(sides[0]), _variance_of_mean(sides[1])
-        return composition_p_values(of_length, difference, variances, (real.shape[1], fake.shape[1]), limit)
+        return content_p_values(difference, variances, (real.shape[1], fake.shape[1]), limit)
 
 
 class _Pairs:

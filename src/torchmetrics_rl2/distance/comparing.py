@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchmetrics_rl2.distance.baseline import baseline_fields
 from torchmetrics_rl2.distance.between_groups import between_groups
-from torchmetrics_rl2.distance.composition import composition_p_values
+from torchmetrics_rl2.distance.composition import content_p_values
 from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.merging import check_same_weights
 from torchmetrics_rl2.distance.parts import PartResult, kind_shares
@@ -104,19 +104,32 @@ def _parts(real: Statistics, fake: Statistics) -> dict[str, PartResult]:
     for name, both in sides.items():
         compared = numbers_of(*both, limits[name])
         if name == "content" and compared.get("p_value") is not None:
-            compared["p_value"] = _of_composition(compared["p_value"], *both, limits[name])
+            compared["p_value"], beyond = _of_composition(real, fake, limits[name])
+            if limits[name] and real.kinds.carried is not None:
+                # So much of content comes along with look of this kind, or may come of it.
+                limits[name] = max(0.0, limits[name] + compared["debiased"] - beyond)
         known = {field.name: compared[field.name] for field in fields(PartResult) if field.name in compared}
         found[name] = PartResult(**known, limit=limits[name])
     return found
 
 
-def _of_composition(of_length: float, real: Statistics, fake: Statistics, limit: float) -> float:
-    """The p-value of content, from that of its length."""
-    units = [side.units for side in (real, fake)]
-    of_real, of_fake = (side for side in units if side is not None)
-    variances = (of_real.covariance / of_real.count).numpy(), (of_fake.covariance / of_fake.count).numpy()
-    difference, counts = (of_real.mean - of_fake.mean).numpy(), (of_real.count, of_fake.count)
-    return float(composition_p_values(np.float64(of_length), difference, variances, counts, np.float64(limit)))
+def _of_composition(real: Statistics, fake: Statistics, limit: float) -> tuple[float, float]:
+    """The p-value of content without what look carries along, and its debiased length."""
+    one, other = real.units, fake.units
+    assert real.kinds is not None
+    assert one is not None
+    assert other is not None
+    axes = real.kinds.axes
+    difference = (one.mean - other.mean) @ axes
+    variances = [axes.T @ side.covariance @ axes / side.count for side in (one, other)]
+    noise = float(variances[0].trace() + variances[1].trace())
+    found = content_p_values(
+        difference.numpy(),
+        (variances[0].numpy(), variances[1].numpy()),
+        (one.count, other.count),
+        np.float64(limit),
+    )
+    return float(found), float(debias(difference.norm(), noise))
 
 
 def _distinct(side: Statistics) -> int:

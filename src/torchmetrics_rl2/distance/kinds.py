@@ -28,14 +28,17 @@ FLAT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Kinds:
-    """The kinds of tissue of a set of weights, at least two.
+    r"""The kinds of tissue of a set of weights, at least two.
 
     Args:
         means: Their means in latent space, ``(K, d)``.
         log_shares: Logarithm of the share of each among the images that fitted the weights, ``(K,)``.
         names: Their names.
-        leaks: How far a difference in one part alone moves the other: content in shares of look, as by damage, and look
-            in shares of content, as by another composition.
+        leaks: How far a difference in one part alone moves the other: content in shares of look, as by damage, beyond
+            what is carried, and look in shares of content, as by another composition.
+        carried: The content that comes along with look where tissue stays the same, as under damage, ``(K, d)``: with a
+            look :math:`l` comes :math:`\sum_k (x_k \cdot l)\,(\mu_k - \bar\mu)`, with its rows :math:`x_k`. ``None``
+            where that is not known.
 
     """
 
@@ -43,6 +46,7 @@ class Kinds:
     log_shares: Tensor
     names: Sequence[str]
     leaks: tuple[float, float] = LEAKS
+    carried: Tensor | None = None
 
     def __deepcopy__(self, _: dict[int, Any]) -> "Kinds":
         return self  # nothing in it changes, and clones of a metric can share it
@@ -52,7 +56,9 @@ class Kinds:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """As a file of statistics has them, beside the names."""
-        return {"kind_means": self.means, "kind_log_shares": self.log_shares, "kind_leaks": torch.tensor(self.leaks)}
+        carried = torch.zeros_like(self.means) if self.carried is None else self.carried
+        found = {"means": self.means, "log_shares": self.log_shares, "leaks": torch.tensor(self.leaks)}
+        return {f"kind_{name}": value for name, value in (found | {"carried": carried}).items()}
 
     @cached_property
     def basis(self) -> Tensor:
@@ -61,6 +67,16 @@ class Kinds:
         vectors, values, _ = torch.linalg.svd((means - means.mean(0)).T, full_matrices=False)
         basis: Tensor = vectors[:, values > FLAT * values.max()]
         return basis
+
+    @cached_property
+    def axes(self) -> Tensor:
+        """What content is tested on, ``(d, k)``, float64: the basis, less what look carries along."""
+        if self.carried is None:
+            return self.basis
+        means = self.means.to("cpu", torch.float64)
+        along = self.carried.to("cpu", torch.float64).T @ (means - means.mean(0)) @ self.basis
+        axes: Tensor = self.basis - along + self.basis @ (self.basis.T @ along)
+        return axes
 
     def of(self, latents: Tensor) -> Tensor:
         """The most probable kind of each latent ``(N, d)``: ``(N,)``, int64."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_fields", "write_statistics"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEADER = "torchmetrics-rl2-statistics"
 TEXTS, LISTS = ("weights", "weights_id", "source"), ("unreadable", "left_out")
 SIZES = ("count", "square_sum")
@@ -133,13 +133,15 @@ def _kinds(path: Path, names: tuple[str, ...], tensors: dict[str, Tensor]) -> Ki
     """The kinds of a file, whose tensors are taken out."""
     if not names:
         return None
-    found = means, log_shares, leaks = tuple(tensors.pop(f"kind_{name}") for name in ("means", "log_shares", "leaks"))
+    found = tuple(tensors.pop(f"kind_{name}") for name in ("means", "log_shares", "leaks", "carried"))
+    means, log_shares, leaks, carried = found
     shapes = [tuple(value.shape) for value in found]
-    fits = shapes == [(len(names), len(tensors["sum"])), (len(names),), (2,)]
+    of_means = len(names), len(tensors["sum"])
+    fits = shapes == [of_means, (len(names),), (2,), of_means]
     sound = all(value.dtype == torch.float32 and value.isfinite().all() for value in found)
     if not fits or not sound or not len(set(names)) == len(names) >= 2 or not (means != means[0]).any():
         raise RL2Error(
             f"{path} has malformed kinds: {len(names)} names, tensors of shapes {shapes}; expected at least 2, and "
             "for each a name of its own and a finite mean and share in float32, not all means the same."
         )
-    return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1])))
+    return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1])), carried)

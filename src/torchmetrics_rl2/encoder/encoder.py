@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.statistics import REFERENCE, Statistics
+from torchmetrics_rl2.encoder.carried import with_carried
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.networks.extractor import FeatureExtractor, Frozen
 from torchmetrics_rl2.networks.flow import RealNVP
@@ -74,7 +75,7 @@ class LatentEncoder(Frozen):
         self.features = FeatureExtractor(weights.preprocessing, dict(weights.backbone))
         self.flow = RealNVP(**weights.flow_config)
         self.flow.load_state_dict(dict(weights.flow))
-        self.kinds = kinds_of(self.flow, self.card)
+        self.kinds = kinds_of(self.flow, self.card, self.signatures)
         self._sizes_warned_of: set[tuple[int, int]] = set()
         self._as_loaded = self._checksum() if self.path else None
         self.requires_grad_(False)
@@ -204,7 +205,7 @@ class LatentEncoder(Frozen):
         return f"LatentEncoder({self.name!r}, {px},{mpp} weights_id '{self.weights_id[:12]}', {dtype} on {self.device})"
 
 
-def kinds_of(flow: RealNVP, card: Mapping[str, Any]) -> Kinds | None:
+def kinds_of(flow: RealNVP, card: Mapping[str, Any], signatures: Signatures | None) -> Kinds | None:
     """The kinds of a flow, if it has several, by the names in the card of its weights, or by numbers."""
     count, listed = len(flow.base.means), card.get("kinds")
     if count == 1:
@@ -215,7 +216,8 @@ def kinds_of(flow: RealNVP, card: Mapping[str, Any]) -> Kinds | None:
         names = [f"kind {i + 1}" for i in range(count)]
     base = flow.base
     means, log_shares, leaks = (value.detach().cpu().float() for value in (base.means, base.log_shares, base.leaks))
-    return Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1])))
+    kinds = Kinds(means, log_shares, names, (float(leaks[0]), float(leaks[1])))
+    return kinds if signatures is None else with_carried(kinds, signatures)
 
 
 def reference_of(flow: RealNVP, features: Tensor, groups: Sequence[str] | None = None) -> Reference:
@@ -223,5 +225,5 @@ def reference_of(flow: RealNVP, features: Tensor, groups: Sequence[str] | None =
     with exact_arithmetic(features.device):
         z, log_det = flow(features)
         scores = torch.stack([flow.log_likelihood(z, log_det), z.norm(dim=1), log_det], 1)
-    statistics = Statistics.of_latents(z, groups, kinds_of(flow, {}))
+    statistics = Statistics.of_latents(z, groups, kinds_of(flow, {}, None))
     return Reference(statistics.sums, scores[:REFERENCE_SCORES].float(), statistics.groups)

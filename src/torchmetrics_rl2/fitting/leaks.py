@@ -7,20 +7,13 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import LEAKS, Kinds
+from torchmetrics_rl2.encoder.carried import with_carried
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.fitting.kinds import FoundKinds
 from torchmetrics_rl2.networks.flow import RealNVP
-from torchmetrics_rl2.pixels.degradations import LADDERS
 from torchmetrics_rl2.weights.signatures import Signatures
 
-__all__ = ["check_apart_within", "leak_of_content", "leak_of_look", "leak_sentences", "measure_leaks"]
-
-_NUMBERS = {"gaussian blur": 1, "gaussian noise": 1, "jpeg": 1, "rectangles": 0, "hematoxylin": 1}
-DAMAGE = (
-    *((name, LADDERS[name].severities[number]) for name, number in _NUMBERS.items()),
-    ("hematoxylin", -LADDERS["hematoxylin"].severities[1]),
-)
-"""Blur of 1 px, noise of 5 %, JPEG at quality 50, rectangles over 5 %, and half an octave of hematoxylin."""
+__all__ = ["check_apart_within", "leak_of_content", "leak_sentences", "measure_leaks"]
 
 LARGE = 0.5
 
@@ -39,21 +32,10 @@ def measure_leaks(
         signatures: Of the flow.
 
     """
-    basis = Kinds(flow.base.means, flow.base.log_shares, kinds.names).basis
+    known = with_carried(Kinds(flow.base.means, flow.base.log_shares, kinds.names), signatures)
     latents = torch.cat([flow(part)[0] for part in torch.split(features, 1024)]).double()
-    of_content = leak_of_content(latents, flow.base.means.double(), kinds.labels, units, basis)
-    return max(LEAKS[0], leak_of_look(signatures, basis)), max(LEAKS[1], of_content)
-
-
-def leak_of_look(signatures: Signatures, basis: Tensor) -> float:
-    """The most that one of six kinds of damage moves the mean content, as a share of what it moves the mean look."""
-    rows = [
-        row for row, known in enumerate(zip(signatures.ladders, signatures.severities, strict=True)) if known in DAMAGE
-    ]
-    moved = signatures.shifts[rows]
-    content = moved @ basis
-    look = moved - content @ basis.T
-    return float((content.norm(dim=1) / look.norm(dim=1).clamp(min=1e-9)).max())
+    of_content = leak_of_content(latents, flow.base.means.double(), kinds.labels, units, known.basis)
+    return known.leaks[0], max(LEAKS[1], of_content)
 
 
 def leak_of_content(latents: Tensor, means: Tensor, kinds: Tensor, units: Sequence[str], basis: Tensor) -> float:

@@ -74,7 +74,7 @@ class Shift:
         across: Inner product with the draws.
         along: Variance along it.
         along_draws: Covariance of it and the draws.
-        content: Its coordinates in the basis of the kinds, ``(k,)`` or ``(DRAWS, k)``; none without kinds.
+        content: Its coordinates on the axes that content is tested on, ``(k,)`` or ``(DRAWS, k)``; none without kinds.
 
     """
 
@@ -103,7 +103,7 @@ class Pilot:
         self._share = pilot.total_variance / trace / self.images if trace else 0.0
         self._leaks = dict(zip(PARTS, (0.0, 0.0) if kinds is None else kinds.leaks, strict=True))
         d = len(units.mean)
-        self._basis = torch.zeros(d, 0, dtype=torch.float64) if kinds is None else kinds.basis
+        self._axes = torch.zeros(d, 0, dtype=torch.float64) if kinds is None else kinds.axes
         projectors: dict[Judged, Tensor] = {"whole": torch.eye(d, dtype=torch.float64)}
         squares: dict[Judged, float] = {"whole": units.squared_trace}
         if kinds is not None:
@@ -121,10 +121,14 @@ class Pilot:
             root = vectors * values.clamp(min=0).sqrt()
             chance = torch.randn(2 * DRAWS, d, generator=generator, dtype=torch.float64) @ root.T
             self._parts[name] = _Part(chance[:DRAWS], chance[DRAWS:], covariance, projector)
+        covariance = self._axes.T @ units.covariance @ self._axes
+        values, vectors = torch.linalg.eigh(covariance)
+        chance = torch.randn(DRAWS, len(values), generator=generator, dtype=torch.float64)
+        self._content = chance * values.clamp(min=0).sqrt() @ vectors.T, covariance
 
     def shift(self, vector: Tensor) -> Shift:
         """A shift of the mean latent, ``(d,)``, or one for each draw."""
-        found = Shift({}, {}, {}, {}, (vector.double() @ self._basis).numpy())
+        found = Shift({}, {}, {}, {}, (vector.double() @ self._axes).numpy())
         for name, part in self._parts.items():
             own = vector.double() @ part.projector
             turned = own @ part.covariance
@@ -160,13 +164,13 @@ class Pilot:
             return 1.0
         real = 1 / n / c
         nu = 1 / (real**2 / (n - 1) + (1 - real) ** 2 / max(n * self.images - 1, 1.0))
+        if part == "content":
+            return float((self._of_content(shift, n, length, limit, nu) < LEVEL).mean())
         square = excess[part] + noise
         freedom = noise**2 / noise_square
-        if self.grouped or part == "content":
+        if self.grouped:
             ones = np.ones(DRAWS)
             p_values = f_exceeds(square / noise, freedom * ones, nu * ones, freedom * limit**2 / noise)
-            if part == "content":
-                p_values = self._of_composition(p_values, shift, n, length, limit)
             return float((p_values < LEVEL).mean())
         along = length**2 * shift.along[part] + 2 * length * math.sqrt(c) * shift.along_draws[part] + c * judged.along
         slope = c * along / np.maximum(square, 1e-300)
@@ -174,13 +178,16 @@ class Pilot:
         least = limit**2
         return float((excess[part] - least > t * np.sqrt(2 * noise_square + 4 * slope * least)).mean())
 
-    def _of_composition(self, of_length: Array, shift: Shift, n: float, length: float, limit: Array) -> Array:
-        """P-values of content, from those of its length."""
-        own, c = self._parts["content"], (1 + self._share) / n
-        difference = length * shift.content + math.sqrt(c) * (own.draws @ self._basis).numpy()
-        covariance = (self._basis.T @ own.covariance @ self._basis).numpy()
-        variances, counts = (covariance / n, covariance * self._share / n), (n, n * self.images)
-        return composition_p_values(of_length, difference, variances, counts, limit)
+    def _of_content(self, shift: Shift, n: float, length: float, limit: Array, nu: float) -> Array:
+        """P-values of content, of which the covariance is known."""
+        c, (chance, covariance) = (1 + self._share) / n, (tensor.numpy() for tensor in self._content)
+        difference = length * shift.content + math.sqrt(c) * chance
+        trace = np.full(DRAWS, np.trace(covariance))
+        freedom = trace**2 / np.square(covariance).sum()
+        ratio = np.square(difference).sum(1) / (c * trace)
+        of_length = f_exceeds(ratio, freedom, nu, freedom * limit**2 / (c * trace))
+        variances = covariance / n, covariance * self._share / n
+        return composition_p_values(of_length, difference, variances, (n, n * self.images), limit)
 
     def _excess(self, shift: Shift, part: Judged, c: float, length: float) -> Array:
         """Debiased squared distances of all draws."""
