@@ -156,3 +156,92 @@ def test_no_kind_is_called_different_where_content_is_not_judged():
     assert ", differs" in result.details()
     unsure = replace(result.content, interval=(1.0, 2.0), limit=9.0, p_value=1.0)
     assert ", differs" not in replace(result, content=unsure).details()
+
+
+def test_a_second_p_value_counts_by_its_weight():
+    draws = np.random.default_rng(0)
+    first, second = draws.uniform(size=20_000), draws.uniform(size=20_000)
+    for weight in (0.1, 0.5):
+        assert 0.03 < np.mean(combined(first, second, weight) < 0.05) < 0.06
+    assert combined(np.array(0.2), np.array(0.4), 0.0) == pytest.approx(0.2)
+    assert combined(np.array(0.02), np.array(0.5), 0.1) < combined(np.array(0.02), np.array(0.5), 1.0)
+
+
+def test_where_look_differs_by_much_length_decides():
+    difference, variances, counts = moments(normal(0, 40, 1.0), normal(1, 40))
+    for limit, near in ((0.0, 1), (300.0, 2)):
+        nu = degrees_of_freedom(variances, counts)
+        of_t = t_square_exceeds(difference, sum(variances), nu, np.float64(limit))
+        found = composition_p_values(np.float64(0.04), difference, variances, counts, np.float64(limit))
+        assert float(found) == pytest.approx([float(combined(np.float64(0.04), of_t)), 0.04][near - 1], rel=1e-3)
+
+
+WIDE = torch.cat([MEANS.float(), torch.zeros(4, 5)], 1)
+FIRST_LOOK = torch.eye(8)[3]
+CARRIED = torch.zeros(4, 8)
+CARRIED[0, 3] = 0.01  # of the difference of the first kind's mean, for each unit of the first look
+ALONG = 0.01 * (WIDE[0] - WIDE.mean(0))
+CARRYING = Kinds(WIDE, torch.full((4,), 0.25).log(), ("a", "b", "c", "d"), carried=CARRIED)
+
+
+def seen_sides(seed, shares=(0.25,) * 4, look=0.0, kinds=CARRYING, groups=False):
+    """Tissue in eight dimensions, whose generated side is damaged by a look that carries content along."""
+    noise = torch.randn(120, 5, generator=Generator().manual_seed(seed + 500), dtype=torch.float64)
+    latents = torch.cat([torch.cat([tissue(2 * seed, (0.25,) * 4), tissue(2 * seed + 1, shares)]), noise], 1)
+    latents[60:] += look * (FIRST_LOOK + ALONG)
+    names = [str(i // 2) for i in range(60)] if groups else None
+    return [Statistics.of_latents(side, names, kinds) for side in (latents[:60], latents[60:])]
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_content_that_look_carries_along_is_no_other_tissue(groups):
+    """A shift of content of a third of look, beyond its limit."""
+
+    def found(look, **others):
+        results = [compare(*seen_sides(i, look=look, groups=groups, **others)) for i in range(60)]
+        return np.mean(["content" in result.verdict for result in results])
+
+    assert found(200.0) < 0.1
+    assert found(200.0, kinds=replace(CARRYING, carried=None)) > 0.9
+    assert found(30.0, shares=(0.5, 0.5, 0, 0)) > 0.9
+
+
+def test_what_is_carried_is_part_of_the_limit():
+    sides = seen_sides(0, look=40.0)
+    result = compare(*sides)
+    means = [side.sums.sum / side.sums.count for side in sides]
+    difference = (means[0] - means[1]).numpy()
+    content = difference[:3]
+    left = content - difference[3] * ALONG[:3].numpy()
+    covariance = [side.units.covariance.numpy() / 60 for side in sides]
+    axes = np.concatenate([np.eye(3), -ALONG[None, :3].numpy(), np.zeros((4, 3))])
+    noise = sum(np.trace(axes.T @ one @ axes) for one in covariance)
+    square = left @ left - noise
+    beyond = np.sign(square) * np.sqrt(abs(square))
+    expected = 0.15 * result.look.debiased + result.content.debiased - beyond
+    assert result.content.limit == pytest.approx(expected, rel=1e-6)
+    assert result.content.limit > 0.3 * result.look.debiased
+    assert compare(*seen_sides(0)).content.limit < 0.5
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_statistics_of_a_file_have_the_same_p_value(tmp_path, groups):
+    sides = [replace(side, weights_id="ab" * 32) for side in seen_sides(3, (0.4, 0.2, 0.2, 0.2), 20.0, groups=groups)]
+    sides[0].save(tmp_path / "real.safetensors")
+    loaded = Statistics.load(tmp_path / "real.safetensors")
+    torch.testing.assert_close(loaded.kinds.axes @ loaded.kinds.basis.T, CARRYING.axes @ CARRYING.basis.T)
+    found = compare(loaded, sides[1]).content
+    assert found.p_value == pytest.approx(compare(*sides).content.p_value, rel=1e-6)
+
+
+def test_a_population_knows_what_is_carried():
+    latents = torch.cat(
+        [torch.randn(90, 8, generator=Generator().manual_seed(0)).double() + WIDE[torch.arange(90) % 4]]
+    )
+    latents[45:] += 5 * (FIRST_LOOK + ALONG)
+    draws = np.random.default_rng(0)
+    real, fake = draws.integers(0, 45, size=(10, 30)), draws.integers(45, 90, size=(10, 30))
+    tests = Population(latents, CARRYING).tests(real, fake)
+    for i in range(10):
+        sides = (Statistics.of_latents(latents[rows[i]], kinds=CARRYING) for rows in (real, fake))
+        assert tests.p_values["content"][i] == pytest.approx(compare(*sides).content.p_value, rel=1e-6)

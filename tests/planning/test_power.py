@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,19 @@ def test_the_least_length_is_as_precise_at_any_scale(scale):
 
 def test_where_no_length_is_needed_it_is_zero():
     assert least_length(lambda _: 1.0, 0.8) == 0
+
+
+def test_power_of_content_beside_look_is_that_of_the_verdict(pilot):
+    """The look carries content along, away from the tissue that is missing."""
+    carried = torch.zeros(3, D)
+    carried[0, D - 1] = 0.02
+    kinds = replace(KINDS, carried=carried)
+    chance = Pilot(Statistics.of_latents(pilot, kinds=kinds), kinds)
+    vector = shifted(0, 0.9) + shifted(D - 1, 2.0)
+    expected = chance.power(chance.shift(vector), "content", 40)
+    assert 0.4 < expected < 0.95
+    generator, hits = Generator().manual_seed(0), 0
+    for _ in range(150):
+        sides = (latents(40, generator), latents(40, generator) + vector)
+        hits += found("content", compare(*(Statistics.of_latents(z, kinds=kinds) for z in sides)))
+    assert hits / 150 == pytest.approx(expected, abs=0.1)

@@ -19,12 +19,13 @@ class PartResult:
         value: Distance of the mean latents in this part alone; the squares of both add up to that of RL2.
         debiased: Signed root of its unbiased square.
         limit: What a difference in the other part alone may move this one by: a share of its debiased value, 15 % for
-            content and 10 % for look, or more where that was measured when the weights were fitted.
+            content and 10 % for look, or more where that was measured. For content, what such a look carries along is
+            added.
         standard_error: Of the debiased value. This and the next three are ``None`` where a side has fewer than four
             units, or only sums and no second moments.
         interval: 95 % interval of the debiased value.
-        p_value: Of the test that the part is not larger than its limit: of its length, and for content of Hotelling's T
-            squared too, see :mod:`torchmetrics_rl2.distance.composition`.
+        p_value: Of the test that the part is not larger than its limit: of its length, and for content, without what
+            look carries along, of Hotelling's T squared too, see :mod:`torchmetrics_rl2.distance.composition`.
         detectable: The smallest distance that the test of its length finds with 80 % power at these numbers of units.
         baseline: Real against real: what two random samples of the real images, as large as the two sides, score.
         baseline_multiple: ``value`` over ``baseline``.
