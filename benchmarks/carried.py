@@ -53,7 +53,9 @@ def main() -> None:
         look = (shift - content @ basis.T).norm()
         rows.append((f"{name} {severity:+.2f}", float(content.norm() / look), float((shift @ axes).norm() / look)))
     shares = np.array([row[1:] for row in rows])
-    print(f"{encoder.name} ({encoder.weights_id[:12]}), {len(clean)} tiles: content in shares of look, and what is left")
+    print(
+        f"{encoder.name} ({encoder.weights_id[:12]}), {len(clean)} tiles: content in shares of look, and what is left"
+    )
     for name, *both in sorted(rows, key=lambda row: -row[1]):
         print(f"{name:26}{both[0]:8.2f}{both[1]:8.2f}")
     for label, of_all in (("mean", shares.mean(0)), ("most", shares.max(0))):

@@ -95,41 +95,37 @@ def _debiased(real: Statistics, fake: Statistics) -> float:
 
 def _parts(real: Statistics, fake: Statistics) -> dict[str, PartResult]:
     """Content and look, each against what a difference in the other alone moves it by."""
-    sides = {name: (real.part(name), fake.part(name)) for name in PARTS}
-    apart = {name: max(0.0, _debiased(*both)) for name, both in sides.items()}
     assert real.kinds is not None
+    sides = {name: (real.part(name), fake.part(name)) for name in PARTS}
+    debiased = {name: _debiased(*both) for name, both in sides.items()}
     of_look, of_content = real.kinds.leaks
-    limits = {"content": of_look * apart["look"], "look": of_content * apart["content"]}
+    limits = {"content": of_look * max(0.0, debiased["look"]), "look": of_content * max(0.0, debiased["content"])}
+    p_value, beyond = _of_composition(real, fake, limits["content"])
+    if limits["content"] and beyond is not None:
+        # So much of content comes along with look of this kind, or may come of it.
+        limits["content"] = max(0.0, limits["content"] + debiased["content"] - beyond)
     found: dict[str, PartResult] = {}
     for name, both in sides.items():
         compared = numbers_of(*both, limits[name])
-        if name == "content" and compared.get("p_value") is not None:
-            compared["p_value"], beyond = _of_composition(real, fake, limits[name])
-            if limits[name] and real.kinds.carried is not None:
-                # So much of content comes along with look of this kind, or may come of it.
-                limits[name] = max(0.0, limits[name] + compared["debiased"] - beyond)
+        if name == "content" and "p_value" in compared:
+            compared["p_value"] = p_value
         known = {field.name: compared[field.name] for field in fields(PartResult) if field.name in compared}
         found[name] = PartResult(**known, limit=limits[name])
     return found
 
 
-def _of_composition(real: Statistics, fake: Statistics, limit: float) -> tuple[float, float]:
-    """The p-value of content without what look carries along, and its debiased length."""
-    one, other = real.units, fake.units
-    assert real.kinds is not None
-    assert one is not None
-    assert other is not None
-    axes = real.kinds.axes
-    difference = (one.mean - other.mean) @ axes
-    variances = [axes.T @ side.covariance @ axes / side.count for side in (one, other)]
+def _of_composition(real: Statistics, fake: Statistics, limit: float) -> tuple[float | None, float | None]:
+    """P-value and debiased length of content without what look carries along, ``None`` where they are not known."""
+    one, other, kinds = real.units, fake.units, real.kinds
+    if one is None or other is None or kinds is None:
+        return None, None
+    difference = (one.mean - other.mean) @ kinds.axes
+    variances = [kinds.axes.T @ side.covariance @ kinds.axes / side.count for side in (one, other)]
+    of_real, of_fake = (variance.numpy() for variance in variances)
+    counts = one.count, other.count
+    p_value = float(content_p_values(difference.numpy(), (of_real, of_fake), counts, np.float64(limit)))
     noise = float(variances[0].trace() + variances[1].trace())
-    found = content_p_values(
-        difference.numpy(),
-        (variances[0].numpy(), variances[1].numpy()),
-        (one.count, other.count),
-        np.float64(limit),
-    )
-    return float(found), float(debias(difference.norm(), noise))
+    return p_value, None if kinds.carried is None else float(debias(difference.norm(), noise))
 
 
 def _distinct(side: Statistics) -> int:

@@ -40,7 +40,7 @@ def content_p_values(
         limit: The longest shift that is not to be found, whatever its direction.
 
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         of_length = _length_exceeds(difference, variances, counts, limit)
     return composition_p_values(of_length, difference, variances, counts, limit)
 
@@ -80,7 +80,7 @@ def composition_p_values(
         Those of the length alone where there are too few units, or where content does not vary in all directions.
 
     """
-    with np.errstate(divide="ignore", invalid="ignore"):  # images that are all the same, or NaN latents
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # images that are all the same, or NaN latents
         nu, variance = degrees_of_freedom(variances, counts), variances[0] + variances[1]
         weight = 1 / (1 + _noncentrality(variance, limit) / difference.shape[-1])
         return combined(of_length, t_square_exceeds(difference, variance, nu, limit), weight)
