@@ -4,8 +4,8 @@
 
 Both sides are drawn with replacement from the same tiles, which are then the population, and the composition of both is
 drawn at random: a multinomial of equal shares of the kinds. The generated side has another composition, its tiles are
-damaged, or both. RL2 and its parts are tested as ``rl2 score`` does at 5 %; FID and KID against the 95 % quantile of three
-times as many nulls.
+damaged, or both. RL2 and its parts are tested as ``rl2 score`` does at 5 %; FID and KID against the 95 % quantile of
+three times as many nulls.
 """
 
 import argparse
