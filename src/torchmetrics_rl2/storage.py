@@ -76,7 +76,7 @@ def _header(path: Path, metadata: dict[str, str], entry: str, format_version: in
         raise RL2Error(
             f"{path} has format version {str(version)[:20]}, but torchmetrics-rl2 {__version__} reads "
             f"{format_version}. It was written by {writer}: if that is later, upgrade with "
-            "'pip install -U torchmetrics-rl2'; files from before 0.1.0 have to be made again."
+            f"'pip install -U torchmetrics-rl2', else it has to be made again. {hint}"
         )
     return header
 

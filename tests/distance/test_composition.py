@@ -11,6 +11,7 @@ from torchmetrics_rl2.auditing.draws import Population
 from torchmetrics_rl2.distance.composition import (
     combined,
     composition_p_values,
+    content_p_values,
     degrees_of_freedom,
     t_square_exceeds,
 )
@@ -206,22 +207,34 @@ def test_content_that_look_carries_along_is_no_other_tissue(groups):
     assert found(30.0, shares=(0.5, 0.5, 0, 0)) > 0.9
 
 
-def test_what_is_carried_is_part_of_the_limit():
+@pytest.mark.parametrize("has_moments", [False, True])
+def test_what_is_carried_is_part_of_the_limit(has_moments):
     sides = seen_sides(0, look=40.0)
+    if not has_moments:
+        sides = [replace(side, sums=replace(side.sums, second_moment=None)) for side in sides]
     result = compare(*sides)
     means = [side.sums.sum / side.sums.count for side in sides]
     difference = (means[0] - means[1]).numpy()
-    content = difference[:3]
-    left = content - difference[3] * ALONG[:3].numpy()
-    covariance = [side.units.covariance.numpy() / 60 for side in sides]
-    axes = np.concatenate([np.eye(3), -ALONG[None, :3].numpy(), np.zeros((4, 3))])
-    noise = sum(np.trace(axes.T @ one @ axes) for one in covariance)
-    square = left @ left - noise
-    beyond = np.sign(square) * np.sqrt(abs(square))
-    expected = 0.15 * result.look.debiased + result.content.debiased - beyond
-    assert result.content.limit == pytest.approx(expected, rel=1e-6)
-    assert result.content.limit > 0.3 * result.look.debiased
-    assert compare(*seen_sides(0)).content.limit < 0.5
+    share = 0.15 + abs(difference[3]) * float(ALONG.norm()) / np.linalg.norm(difference[3:])
+    assert result.content.limit == pytest.approx(share * result.look.debiased, rel=1e-6)
+    assert 0.3 < share < 0.6
+    assert (result.content.p_value is None) == (not has_moments)
+
+
+def test_the_limit_is_no_smaller_where_tissue_hides_what_is_carried():
+    """The kinds that are missing move content against what the look carries along."""
+    shares = (0.0, 0.2, 0.4, 0.4)
+    result = compare(*seen_sides(0, shares, look=60.0))
+    assert result.content.debiased < float(60 * ALONG.norm())
+    assert result.content.limit > 0.15 * result.look.debiased
+
+
+@pytest.mark.parametrize("scale", [1e80, 1e150])
+def test_latents_whose_fourth_powers_are_beyond_float64_have_no_p_value(scale):
+    sides = [tissue(i, (0.25,) * 4) * scale for i in range(2)]
+    result = compare(*(Statistics.of_latents(side, kinds=KINDS) for side in sides))
+    assert result.content.p_value is None
+    assert result.content.value > 0
 
 
 @pytest.mark.parametrize("groups", [False, True])
@@ -245,3 +258,33 @@ def test_a_population_knows_what_is_carried():
     for i in range(10):
         sides = (Statistics.of_latents(latents[rows[i]], kinds=CARRYING) for rows in (real, fake))
         assert tests.p_values["content"][i] == pytest.approx(compare(*sides).content.p_value, rel=1e-6)
+
+
+@pytest.mark.parametrize(("sizes", "limit"), [((8, 30), 0.0), ((20, 12), 4.0), ((40, 40), 30.0)])
+def test_length_and_weight_are_those_of_the_formulas(sizes, limit):
+    """Against the formulas by hand: an F with Satterthwaite's degrees of freedom, and the weight of T squared."""
+    x, y = normal(3, sizes[0], 1.1 * limit / 3**0.5), normal(4, sizes[1], scale=0.6)
+    difference, (first, second), (n, m) = moments(x, y)
+    squares = [
+        (size - 1) ** 2 / ((size + 1) * (size - 2)) * ((one**2).sum() - one.trace() ** 2 / (size - 1))
+        for one, size in ((first, n), (second, m))
+    ]
+    noise = first.trace() + second.trace()
+    freedom = noise**2 / (squares[0] + squares[1] + 2 * (first * second).sum())
+    assert 1 < freedom < K
+    nu = freedom * noise**2 / (first.trace() ** 2 / (n - 1) + second.trace() ** 2 / (m - 1))
+    ratio, beyond = difference @ difference / noise, freedom * limit**2 / noise
+    of_length = stats.ncf.sf(ratio, freedom, nu, beyond) if limit else stats.f.sf(ratio, freedom, nu)
+    both = first + second
+    of_t = t_square_exceeds(difference, both, degrees_of_freedom((first, second), (n, m)), np.float64(limit))
+    weight = 1 / (1 + limit**2 / np.linalg.eigvalsh(both)[0] / K)
+    found = content_p_values(difference, (first, second), (n, m), np.float64(limit))
+    assert float(found) == pytest.approx(float(combined(of_length, of_t, weight)), rel=1e-6)
+    assert 1e-4 < float(found) < 0.9
+
+
+def test_content_that_does_not_vary_differs_beyond_its_limit_alone():
+    still = np.zeros((K, K)), np.zeros((K, K))
+    shift = np.array([0.0, 3.0, 4.0])
+    found = [float(content_p_values(shift, still, (9, 9), np.float64(limit))) for limit in (0.0, 4.9, 5.1)]
+    assert found == [0, 0, 1]

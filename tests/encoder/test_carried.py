@@ -66,6 +66,22 @@ def test_the_leak_is_what_damage_of_other_kinds_does_not_foretell():
     assert alone.leaks[0] == pytest.approx(0.5, rel=1e-6)
 
 
+def test_all_severities_of_a_ladder_are_left_out():
+    content, look = KINDS.basis.T, torch.eye(D)[3:].double()
+    moved = torch.stack([look[0] + 0.7 * content[0], look[0] + 0.7 * content[0], look[1], look[2]])
+    twice = replace(known(moved, ("jpeg", "jpeg", "dust", "fold")), severities=(dict(DAMAGE)["jpeg"], 0.9, 0.5, 0.5))
+    assert with_carried(KINDS, twice).leaks[0] == pytest.approx(0.7, rel=1e-6)
+
+
+def test_damage_that_is_not_clear_counts_for_the_leak():
+    moved = shifts()
+    moved[0] = 3 * KINDS.basis.T[0] + torch.eye(D).double()[3]
+    noise = torch.zeros(5)
+    noise[0] = 100
+    unclear = with_carried(KINDS, replace(known(moved), variances=noise))
+    assert unclear.leaks[0] > 2
+
+
 def test_a_white_balance_is_no_other_tissue():
     """With lung and colon, half an octave less of it moves content by more than a third of look."""
     encoder = LatentEncoder.load("lung-colon")

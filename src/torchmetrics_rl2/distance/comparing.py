@@ -100,10 +100,8 @@ def _parts(real: Statistics, fake: Statistics) -> dict[str, PartResult]:
     debiased = {name: _debiased(*both) for name, both in sides.items()}
     of_look, of_content = real.kinds.leaks
     limits = {"content": of_look * max(0.0, debiased["look"]), "look": of_content * max(0.0, debiased["content"])}
-    p_value, beyond = _of_composition(real, fake, limits["content"])
-    if limits["content"] and beyond is not None:
-        # So much of content comes along with look of this kind, or may come of it.
-        limits["content"] = max(0.0, limits["content"] + debiased["content"] - beyond)
+    p_value = _of_composition(real, fake, limits["content"])
+    limits["content"] += _carried_share(real, fake) * max(0.0, debiased["look"])
     found: dict[str, PartResult] = {}
     for name, both in sides.items():
         compared = numbers_of(*both, limits[name])
@@ -114,18 +112,27 @@ def _parts(real: Statistics, fake: Statistics) -> dict[str, PartResult]:
     return found
 
 
-def _of_composition(real: Statistics, fake: Statistics, limit: float) -> tuple[float | None, float | None]:
-    """P-value and debiased length of content without what look carries along, ``None`` where they are not known."""
-    one, other, kinds = real.units, fake.units, real.kinds
-    if one is None or other is None or kinds is None:
-        return None, None
-    difference = (one.mean - other.mean) @ kinds.axes
-    variances = [kinds.axes.T @ side.covariance @ kinds.axes / side.count for side in (one, other)]
-    of_real, of_fake = (variance.numpy() for variance in variances)
-    counts = one.count, other.count
-    p_value = float(content_p_values(difference.numpy(), (of_real, of_fake), counts, np.float64(limit)))
-    noise = float(variances[0].trace() + variances[1].trace())
-    return p_value, None if kinds.carried is None else float(debias(difference.norm(), noise))
+def _of_composition(real: Statistics, fake: Statistics, limit: float) -> float | None:
+    """P-value of content without what look carries along, ``None`` where there is none."""
+    with suppress(ArithmeticError, ValueError):  # latents whose fourth powers are beyond float64
+        one, other, kinds = real.units, fake.units, real.kinds
+        if one is None or other is None or kinds is None:
+            return None
+        difference = (one.mean - other.mean) @ kinds.axes
+        of_real, of_fake = ((kinds.axes.T @ side.covariance @ kinds.axes / side.count).numpy() for side in (one, other))
+        counts = one.count, other.count
+        return float(content_p_values(difference.numpy(), (of_real, of_fake), counts, np.float64(limit)))
+    return None
+
+
+def _carried_share(real: Statistics, fake: Statistics) -> float:
+    """The content that the look of two sides carries along, as a share of it."""
+    assert real.kinds is not None
+    difference = real.sums.sum / real.sums.count - fake.sums.sum / fake.sums.count
+    content = difference @ real.kinds.basis
+    look = float((difference - content @ real.kinds.basis.T).norm())
+    carried = float((content - difference @ real.kinds.axes).norm())
+    return carried / look if look > 0 else 0.0
 
 
 def _distinct(side: Statistics) -> int:

@@ -48,7 +48,7 @@ def content_p_values(
 def _length_exceeds(
     difference: Array, variances: tuple[Array, Array], counts: tuple[float, float], limit: Array
 ) -> Array:
-    """P-values of the length, by the F of :func:`~torchmetrics_rl2.distance.uncertainty.uncertainty`."""
+    """P-values of the length alone, by the F of :func:`~torchmetrics_rl2.distance.uncertainty.uncertainty`."""
     square = np.square(difference).sum(-1)
     traces = [np.trace(variance, axis1=-2, axis2=-1) for variance in variances]
     noise = traces[0] + traces[1]
@@ -67,10 +67,10 @@ def _length_exceeds(
 def composition_p_values(
     of_length: Array, difference: Array, variances: tuple[Array, Array], counts: tuple[float, float], limit: Array
 ) -> Array:
-    """P-values of content, of numbers or of one for each of several pairs of sets, ``(...)``.
+    """Those of :func:`content_p_values`, where the test of length is known.
 
     Args:
-        of_length: Of the length of the difference.
+        of_length: P-values of the length of the difference.
         difference: As of :func:`content_p_values`.
         variances: Covariance of the mean of either side, ``(..., k, k)``.
         counts: As of :func:`content_p_values`.

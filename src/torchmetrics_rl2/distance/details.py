@@ -201,6 +201,7 @@ def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
         line += f"; detectable from {three_digits(part.detectable)}"
     if part.limit:
         line += f"; counts only above {three_digits(part.limit)}, as far as the other part can move it"
+        line += ", or by its direction" if name == "Content" else ""
     return line
 
 
@@ -212,7 +213,8 @@ def _content_beyond_length(result: "RL2Result") -> list[str]:
     if content.interval[0] > content.limit:
         return []
     return [
-        "Content differs by its direction more than by its length: chance hardly moves it there, as a missing kind does"
+        "Content differs by its direction more than by its length: neither chance nor such a look moves it there by "
+        "much, as a missing kind does"
     ]
 
 

@@ -20,7 +20,7 @@ class PartResult:
         debiased: Signed root of its unbiased square.
         limit: What a difference in the other part alone may move this one by: a share of its debiased value, 15 % for
             content and 10 % for look, or more where that was measured. For content, what such a look carries along is
-            added.
+            added; content that differs in another direction may be shorter.
         standard_error: Of the debiased value. This and the next three are ``None`` where a side has fewer than four
             units, or only sums and no second moments.
         interval: 95 % interval of the debiased value.

@@ -6,10 +6,9 @@ look of length 1:
 .. math:: W = \arg\min_W \sum_j \lVert c_j - W l_j \rVert^2 + \lambda \lVert W \rVert^2
 
 Sets whose looks differ by :math:`l` have :math:`W l` as content, though both show the same tissue. Content is tested
-without it. What is left of damage of a kind that took no part in the regression is the leak of look.
+without it. What is left of damage of a ladder that took no part in the regression is the leak of look.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -22,7 +21,7 @@ from torchmetrics_rl2.weights.signatures import Signatures
 __all__ = ["DAMAGE", "leak_of_look", "with_carried"]
 
 RIDGE = 0.1
-CLEAR = 5  # standard errors of a shift, for its direction to be known
+CLEAR, TINY = 5, 1e-9  # standard errors of a shift, to learn from it
 _NUMBERS = {"gaussian blur": 1, "gaussian noise": 1, "jpeg": 1, "rectangles": 0, "hematoxylin": 1}
 DAMAGE = (
     *((name, LADDERS[name].severities[number]) for name, number in _NUMBERS.items()),
@@ -40,24 +39,23 @@ def with_carried(kinds: Kinds, signatures: Signatures) -> Kinds:
         signatures: Of the same flow.
 
     """
-    look, content, rows = _of_damage(signatures, kinds.basis)
-    if not rows:
+    content = signatures.shifts @ kinds.basis
+    look = signatures.shifts - content @ kinds.basis.T
+    length = look.norm(dim=1, keepdim=True)
+    clear = (length > 0)[:, 0] & (length[:, 0] > CLEAR * signatures.variances.double().sqrt())
+    if not clear.any():
         return kinds
+    look, content = look / length.clamp(min=TINY), content / length.clamp(min=TINY)
     means = kinds.means.to("cpu", torch.float64)
     apart = means - means.mean(0)
     # By means, as the signs of the basis are not the same everywhere.
-    toward = torch.linalg.pinv(apart.T) @ kinds.basis @ _regressed(look, content).T
-    ladders = [signatures.ladders[row] for row in rows]
+    toward = torch.linalg.pinv(apart.T) @ kinds.basis @ _regressed(look[clear], content[clear]).T
     left = content.clone()
-    for ladder in dict.fromkeys(ladders):
-        own = torch.tensor([name == ladder for name in ladders])
-        left[own] -= look[own] @ _regressed(look[~own], content[~own])
-    unforeseen = replace(
-        signatures,
-        ladders=tuple(ladders),
-        severities=tuple(signatures.severities[row] for row in rows),
-        shifts=look + left @ kinds.basis.T,
-    )
+    for ladder in dict.fromkeys(signatures.ladders):
+        own = torch.tensor([name == ladder for name in signatures.ladders])
+        others = clear & ~own
+        left[own] -= look[own] @ _regressed(look[others], content[others])
+    unforeseen = replace(signatures, shifts=look + left @ kinds.basis.T)
     leak = max(LEAKS[0], leak_of_look(unforeseen, kinds.basis))
     return replace(kinds, carried=toward.float(), leaks=(leak, kinds.leaks[1]))
 
@@ -71,16 +69,6 @@ def leak_of_look(signatures: Signatures, basis: Tensor) -> float:
     content = moved @ basis
     look = moved - content @ basis.T
     return float((content.norm(dim=1) / look.norm(dim=1).clamp(min=1e-9)).max()) if rows else 0.0
-
-
-def _of_damage(signatures: Signatures, basis: Tensor) -> tuple[Tensor, Tensor, Sequence[int]]:
-    """Look ``(J, d)`` of length 1 and its content ``(J, k)``, of the J rows whose direction is known."""
-    content = signatures.shifts @ basis
-    look = signatures.shifts - content @ basis.T
-    length = look.norm(dim=1)
-    noise = signatures.variances.double().sqrt()
-    rows = ((length > CLEAR * noise) & (length > 0)).nonzero().flatten().tolist()
-    return look[rows] / length[rows, None], content[rows] / length[rows, None], rows
 
 
 def _regressed(look: Tensor, content: Tensor) -> Tensor:
