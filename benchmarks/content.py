@@ -41,8 +41,8 @@ DAMAGE = {
     "eosin, +1/2 octave": ("eosin", 0.5),
     "eosin, -1/2 octave": ("eosin", -0.5),
     "hematoxylin, +1/2 octave": ("hematoxylin", 0.5),
-    "white balance, +0.3 octaves": ("white balance", 0.3),
-    "white balance, -0.3 octaves": ("white balance", -0.3),
+    "white balance, +1/2 octave": ("white balance", 0.5),
+    "white balance, -1/2 octave": ("white balance", -0.5),
     "rectangles 5 %": ("rectangles", 0.05),
 }
 BOTH = "hematoxylin, +1/2 octave"
