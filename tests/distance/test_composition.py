@@ -185,11 +185,11 @@ ALONG = 0.01 * (WIDE[0] - WIDE.mean(0))
 CARRYING = Kinds(WIDE, torch.full((4,), 0.25).log(), ("a", "b", "c", "d"), carried=CARRIED)
 
 
-def seen_sides(seed, shares=(0.25,) * 4, look=0.0, kinds=CARRYING, groups=False):
+def seen_sides(seed, shares=(0.25,) * 4, look=0.0, kinds=CARRYING, groups=False, along=ALONG):
     """Tissue in eight dimensions, whose generated side is damaged by a look that carries content along."""
     noise = torch.randn(120, 5, generator=Generator().manual_seed(seed + 500), dtype=torch.float64)
     latents = torch.cat([torch.cat([tissue(2 * seed, (0.25,) * 4), tissue(2 * seed + 1, shares)]), noise], 1)
-    latents[60:] += look * (FIRST_LOOK + ALONG)
+    latents[60:] += look * (FIRST_LOOK + along)
     names = [str(i // 2) for i in range(60)] if groups else None
     return [Statistics.of_latents(side, names, kinds) for side in (latents[:60], latents[60:])]
 
@@ -227,6 +227,18 @@ def test_the_limit_is_no_smaller_where_tissue_hides_what_is_carried():
     result = compare(*seen_sides(0, shares, look=60.0))
     assert result.content.debiased < float(60 * ALONG.norm())
     assert result.content.limit > 0.15 * result.look.debiased
+
+
+def test_content_that_look_hides_is_not_said_to_be_the_same():
+    """A look so large that no composition could be found beside it, which moves no content here."""
+    still = replace(CARRYING, carried=None)
+    found = [compare(*seen_sides(i, look=160.0, kinds=still, along=0 * ALONG)) for i in range(20)]
+    same = [result for result in found if result.content.interval[0] <= 0]
+    assert len(same) > 15
+    assert not any(result.is_judged("content") for result in same)
+    assert all("content cannot be judged" in str(result) for result in same)
+    judged = [compare(*seen_sides(i, look=1.0, kinds=still, along=0 * ALONG)).is_judged("content") for i in range(20)]
+    assert sum(judged) > 15
 
 
 @pytest.mark.parametrize("scale", [1e80, 1e150])

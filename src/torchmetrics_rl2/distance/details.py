@@ -198,7 +198,7 @@ def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
     if part.p_value is not None and not assumes_independence:
         line += f", p {p_text(part.p_value)}"
     if part.detectable is not None:
-        line += f"; detectable from {three_digits(part.detectable)}"
+        line += f"; detectable from {three_digits(part.detectable)}{' by length' if name == 'Content' else ''}"
     if part.limit:
         line += f"; counts only above {three_digits(part.limit)}, as far as the other part can move it"
         line += ", or by its direction" if name == "Content" else ""
@@ -213,8 +213,8 @@ def _content_beyond_length(result: "RL2Result") -> list[str]:
     if content.interval[0] > content.limit:
         return []
     return [
-        "Content differs by its direction more than by its length: neither chance nor such a look moves it there by "
-        "much, as a missing kind does"
+        "Content differs by its direction more than by its length: a missing kind moves it there, chance and look "
+        "hardly do"
     ]
 
 

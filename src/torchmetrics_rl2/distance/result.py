@@ -186,16 +186,15 @@ class RL2Result:
         return self._differs(self.look or self)
 
     def is_judged(self, part: Part) -> bool:
-        """Whether a part can be told from what a difference of the other of this size moves.
+        """Whether ``"content"`` or ``"look"`` can be told from what a difference of the other of this size moves.
 
-        Args:
-            part: ``"content"`` or ``"look"``.
-
+        It differs, or is not above chance, and content that is not found is mostly chance's and not what look may move.
         """
         found: PartResult | None = getattr(self, part)
-        if found is None or found.interval is None:
+        if found is None or found.interval is None or found.detectable is None:
             return False
-        return self._differs(found) or found.interval[0] <= 0
+        is_hidden = part == "content" and 2 * found.limit > found.detectable
+        return self._differs(found) or (found.interval[0] <= 0 and not is_hidden)
 
     def _differs(self, part: "PartResult | RL2Result") -> bool:
         if part.interval is None:
