@@ -166,7 +166,8 @@ def main() -> None:
     mixtures = compositions(names, arguments.organ)
     cells = {name: ("", shares) for name, shares in mixtures.items()}
     cells |= {name: (name, mixtures["nothing"]) for name in DAMAGE}
-    cells |= {f"{tilted}, {BOTH}": (BOTH, mixtures[tilted]) for tilted in list(mixtures)[2:3]}
+    tilted = list(mixtures)[2]
+    cells |= {f"{tilted}, {name}": (name, mixtures[tilted]) for name in DAMAGE if name == BOTH}
     if encoder.kinds is None:
         raise RL2Error(f"{encoder.name} has no kinds of tissue.")
     found = {n: rejected(encoder.kinds, latents, features, rows, cells, n, arguments.repeats) for n in arguments.n}
