@@ -21,7 +21,8 @@ from torchmetrics_rl2.weights.signatures import Signatures
 __all__ = ["DAMAGE", "leak_of_look", "with_carried"]
 
 RIDGE = 0.1
-CLEAR, TINY = 5, 1e-9  # standard errors of a shift, to learn from it
+CLEAR = 5  # standard errors of a shift, to learn from it
+TINY = 1e-9
 _NUMBERS = {"gaussian blur": 1, "gaussian noise": 1, "jpeg": 1, "rectangles": 0, "hematoxylin": 1}
 DAMAGE = (
     *((name, LADDERS[name].severities[number]) for name, number in _NUMBERS.items()),
@@ -42,7 +43,7 @@ def with_carried(kinds: Kinds, signatures: Signatures) -> Kinds:
     content = signatures.shifts @ kinds.basis
     look = signatures.shifts - content @ kinds.basis.T
     length = look.norm(dim=1, keepdim=True)
-    clear = (length > 0)[:, 0] & (length[:, 0] > CLEAR * signatures.variances.double().sqrt())
+    clear = length[:, 0] > CLEAR * signatures.variances.double().sqrt()
     if not clear.any():
         return kinds
     look, content = look / length.clamp(min=TINY), content / length.clamp(min=TINY)
@@ -68,7 +69,7 @@ def leak_of_look(signatures: Signatures, basis: Tensor) -> float:
     moved = signatures.shifts[rows]
     content = moved @ basis
     look = moved - content @ basis.T
-    return float((content.norm(dim=1) / look.norm(dim=1).clamp(min=1e-9)).max()) if rows else 0.0
+    return float((content.norm(dim=1) / look.norm(dim=1).clamp(min=TINY)).max()) if rows else 0.0
 
 
 def _regressed(look: Tensor, content: Tensor) -> Tensor:
