@@ -28,7 +28,10 @@ def test_large_leaks_are_said():
     assert leak_sentences(0.49, 0.49) == []
     both = leak_sentences(0.93, 0.61)
     assert len(both) == 1
-    assert both[0].startswith("Damage moves content by up to 93% of what it moves look, so content is rarely judged. O")
+    assert both[0].startswith(
+        "Damage moves content by up to 93% of what it moves look, beyond what look foretells, so content is rarely "
+        "judged. O"
+    )
     assert leak_sentences(0.1, 0.61)[0].startswith("Other shares of kinds move look by up to 61% of content, so look")
 
 

@@ -84,7 +84,10 @@ def leak_sentences(of_look: float, of_content: float) -> list[str]:
     ends = " More patches, or fewer kinds, make the means of the kinds better known."
     found = []
     if of_look >= LARGE:
-        found.append(f"Damage moves content by up to {of_look:.0%} of what it moves look, so content is rarely judged.")
+        found.append(
+            f"Damage moves content by up to {of_look:.0%} of what it moves look, beyond what look foretells, so "
+            "content is rarely judged."
+        )
     if of_content >= LARGE:
         found.append(f"Other shares of kinds move look by up to {of_content:.0%} of content, so look is rarely judged.")
     return [" ".join(found) + ends] if found else []
