@@ -1,8 +1,8 @@
 """How well weights see damage and tissue in real images of laboratories, most of which their backbone has not met.
 
-    python benchmarks/laboratories.py MANY_LABS LC25000 --weights histology --weights lung-colon
+    python benchmarks/laboratories.py MANY_LABS LC25000 --weights histology [--sets SET ...] [--also NAME=SOURCE ...]
 
-For each data set of ``recipes/many_labs.csv``, and for LC25000:
+For each data set of ``recipes/many_labs.csv``, for LC25000, and for other images, cut into tiles of 224 px:
 
 - ``fit``: one Gaussian with Ledoit-Wolf covariance, fitted to features of 64 patches; mean AUROC by family of damage of
   48 others, of other images or groups, at the severities that a person clearly sees. Beside it the fifteen hand-crafted
@@ -41,6 +41,7 @@ import lc25000
 from many_labs import lab_images, locate, read
 from torchmetrics_rl2 import LatentEncoder
 from torchmetrics_rl2.functional import resnet_l2
+from torchmetrics_rl2.images import ImageReader, find_images
 from torchmetrics_rl2.images.sampling import evenly
 from torchmetrics_rl2.networks import RealNVP
 from torchmetrics_rl2.networks.gaussian import Gaussian
@@ -82,6 +83,16 @@ def patches_of(name: str, many_labs: Path, lc25000_folder: Path) -> list[Patch]:
             for x in range(row.width % px // 2, row.width - px + 1, px):
                 found.append(Patch(image[:, y : y + px, x : x + px], row.group or row.name, row.name, row.kind))
     return found
+
+
+def tiles_of(source: str) -> list[Patch]:
+    """All tiles of other images; those of one file stay together."""
+    batches = ImageReader(tile=PX).read(find_images(source))
+    return [
+        Patch(pixels, str(path), str(path), "")
+        for batch in batches
+        for pixels, path in zip(batch.images, batch.paths, strict=True)
+    ]
 
 
 def halves(patches: Sequence[Patch], fit: int) -> tuple[list[Patch], list[Patch]]:
@@ -167,18 +178,21 @@ def main() -> None:
     parser.add_argument("many_labs", type=Path, help="a folder with a folder for each set of many_labs.csv")
     parser.add_argument("lc25000", type=Path, help="the LC25000 images at 224 px")
     parser.add_argument("--weights", action="append", required=True, help="names or paths")
-    parser.add_argument("--sets", nargs="*", help="all by default")
+    parser.add_argument("--sets", nargs="*", help="all by default; none without names")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=SOURCE", help="images of elsewhere")
     parser.add_argument("--fit", type=int, default=64, help="patches that the Gaussians are fitted to")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     encoders: dict[str, LatentEncoder | None] = {name: LatentEncoder.load(name) for name in arguments.weights}
     encoders[HANDCRAFTED] = None
     every = [*dict.fromkeys(row.set for row in lab_images(["fit"])), "lc25000"]
-    sets = arguments.sets or [name for name in every if name != "openslide_OS-1_crop"]
+    sets = [name for name in every if name != "openslide_OS-1_crop"] if arguments.sets is None else arguments.sets
+    others = dict(one.partition("=")[::2] for one in arguments.also)
     found: dict[str, dict[str, dict[str, object]]] = {name: {} for name in encoders}
     latents: dict[str, dict[str, tuple[Tensor, list[Tensor]]]] = {name: {} for name in arguments.weights}
-    for name in sets:
-        patches = patches_of(name, arguments.many_labs, arguments.lc25000)
+    for name in [*sets, *others]:
+        given = others.get(name)
+        patches = tiles_of(given) if given else patches_of(name, arguments.many_labs, arguments.lc25000)
         fit, judged = halves(patches, arguments.fit)
         images = stacked(judged)
         seen = {damage: degrade(images, *damage) for damage in DAMAGE}
@@ -199,9 +213,9 @@ def main() -> None:
         print(f"{name}: {len(fit)} fit, {len(judged)} judged, {json.dumps(seen_so_far)}", file=sys.stderr, flush=True)
     for label, by_set in latents.items():
         for name, (own, moved) in by_set.items():
-            others = [other for key, (other, _) in by_set.items() if key != name]
-            if others:
-                apart = float((own - torch.stack(others).mean(0)).norm())
+            rest = [other for key, (other, _) in by_set.items() if key != name]
+            if rest:
+                apart = float((own - torch.stack(rest).mean(0)).norm())
                 ratios = [float(shift.norm()) / apart for shift in moved]
                 found[label][name] |= {
                     "foreign": apart,
