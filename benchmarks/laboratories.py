@@ -191,11 +191,8 @@ def main() -> None:
     found: dict[str, dict[str, dict[str, object]]] = {name: {} for name in encoders}
     latents: dict[str, dict[str, tuple[Tensor, list[Tensor]]]] = {name: {} for name in arguments.weights}
     for name in [*sets, *others]:
-        elsewhere = others.get(name)
-        if elsewhere is None:
-            patches = patches_of(name, arguments.many_labs, arguments.lc25000)
-        else:
-            patches = tiles_of(elsewhere)
+        given = others.get(name)
+        patches = patches_of(name, arguments.many_labs, arguments.lc25000) if given is None else tiles_of(given)
         fit, judged = halves(patches, arguments.fit)
         images = stacked(judged)
         seen = {damage: degrade(images, *damage) for damage in DAMAGE}
