@@ -64,6 +64,7 @@ CITED = (
     "BCSS: Amgad et al. (CC0)",
     "CAMELYON: Litjens et al. (CC0)",
     "NCT-CRC-HE: Kather et al., zenodo 1214456 (CC BY 4.0)",
+    "Textures of colorectal cancer: Kather et al. 2016, zenodo 53169 (CC BY 4.0)",
     "TNBC: Naylor et al., zenodo 3552674 (CC BY 4.0)",
     "OS-1: OpenSlide test data (free to use and distribute)",
 )
