@@ -188,6 +188,8 @@ def main() -> None:
     every = [*dict.fromkeys(row.set for row in lab_images(["fit"])), "lc25000"]
     sets = [name for name in every if name != "openslide_OS-1_crop"] if arguments.sets is None else arguments.sets
     others = dict(one.partition("=")[::2] for one in arguments.also)
+    if not all(others.values()) or {*others} & {*sets} or not [*sets, *others]:
+        parser.error("Give --sets with names, or --also NAME=SOURCE with names that are no sets.")
     found: dict[str, dict[str, dict[str, object]]] = {name: {} for name in encoders}
     latents: dict[str, dict[str, tuple[Tensor, list[Tensor]]]] = {name: {} for name in arguments.weights}
     for name in [*sets, *others]:
