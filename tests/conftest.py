@@ -4,8 +4,18 @@ import os
 
 from tests.fixtures.images import random_images, tissue
 from tests.fixtures.slides import slide_pixels, write_slide
-from tests.fixtures.weights import Moments, brightened, perturbed_flow, sums
+from tests.fixtures.weights import Moments, assert_same_sums, brightened, perturbed_flow, sums
 
-__all__ = ["Moments", "brightened", "perturbed_flow", "random_images", "slide_pixels", "sums", "tissue", "write_slide"]
+__all__ = [
+    "Moments",
+    "assert_same_sums",
+    "brightened",
+    "perturbed_flow",
+    "random_images",
+    "slide_pixels",
+    "sums",
+    "tissue",
+    "write_slide",
+]
 
 os.environ.setdefault("COLUMNS", "200")

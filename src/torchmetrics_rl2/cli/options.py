@@ -22,7 +22,7 @@ def complete_weights(incomplete: str) -> Iterator[tuple[str, str]]:
 Tile = Annotated[int | None, Option(metavar="PX", help="Cut images into square tiles of this side, in pixels.")]
 Scale = Annotated[float | None, Option(metavar="F", help="Resize all images by this factor first, antialiased.")]
 Workers = Annotated[int | None, Option(help="Processes that read images. Default: 0 on a CPU, up to 8 with a GPU.")]
-BatchSize = Annotated[int, Option(help="Images per batch; the result does not depend on it.")]
+BatchSize = Annotated[int, Option(help="Images per batch; the result depends on it by rounding alone.")]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1 or mps. Default: a GPU if there is one.")]
 Resume = Annotated[
     Path | None,

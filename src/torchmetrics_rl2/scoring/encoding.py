@@ -211,7 +211,7 @@ class Encoding:
             torch.cuda.empty_cache()
         warnings.warn(
             f"A batch of {of} needs more memory than {device} has left, so batches have {self._most} from here on. "
-            f"--batch-size {self._most} does so from the start; values do not depend on it.",
+            f"--batch-size {self._most} does so from the start; values depend on it by rounding alone.",
             stacklevel=2,
         )
 

@@ -165,7 +165,7 @@ def score(
             most of RL2. Keeps the latents of all images, 2 kB each.
         tile: Cut images into tiles of this side, in pixels.
         scale: Resize by this factor before, antialiased.
-        batch_size: Images a batch; the value does not depend on it.
+        batch_size: Images a batch; the value depends on it by rounding alone.
         workers: Processes that read ahead; by default none on a CPU, else up to 8.
         device: Where to compute; by default a GPU if there is one.
         skip_unreadable: Leave out files that cannot be read, and say so in the result.
