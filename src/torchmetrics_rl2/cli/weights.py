@@ -1,10 +1,9 @@
 """``rl2 weights``: its verbs."""
 
-import json as json_
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -60,34 +59,20 @@ def _where(entry: "CatalogEntry") -> str:
 def show(name: Name, json: Json = False) -> None:
     """Show the card of weights: their data, license and citation, the patches they are for, and their last audit.
 
-    'backbone_of' names the weights whose file holds the backbone, if it is another file. 'between_groups' is what the
-    reference images of one group, such as a laboratory, score against the others: least, median, greatest.
+    --json also has how the flow was fitted. There, 'backbone_of' names the weights whose file holds the backbone, if it
+    is another file, and 'between_groups' is what the reference images of one group, such as a laboratory, score against
+    the others: least, median, greatest.
 
     rl2 weights show histology
     """
-    from torchmetrics_rl2.distance.between_groups import between_groups
-    from torchmetrics_rl2.encoder import LatentEncoder
+    from torchmetrics_rl2.encoder.card import card_text, describe
     from torchmetrics_rl2.weights.loading import load_weights
 
-    loaded = load_weights(name)
-    has_groups = loaded.reference and loaded.reference.groups
-    groups = between_groups(LatentEncoder(loaded).reference_statistics) if has_groups else None
-    shown: dict[str, Any] = {
-        "name": loaded.name,
-        "weights_id": loaded.weights_id,
-        "backbone_id": loaded.backbone_id,
-        "backbone_of": loaded.backbone_of or None,
-        "preprocessing": asdict(loaded.preprocessing),
-        "flow": dict(loaded.flow_config),
-        "n_reference": int(loaded.reference.sums.count) if loaded.reference else 0,
-        "between_groups": asdict(groups) if groups else None,
-        "card": dict(loaded.card),
-    }
+    described = describe(load_weights(name))
     if json:
-        print_json(shown)
-        return
-    for key, value in shown.items():
-        typer.echo(f"{key}: {value if isinstance(value, str) else json_.dumps(value, indent=2)}")
+        print_json(described)
+    else:
+        typer.echo(card_text(described))
 
 
 @weights.command()
