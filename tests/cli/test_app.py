@@ -108,7 +108,7 @@ BAD_INPUT = {
     "cut off": "score {patches} --weights {bad}/half.safetensors",
     "pickle": "score {patches} --weights {bad}/pickle.safetensors",
     "holds no images": "score {bad}/empty --weights {weights}",
-    "1 other files": "score {bad}/texts --weights {weights}",
+    "1 other file": "score {bad}/texts --weights {weights}",
     "grayscale": "score {bad}/gray --weights {weights}",
     "at least 32 x 32": "score {bad}/dot --weights {weights}",
     "at least 2 on each side": "score {patches}/a/00.png --weights {weights}",

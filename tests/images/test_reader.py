@@ -166,7 +166,7 @@ def test_a_source_without_images_says_so(tmp_path, kind):
         (folder / "readme.txt").touch()
     source, sentence = {
         "empty folder": (folder, "holds no images"),
-        "texts": (folder, "but 1 other files"),
+        "texts": (folder, "but 1 other file"),
         "nothing": (tmp_path / "missing", "There is no folder"),
         "glob": (tmp_path / "*.png", "no image matches it"),
         "bad list": (tmp_path / "bad.txt", "1 of 1 lines"),

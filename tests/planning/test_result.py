@@ -10,6 +10,7 @@ from torchmetrics_rl2.planning.result import PlanRow
         ([0.5, 0.25], ["", ""], []),
         ([None, 0.25], ["", ""], ["-: not found, however large"]),
         ([0.5, 0.25], ["", "<"], ["<: weaker damage is found too; how weak is not known"]),
+        ([0.5, 30], ["<", ">"], ["< and >: weaker damage is found too; how weak is not known"]),
         (
             [30, None],
             [">", ""],

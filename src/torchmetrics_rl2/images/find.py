@@ -87,10 +87,10 @@ def find(source: Any) -> FoundImages:
         raise RL2Error("The source of images is empty. Expected a folder, a glob, a list or an image.")
     if os.path.isdir(text):
         found, others = _images_among(sorted(files_below(text)))
-        nothing = f"The folder {text} holds no images" + (f", but {len(others)} other files" if others else "") + "."
+        nothing = f"The folder {text} {_no_images(others)}"
     elif is_packed(text):
         found, others = _unpacked(Path(text))
-        nothing = f"{text} holds no images" + (f", but {len(others)} other files" if others else "") + "."
+        nothing = f"{text} {_no_images(others)}"
     elif os.path.isfile(text) and Path(text).suffix.lower() in SLIDES and not is_image(Path(text)):
         found, others = [], [Path(text)]
         nothing = f"{text} is a whole slide."
@@ -177,6 +177,11 @@ def _near(text: str) -> str:
 def same_name(path: str | Path) -> str:
     """A path in one Unicode normalization: macOS and others write the same letters as other characters."""
     return unicodedata.normalize("NFC", os.fspath(path))
+
+
+def _no_images(others: Sequence[Path]) -> str:
+    beside = f", but {len(others)} other file{'s' if len(others) > 1 else ''}" if others else ""
+    return f"holds no images{beside}."
 
 
 def _images_among(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -116,7 +116,8 @@ class PlanResult:
         marks = {mark for row in self.rows for mark in row.beyond}
         if any(value is None for row in self.rows for value in row.smallest):
             lines.append("-: not found, however large")
-        lines += [f"{mark}: weaker damage is found too; how weak is not known" for mark in "<>" if mark in marks]
+        if beyond := " and ".join(mark for mark in "<>" if mark in marks):
+            lines.append(f"{beyond}: weaker damage is found too; how weak is not known")
         if self.between is not None:
             lines.append(
                 f"{percent(self.between)} of the variance of a group's mean stays however many images the group has; "
