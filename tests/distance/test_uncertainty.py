@@ -279,3 +279,17 @@ def test_f_is_that_of_its_distribution_however_large_the_limit():
     assert 0.1 < found.mean() < 0.9
     central = f_exceeds(ratio, freedom, nu, np.zeros(200))
     assert central == pytest.approx(stats.f.sf(ratio, freedom, freedom * nu), rel=1e-9)
+
+
+def test_far_below_its_mean_f_is_exceeded_for_sure_and_never_nan():
+    least = np.linspace(2000.0, 9000.0, 5000)  # scipy's noncentral F is NaN at some of these
+    for freedom, nu in ((2.0, 15.0), (30.0, 4000.0)):
+        for share in (0.02, 0.1, 0.3):
+            found = f_exceeds(share * (1 + least / freedom), np.full(5000, freedom), np.full(5000, nu), least)
+            assert found.min() > 0.99
+    assert math.isnan(f_exceeds(math.nan, 2.0, 15.0, 3000.0))
+
+
+def test_a_limit_that_many_images_make_narrow_has_a_detectable_shift():
+    for least in (4190.0, 4390.754672473499, 4560.0):
+        assert least < module._detectable(30.0, 4000.0, least) < 1.2 * least

@@ -244,6 +244,8 @@ def f_exceeds(ratio: Numbers, freedom: Numbers, nu: Numbers, noncentrality: Numb
     # Scipy's noncentral F is wrong where it is central; where it has none, F has no spread to speak of.
     beyond, huge = (least > 0) & (least <= HUGE), least > HUGE
     not_above = special.ncfdtr(*(value[beyond] for value in (*ends, least, ratios)))
+    # Far below its mean, scipy's is NaN.
+    not_above[np.isnan(not_above) & (ratios < 1 + least / ends[0])[beyond]] = 0
     found[beyond] = np.maximum(1 - not_above, 0)
     found[huge] = ratios[huge] * ends[0][huge] <= least[huge]
     return found.reshape(np.shape(noncentrality))
