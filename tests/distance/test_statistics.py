@@ -129,6 +129,9 @@ def test_latents_of_different_weights_do_not_mix():
         with pytest.raises(RL2Error, match="different weights"):
             pair[0] + pair[1]
     assert compare(unknown, unknown).weights_id is None
+    modules = [Statistics.of_latents(latents(5), weights=name) for name in ("Virchow", "UNI")]
+    with pytest.raises(RL2Error, match="different weights, Virchow .no weights_id, 6 numbers. and UNI"):
+        compare(*modules)
 
 
 def test_groups_and_no_groups_do_not_merge():
@@ -266,6 +269,7 @@ DAMAGED = {
     "px are pairs": resigned(lambda header, _: header["settings"].update(px=[["a", "b"]])),
     "damaged header.*not iterable": resigned(lambda header, _: header["settings"].update(px=5)),
     "one name each": resigned(lambda header, _: header["groups"].pop()),
+    "one name each.": resigned(lambda header, _: header["groups"].append("a")),
 }
 
 

@@ -1,3 +1,4 @@
+import math
 import pickle
 import shutil
 from dataclasses import replace
@@ -55,6 +56,18 @@ def test_without_labels_there_are_means_alone(quality):
         quality.update(GOOD)
     with pytest.raises(ValueError, match="a label for each"):
         quality.update(GOOD, torch.zeros(3))
+
+
+@pytest.mark.parametrize("label", [0.99, 2, 255, -1, math.nan])
+def test_labels_that_are_neither_0_nor_1_are_refused_before_they_count(quality, label):
+    target = torch.zeros(24)
+    target[3] = label
+    with pytest.raises(ValueError, match="labels of 0 .clean. and 1 .damaged."):
+        quality.update(GOOD, target)
+    assert not quality.targets
+    for dtype in (torch.bool, torch.uint8, torch.float64):
+        quality.update(GOOD, (torch.arange(24) % 2).to(dtype))
+    assert quality.compute()["auroc"].dtype == torch.float32
 
 
 @pytest.mark.filterwarnings("ignore:No positive samples")

@@ -163,6 +163,16 @@ def test_kinds_are_kept_and_scores_and_identity_depend_on_them(tmp_path):
     assert torch.equal(good.score(*columns, torch.full((20,), 1)), good.score(*columns, judged.kinds))
 
 
+def test_a_file_that_was_altered_is_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    simulated(40).save(path)
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(RL2Error, match="was altered"):
+        Calibration.load(path)
+
+
 def test_other_files_and_patches_are_refused(tmp_path, weights_file):
     with pytest.raises(RL2Error, match="not a calibration of good patches"):
         Calibration.load(weights_file)

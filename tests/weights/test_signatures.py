@@ -56,6 +56,19 @@ def test_signatures_that_are_not_whole_are_refused(weights, tmp_path, broken):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("odd", "sentence"),
+    [
+        ({"ladders": ("frost", "gaussian blur", "gaussian blur")}, "signatures of 'frost'"),
+        ({"ladders": ("gaussian blur",) * 3, "severities": (0.5, 1.0, 0.5)}, "a severity of its own"),
+        ({"severities": (0.5, 0.0, 1.0)}, "none has 0"),
+    ],
+)
+def test_signatures_that_no_explanation_can_use_are_refused(weights, tmp_path, odd, sentence):
+    with pytest.raises(RL2Error, match=sentence):
+        write_weights(replace(weights, signatures=replace(some(), **odd)), tmp_path / "x.safetensors")
+
+
 def test_weights_that_ship_know_all_damage(shipped):
     assert set(shipped.signatures.ladders) == set(LADDERS)
     assert (shipped.signatures.images, len(shipped.signatures.pairs)) == (32, len(PAIRS))

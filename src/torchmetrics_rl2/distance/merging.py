@@ -56,7 +56,9 @@ def merged_fields(parts: "Sequence[Statistics]") -> dict[str, Any]:
 
 def check_same_weights(one: "Statistics", other: "Statistics") -> None:
     """Refuse to mix latents of different weights: their coordinates mean different things."""
-    if one.weights_id != other.weights_id or one.sums.sum.shape != other.sums.sum.shape:
+    # A network without an identity is known by its name alone.
+    network = [side.weights_id or side.weights for side in (one, other)]
+    if network[0] != network[1] or one.sums.sum.shape != other.sums.sum.shape:
         sides = (
             f"{side.weights} ({identity_text(side.weights_id)}, {len(side.sums.sum)} numbers)" for side in (one, other)
         )

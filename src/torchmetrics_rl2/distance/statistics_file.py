@@ -99,7 +99,7 @@ def _sums(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     """Sums of the whole, or of a class, with what they are named by."""
     sums, groups, repeated = tensors_to_sums(path, tensors, len(kinds or ()))
     names = tuple(map(str, header["groups"]))
-    if len(set(names)) != (0 if groups is None else len(groups.count)):
+    if not len(names) == len(set(names)) == (0 if groups is None else len(groups.count)):
         raise RL2Error(f"{path} has a damaged header: its groups have not one name each.")
     duplicates = tuple((str(copy), str(first)) for copy, first in header["duplicates"])
     return {"sums": sums, "groups": groups, "group_names": names, "repeated": repeated, "duplicates": duplicates}

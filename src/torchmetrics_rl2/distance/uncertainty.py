@@ -241,10 +241,9 @@ def f_exceeds(ratio: Numbers, freedom: Numbers, nu: Numbers, noncentrality: Numb
     *central, least = values
     ratios, *ends = central
     found = np.asarray(special.fdtrc(*ends, ratios))
-    # Scipy's noncentral F is wrong where it is central; where it has none, F has no spread to speak of.
+    # Scipy's noncentral F is wrong where central, and NaN far below its mean; where it has none, F has no spread.
     beyond, huge = (least > 0) & (least <= HUGE), least > HUGE
     not_above = special.ncfdtr(*(value[beyond] for value in (*ends, least, ratios)))
-    # Far below its mean, scipy's is NaN.
     not_above[np.isnan(not_above) & (ratios < 1 + least / ends[0])[beyond]] = 0
     found[beyond] = np.maximum(1 - not_above, 0)
     found[huge] = ratios[huge] * ends[0][huge] <= least[huge]

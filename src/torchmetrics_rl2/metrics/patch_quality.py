@@ -97,11 +97,17 @@ class PatchQuality(NetworkMetric):
 
         Args:
             imgs: ``(N, 3, H, W)``.
-            target: ``(N,)``, 1 for damaged.
+            target: ``(N,)``, 1 for damaged, 0 for clean; of any dtype.
+
+        Raises:
+            ValueError: If there is not one label for each image, a label is neither 0 nor 1, or only some batches have
+                labels.
 
         """
         if target is not None and target.shape != imgs.shape[:1]:
             raise ValueError(f"Expected a label for each of {len(imgs)} images, but got {tuple(target.shape)}.")
+        if target is not None and ((target != 0) & (target != 1)).any():
+            raise ValueError("Expected labels of 0 (clean) and 1 (damaged), but got others; give target > 0.5, say.")
         if self.percentiles and (target is None) == bool(self.targets):
             raise ValueError("Expected labels with every batch, or with none.")
         self._place(self.device)
@@ -127,7 +133,7 @@ class PatchQuality(NetworkMetric):
             # Both go by order alone, and squash what is not in [0, 1] by a sigmoid, which would tie what is far out.
             order = torch.unique(dim_zero_cat(self.scores), return_inverse=True)[1].double()
             doubt = 1 - order / order.max().clamp(min=1)
-            found |= {"auroc": binary_auroc(doubt, target), "auprc": binary_average_precision(doubt, target)}
+            found |= {"auroc": binary_auroc(doubt, target).float(), "auprc": binary_average_precision(doubt, target)}
         return found
 
     def merge_state(self, incoming_state: "dict[str, Any] | Metric") -> None:

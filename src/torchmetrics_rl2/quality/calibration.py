@@ -19,7 +19,7 @@ from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
 __all__ = ["Calibration", "Threshold"]
 
 HEADER = "torchmetrics-rl2-calibration"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HINT = "'rl2 screen --calibrate GOOD_PATCHES' makes one."
 MIN_PATCHES = 16
 MIN_GROUPS = 20
@@ -225,6 +225,7 @@ class Calibration:
         """
         header = {
             "format_version": FORMAT_VERSION,
+            "id": self.id,
             "stain": asdict(self.stain),
             **{name: getattr(self, name) for name in DESCRIBED},
         }
@@ -247,7 +248,11 @@ class Calibration:
             columns: dict[str, Any] = {name: tensors[name] for name in COLUMNS}
             described = {name: header[name] for name in DESCRIBED}
             stain = Stain(*(three(header["stain"][name]) for name in ("white", "tissue")))
-            return cls(**columns, stain=stain, **described)
+            found = cls(**columns, stain=stain, **described)
+            same = found.id == header["id"]
+        if not same:
+            raise RL2Error(f"{path} was altered: its content has another checksum than it should. Get a fresh copy.")
+        return found
 
     def of(self, weights_id: str) -> "Calibration":
         """This calibration, if it is of these weights.

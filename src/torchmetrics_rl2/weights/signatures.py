@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchmetrics_rl2.pixels.degradations import LADDERS
+
 __all__ = ["Signatures"]
 
 
@@ -49,7 +51,7 @@ class Signatures:
         """Signatures of a file.
 
         Raises:
-            ValueError: If they are not whole.
+            ValueError: If they are not whole, or of damage that this version does not know.
 
         """
         ladders, severities = tuple(map(str, header["ladders"])), tuple(map(float, header["severities"]))
@@ -68,6 +70,12 @@ class Signatures:
                 f"{n} signatures of damage need as many severities, shifts of 512 numbers, and variances, and "
                 f"{len(pairs)} pairs of them as many interactions"
             )
+        if unknown := sorted(set(ladders) - set(LADDERS)):
+            raise ValueError(f"it has signatures of {unknown[0]!r}, a damage that only a later version may know")
+        if len(set(zip(ladders, severities, strict=False))) < len(ladders) or not all(
+            0 < abs(one) <= 1 for one in severities
+        ):
+            raise ValueError("each signature of a damage has a severity of its own, and none has 0 or more than 1")
         shifts, variances, images = tensors["shifts"].double(), tensors["variances"], int(header["images"])
         if not pairs:
             return cls(ladders, severities, shifts, variances, images)
