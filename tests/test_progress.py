@@ -1,4 +1,6 @@
+import re
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +28,14 @@ def test_bars_are_shown_when_asked_and_in_terminals_and_notebooks(capsys, monkey
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace())
     assert "real" in told(None, capsys)
+
+
+def test_speed_is_of_what_is_read_while_the_bar_is_there(capsys):
+    with shown(True) as report:
+        report("features", 500, 1000, 500)  # before there is a bar, in no time that it knows
+        time.sleep(0.2)
+        report("features", 502, 1000, 2)
+    assert 0 < int(re.findall(r"(\d+) images/s", capsys.readouterr().err)[-1]) <= 10
 
 
 def test_without_rich_there_are_none_unless_asked_for(capsys, monkeypatch):

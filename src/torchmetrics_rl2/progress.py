@@ -76,6 +76,7 @@ def progress_bars(console: "Console") -> Iterator[Progress]:
             kind = what.partition(",")[0]
             if kind not in tasks:
                 tasks[kind] = bars.add_task(what, total=total or None, speed="")
+                images = 0  # read before the clock of the bar began
             read[kind] = read.get(kind, 0) + images
             elapsed = bars.tasks[list(tasks).index(kind)].elapsed or 0
             speed = f"{read[kind] / elapsed:.0f} images/s" if read[kind] and elapsed else ""

@@ -73,6 +73,16 @@ def test_p_values_are_those_of_groups_alone():
     assert ", p" not in one_sided.details()
 
 
+def test_units_are_told_of_each_generator_where_they_differ(real):
+    sides = {"a": side(seed=1, groups=True), "b": side(seed=2, groups=True)}
+    grouped = side(source="real/", groups=True)
+    assert "intervals with 20 generated and 20 real groups as units\n" in rank(grouped, sides).details()
+    text = rank(grouped, sides | {"b": side(n=30, seed=2, groups=True), "c": side(seed=3)}).details()
+    assert "for a with 20 generated and 20 real groups as units" in text
+    assert "for b with 10 generated and 20 real groups as units" in text
+    assert "for c assuming independent patches on the generated side" in text
+
+
 def test_copies_of_the_real_images_are_no_best_generator(real):
     found = rank(real, {"copies": side(), "new": side(shift=0.5, seed=2)})
     assert found.generators[0].name == "copies"

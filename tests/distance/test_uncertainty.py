@@ -293,3 +293,12 @@ def test_far_below_its_mean_f_is_exceeded_for_sure_and_never_nan():
 def test_a_limit_that_many_images_make_narrow_has_a_detectable_shift():
     for least in (4190.0, 4390.754672473499, 4560.0):
         assert least < module._detectable(30.0, 4000.0, least) < 1.2 * least
+
+
+def test_sides_closer_than_independent_ones_can_be_have_an_interval_around_their_distance():
+    real = latents(20, d=50)
+    found = uncertainty(units_of(real), units_of(real + 1e-3 * latents(20, d=50, seed=1)))
+    low, high = found.interval
+    assert low < found.debiased < high < 0
+    assert found.standard_error > 0
+    assert found.p_value > 0.99

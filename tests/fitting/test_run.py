@@ -171,8 +171,12 @@ def test_impossible_settings_are_refused(wrong):
 
 def test_what_cannot_be_started(split, weights_file, tmp_path):
     (tmp_path / "there.safetensors").touch()
+    (tmp_path / "beside.calibration.safetensors").touch()
+    (tmp_path / "drawn.kinds.jpg").touch()
     for out, sentence, options in (
         ("there.safetensors", "exists", {}),
+        ("beside.safetensors", "beside.calibration.safetensors exists, and would be written anew", {}),
+        ("drawn.safetensors", "drawn.kinds.jpg exists", {}),
         ("x.pt", ".safetensors", {}),
         ("no/x.safetensors", "does not exist", {}),
         ("x.safetensors", "no interrupted run", {"resume": True}),

@@ -27,6 +27,8 @@ def test_each_result_is_that_of_score(patches, encoder):
     for one in found.generators:
         alone = score(patches / one.name, patches / "a", weights=encoder)
         assert (one.result.value, one.result.interval) == (alone.value, alone.interval)
+        assert (one.result.settings, one.result.versions) == (alone.settings, alone.versions)
+        assert one.result.withheld["outlier_share"].startswith("a comparison does not look")
     assert found.settings == alone.settings
     assert found.versions == alone.versions
 

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair
     from torchmetrics_rl2.distance.result import RL2Result
 
-__all__ = ["cells_of", "details_of", "html_of", "pair_text", "suspects_of", "text_of", "verdict_of"]
+__all__ = [
+    "cells_of",
+    "details_of",
+    "html_of",
+    "pair_text",
+    "suspects_of",
+    "text_of",
+    "units_of_all",
+    "verdict_of",
+]
 
 
 def text_of(comparison: "ComparisonResult") -> str:
@@ -44,7 +53,7 @@ def details_of(comparison: "ComparisonResult") -> str:
     first = comparison.generators[0].result
     lines = [
         f"Against {first.n_real} real images ({first.real}); weights {first.weights} "
-        f"({identity_text(first.weights_id)}); intervals {interval_units(first)}",
+        f"({identity_text(first.weights_id)}); intervals {units_of_all(comparison)}",
         f"Differences of squared debiased distances, with 95 % intervals for all {len(comparison.pairs)} together:"
         if len(comparison.pairs) > 1
         else "Difference of squared debiased distances, with its 95 % interval:",
@@ -53,6 +62,14 @@ def details_of(comparison: "ComparisonResult") -> str:
         *(f"  {one.name}: {conclusion_of(one.result)}" for one in comparison.generators),
     ]
     return "\n".join(lines)
+
+
+def units_of_all(comparison: "ComparisonResult") -> str:
+    """What the intervals take as independent, for each generator where that differs."""
+    units = {one.name: interval_units(one.result) for one in comparison.generators}
+    if len(set(units.values())) == 1:
+        return next(iter(units.values()))
+    return ", ".join(f"for {name} {text}" for name, text in units.items())
 
 
 def html_of(comparison: "ComparisonResult") -> str:

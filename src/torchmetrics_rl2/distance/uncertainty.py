@@ -260,7 +260,7 @@ def _bound(value: float, noise_square: float, along: float, t: float) -> float:
     """The squared shift x at which the value lies t standard deviations off; there is no shift below 0."""
     slope = 2 * along * t**2
     root = 4 * along * t**2 * (value + along * t**2) + 2 * t**2 * noise_square
-    shift = value + slope + math.copysign(math.sqrt(max(root, 0)), t)
+    shift = value + slope + math.copysign(math.sqrt(root), t) if root >= 0 else -math.inf
     return shift if shift >= 0 else value + t * math.sqrt(2 * noise_square)
 
 

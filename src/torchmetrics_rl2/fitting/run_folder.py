@@ -11,11 +11,13 @@ from typing import Any
 
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.files import check_writable
+from torchmetrics_rl2.fitting.kinds_picture import kinds_picture
 from torchmetrics_rl2.fitting.settings import FitSettings, JointSettings
 from torchmetrics_rl2.fitting.split import Split
 from torchmetrics_rl2.images.hub_datasets import DATASET
 from torchmetrics_rl2.images.packed import holder_of
 from torchmetrics_rl2.images.reader import ImageReader
+from torchmetrics_rl2.quality.calibrating import beside
 from torchmetrics_rl2.weights.backbone import Backbone
 from torchmetrics_rl2.weights.file import Weights
 
@@ -66,6 +68,11 @@ def open_run(out: Path, resume: bool, description: dict[str, Any]) -> Path:
     run = run_folder(out)
     record = run / RECORD
     check_writable(out)
+    for written in (beside(out), kinds_picture(out)):
+        if written.exists():
+            raise RL2Error(
+                f"{written} exists, and would be written anew. Remove it, or choose another name for the weights."
+            )
     if run.exists() and not record.is_file():
         raise RL2Error(f"The run would be kept in {run}, which is something else. Choose another output, or move it.")
     # Lightning starts the other processes of a machine with the same command, and this set.

@@ -6,8 +6,8 @@ from typing import Any
 from bokeh.models import ColumnDataSource, HoverTool, Span
 
 from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair
-from torchmetrics_rl2.distance.comparison_text import cells_of, pair_text, suspects_of, verdict_of
-from torchmetrics_rl2.distance.details import conclusion_of, interval_units
+from torchmetrics_rl2.distance.comparison_text import cells_of, pair_text, suspects_of, units_of_all, verdict_of
+from torchmetrics_rl2.distance.details import conclusion_of
 from torchmetrics_rl2.distance.text import identity_text, p_text, percent, range_text, three_digits
 from torchmetrics_rl2.reporting.charts import COLORS, GRAY, class_of, rows_figure
 from torchmetrics_rl2.reporting.layout import Section, Table, page_from, settings_table
@@ -125,7 +125,7 @@ def _alone(result: ComparisonResult) -> Section:
     head = ["Generator", "Against the real images", "Chance to be closest", "RL2"]
     return Section(
         "Each by itself",
-        [f"Intervals are computed {interval_units(result.generators[0].result)}."],
+        [f"Intervals are computed {units_of_all(result)}."],
         tables=[Table("Verdicts", head, rows)],
         folded=False,
     )
@@ -169,7 +169,7 @@ def _citation(result: ComparisonResult, verdict: str, made: str) -> str:
     )
     version = result.versions.get("torchmetrics-rl2", "")
     return (
-        f"{verdict}. Debiased RL2 from {first.n_real} real images, with 95 % intervals {interval_units(first)}: "
+        f"{verdict}. Debiased RL2 from {first.n_real} real images, with 95 % intervals {units_of_all(result)}: "
         f"{distances}; pairs told apart by the interval of the difference of their squared distances, adjusted for "
         f"{len(result.pairs)} pair(s) (Bonferroni); computed with torchmetrics-rl2 {version}, weights {made}."
     )

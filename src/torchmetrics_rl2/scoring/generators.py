@@ -119,13 +119,19 @@ def compare_generators(
         one.name: add_diversity(replace(one.result, copied=copies[one.name]), thumbnails[one.name], thumbnails[""])
         for one in comparison.generators
     }
+    unsought = {"outlier_share": "a comparison does not look for outliers; a score does"}
+    settings, of_packages = settings_of(reader, encoder), versions()
+    results = {
+        name: replace(one, withheld=one.withheld | unsought, settings=settings, versions=of_packages)
+        for name, one in results.items()
+    }
     generators = [replace(one, result=results[one.name]) for one in comparison.generators]
     return replace(
         comparison,
         generators=generators,
         warnings=told,
-        settings=settings_of(reader, encoder),
-        versions=versions(),
+        settings=settings,
+        versions=of_packages,
     )
 
 
