@@ -175,7 +175,7 @@ def uncertainty(real: Units, fake: Units, limit: float = 0.0, level: float = LEV
     :math:`f = (\mathrm{tr}\,V)^2 / \mathrm{tr}\,V^2`. With a limit :math:`\delta_0` it asks whether the shift is
     larger than that, and F has the noncentrality :math:`f \delta_0^2 / \mathrm{tr}\,V`. The interval holds the squared
     shifts :math:`x` with :math:`|T - x| \le t \sqrt{2\,\mathrm{tr}\,V^2 + 4 v x}`, where :math:`v = d' V d / Q` is the
-    variance of the mean along the difference.
+    variance of the mean along the difference; where not even :math:`x = 0` lies that close, it is around :math:`T`.
 
     Args:
         real: Units of the real side, at least four.
@@ -258,10 +258,10 @@ def _squared_trace(covariance: Tensor, n: int, fourth_sum: float) -> float:
 
 def _bound(value: float, noise_square: float, along: float, t: float) -> float:
     """The squared shift x at which the value lies t standard deviations off; there is no shift below 0."""
-    slope = 2 * along * t**2
+    of_none, slope = t * math.sqrt(2 * noise_square), 2 * along * t**2
     root = 4 * along * t**2 * (value + along * t**2) + 2 * t**2 * noise_square
-    shift = value + slope + math.copysign(math.sqrt(root), t) if root >= 0 else -math.inf
-    return shift if shift >= 0 else value + t * math.sqrt(2 * noise_square)
+    shift = value + slope + math.copysign(math.sqrt(max(root, 0)), t)
+    return value + of_none if shift < 0 or value < -abs(of_none) else shift
 
 
 def _detectable(freedom: float, nu: float, least: float, power: float = 0.8) -> float:
