@@ -192,6 +192,29 @@ def test_content_that_damage_may_have_moved_is_not_judged():
     assert "counts only above" in result.details()
 
 
+def test_what_is_not_judged_has_no_p_value_and_its_kinds_have_a_caveat():
+    hidden = compare(*both_sides(400, groups=True, shift=10 * LOOK + 1.2 * CONTENT))
+    look, content = (line for line in hidden.details().splitlines() if line.startswith(("Look", "Content")))
+    assert ", p < 0.001" in look
+    assert ", p " not in content
+    caveat = "with 95 % intervals; content is not judged, so look or other tissue may cause differences:"
+    assert caveat in hidden.details()
+    judged = compare(*both_sides(400, groups=True))
+    assert caveat not in judged.details()
+    assert all(", p " in line for line in judged.details().splitlines() if line.startswith(("Look", "Content")))
+
+
+def test_a_part_that_differs_is_no_copy_however_close_the_whole():
+    result = compare(*both_sides(groups=True, shift=0.8 * LOOK))
+    assert result.verdict == "look differs"
+    close = replace(result, interval=(-5.0, -0.1))
+    assert close.verdict == "look differs"
+    alike = replace(compare(*both_sides(groups=True)), interval=(-5.0, -0.1))
+    assert alike.verdict.startswith("closer than chance allows")
+    assert "Groups that are classes, or slides that are on both sides" in str(alike)
+    assert "Groups that are classes" not in str(replace(alike, groups_fake=None))
+
+
 def test_sums_alone_have_parts_without_a_test():
     real, fake = (replace(side, sums=replace(side.sums, second_moment=None)) for side in both_sides())
     result = compare(real, fake)

@@ -11,7 +11,7 @@ from torchmetrics_rl2 import Statistics, score
 from torchmetrics_rl2.distance.comparing import domain_shift
 from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.images import find_images, read_image
-from torchmetrics_rl2.scoring.comparability import SAMPLE, Appearance, appearance_of, asymmetries
+from torchmetrics_rl2.scoring.comparability import SAMPLE, Appearance, appearance_of, asymmetries, same_groups
 
 CMU = Path(__file__).parents[2] / "examples" / "cmu"
 
@@ -123,3 +123,16 @@ def test_foreign_reals_are_advised_a_fit_in_one_sentence(patches, encoder, bare_
     assert far.details().count("rl2 fit") == 1
     assert score(patches / "a", weights=encoder).domain_shift is None
     assert score(patches / "b", patches / "a", weights=bare_encoder).domain_shift is None
+
+
+def test_groups_of_one_name_on_both_sides_are_named():
+    def side(*names):
+        return Statistics.of_latents(latents(len(names)), names)
+
+    assert same_groups(side("real/s1", "real/s2"), side("fake/s1", "fake/s2"))[0].startswith(
+        "2 groups have the same name on both sides, such as s1. The test takes groups as independent"
+    )
+    assert same_groups(side("s1", "s2", "s3"), side("s1", "s4", "s5")) == []  # one of three
+    assert same_groups(side("real/1.png", "real/2.png"), side("fake/1.png", "fake/2.png")) == []
+    plain = Statistics.of_latents(latents(4))
+    assert same_groups(side("s1", "s2"), plain) == same_groups(plain, side("s1")) == []

@@ -41,6 +41,7 @@ def baseline_fields(
     else:
         units = "images" if groups is None else "groups"
         reason = f"it needs at least two real {units}, and a verdict four; there is one"
+        reason += "" if groups is None else ". Groups are slides or patients: a folder or a name for each"
     return {"withheld": {"baseline_multiple": reason} | withheld}
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from torchmetrics_rl2.distance.details import conclusion_of, interval_units
 from torchmetrics_rl2.distance.parts import PartResult
-from torchmetrics_rl2.distance.result import CLOSER, COPIES
-from torchmetrics_rl2.distance.text import identity_text, p_text, percent, range_text, three_digits
+from torchmetrics_rl2.distance.result import COPIES
+from torchmetrics_rl2.distance.text import CLOSER, identity_text, p_text, percent, range_text, three_digits
 
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair

@@ -8,7 +8,7 @@ from torchmetrics_rl2.distance.kinds import PARTS
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.distance.strata_result import strata_details, strata_sentence
-from torchmetrics_rl2.distance.text import NO_DIFFERENCE, identity_text, p_text, percent, three_digits, times
+from torchmetrics_rl2.distance.text import CLOSER, NO_DIFFERENCE, identity_text, p_text, percent, three_digits, times
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ NOT_JUDGED = {
     "content": "content cannot be judged, as so large a change of look moves it too",
     "look": "look cannot be judged, as so large a change of content moves it too",
 }
+NOT_INDEPENDENT = (
+    "Groups that are classes, or slides that are on both sides, come out like this too: groups have to be independent"
+)
 # An outlier share nearer to 0 than this says nothing: 1 % of the images hold about 1 % of the distance.
 MIN_OUTLIER_SHARE = 0.02
 
@@ -53,6 +56,8 @@ def text_of(result: "RL2Result") -> str:
         parts = f"{part_text('look', result.look)}; {part_text('content', result.content)}"
         lines = [conclusion_of(result), f"{numbers}; {parts}"]
         lines += kind_sentences(result.kinds) if "content" in result.verdict and not is_foreign(result) else []
+    if result.verdict == CLOSER and not result.assumes_independence:
+        lines.append(NOT_INDEPENDENT)
     lines += strata_sentence(result)
     lines += [str(result.diversity)] if result.diversity and result.diversity.is_lost else []
     lines += [str(result.copies)] if result.copies else []
@@ -96,11 +101,13 @@ def details_of(result: "RL2Result") -> str:
             + three_digits(result.detectable),
         ]
     for name, part in (("Look", result.look), ("Content", result.content)):
-        lines += [] if part is None else [_part(name, part, result.assumes_independence)]
+        is_judged = not result.assumes_independence and result.is_judged("look" if name == "Look" else "content")
+        lines += [] if part is None else [_part(name, part, is_judged)]
     lines += _content_beyond_length(result)
     if result.kinds:
-        lines += ["Images most like each kind of tissue, generated and real, with 95 % intervals:"]
         is_judged = result.is_judged("content") and not is_foreign(result)
+        caveat = "" if is_judged else "; content is not judged, so look or other tissue may cause differences"
+        lines += [f"Images most like each kind of tissue, generated and real, with 95 % intervals{caveat}:"]
         lines += [f"  {_share(kind, is_judged)}" for kind in result.kinds]
     if result.variance_ratio is not None:
         ends = result.variance_ratio_interval
@@ -191,11 +198,11 @@ def _conclusion(result: "RL2Result") -> str:
     return verdict
 
 
-def _part(name: str, part: PartResult, assumes_independence: bool) -> str:
+def _part(name: str, part: PartResult, has_p: bool) -> str:
     line = f"{part_text(name, part)}, debiased {three_digits(part.debiased)}"
     if part.interval is not None:
         line += " ({} to {})".format(*map(three_digits, part.interval))
-    if part.p_value is not None and not assumes_independence:
+    if part.p_value is not None and has_p:
         line += f", p {p_text(part.p_value)}"
     if part.detectable is not None:
         line += f"; detectable from {three_digits(part.detectable)}{' by length' if name == 'Content' else ''}"

@@ -12,7 +12,7 @@ from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.parts import KindShare, PartResult
 from torchmetrics_rl2.distance.picture import plot_result
 from torchmetrics_rl2.distance.strata_result import StrataSplit, StratumResult, strata_scalars
-from torchmetrics_rl2.distance.text import LEVEL, NO_DIFFERENCE, three_digits, times, without_nan
+from torchmetrics_rl2.distance.text import CLOSER, LEVEL, NO_DIFFERENCE, three_digits, times, without_nan
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS
 
 __all__ = ["RL2Result"]
@@ -26,7 +26,6 @@ OF_PARTS = ("debiased", "baseline_multiple")
 SAME = 1e-4
 EITHER = "different, content and look cannot be told apart"
 COPIES = "generated images are copies of real ones"
-CLOSER = "closer than chance allows, as copies of real images are"
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,7 +148,7 @@ class RL2Result:
 
         ``collapsed`` if generated images repeat fewer than four; ``generated images are copies of real ones`` if more
         than half of them are, pixel for pixel, or if both means are the same;
-        ``closer than chance allows, as copies of real images are`` if the interval is below 0.
+        ``closer than chance allows, as copies of real images are`` if the interval is below 0 and no part differs.
 
         Else, if the weights have kinds of tissue, ``look differs``, ``content differs``, or both: content if its test
         rejects at 5 %, look if that of groups does, or without groups if its interval lies above its limit. A part
@@ -165,11 +164,10 @@ class RL2Result:
             return COPIES
         if self.interval is None:
             return ""
-        if self.interval[1] < 0:
-            return CLOSER
+        no_difference = CLOSER if self.interval[1] < 0 else NO_DIFFERENCE
         if self.content is None or self.look is None:
             if not self._differs(self):
-                return NO_DIFFERENCE
+                return no_difference
             return "clearly different" if _clearly(self.baseline_multiple) else "different"
         found = [
             f"{name} {'clearly ' if _clearly(part.baseline_multiple) else ''}differs"
@@ -178,7 +176,7 @@ class RL2Result:
         ]
         if not found and self._differs(self) and not (self.is_judged("content") and self.is_judged("look")):
             return EITHER
-        return ", ".join(found) or NO_DIFFERENCE
+        return ", ".join(found) or no_difference
 
     @property
     def look_differs(self) -> bool:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 __all__ = [
+    "CLOSER",
     "LEVEL",
     "NO_DIFFERENCE",
     "POWER",
@@ -20,6 +21,7 @@ __all__ = [
 LEVEL = 0.05
 POWER = 0.8
 NO_DIFFERENCE = "no difference beyond chance"
+CLOSER = "closer than chance allows, as copies of real images are"
 
 
 def identity_text(weights_id: str | None) -> str:

@@ -1,12 +1,14 @@
 """Whether real and generated images were saved, sized and stained alike, from their pixels and files alone."""
 
 from collections import Counter
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.encoder.encoded import Encoded
+from torchmetrics_rl2.images.find import EXTENSIONS
 from torchmetrics_rl2.images.sampling import EvenSample
 from torchmetrics_rl2.pixels.density import optical_density
 from torchmetrics_rl2.pixels.handcrafted import laplacian
@@ -82,6 +84,22 @@ def different_px(real: Statistics, fake: Statistics) -> list[str]:
     return [
         "Real and generated images differ in size, {} against {} px. Compare only patches of one size and one "
         "mpp: cut the larger ones (--tile), or resize a side before, as --scale resizes both.".format(*sizes)
+    ]
+
+
+def same_groups(real: Statistics, fake: Statistics) -> list[str]:
+    """A sentence, if groups of the two sides have the same names; those of image files often do, and say nothing."""
+    names = [
+        {Path(name).name for name in side.group_names if Path(name).suffix.lower() not in EXTENSIONS}
+        for side in (real, fake)
+    ]
+    shared = sorted(names[0] & names[1])
+    if not shared or 2 * len(shared) < min(map(len, names)):
+        return []
+    return [
+        f"{len(shared)} groups have the same name on both sides, such as {shared[0]}. The test takes groups as "
+        "independent; where both sides show the same slides, or groups are classes, it misses even clear differences. "
+        "Take real images of other slides, or leave out the groups of both sides; classes go to --real-classes."
     ]
 
 

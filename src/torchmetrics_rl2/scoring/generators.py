@@ -16,7 +16,7 @@ from torchmetrics_rl2.images.find import files_below, is_image, text_of
 from torchmetrics_rl2.images.packed import is_packed
 from torchmetrics_rl2.progress import reports_progress
 from torchmetrics_rl2.runtime import Progress, versions
-from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
+from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px, same_groups
 from torchmetrics_rl2.scoring.diversity import Thumbnails, add_diversity
 from torchmetrics_rl2.scoring.duplicates import copied_sentences
 from torchmetrics_rl2.scoring.encoding import Encoding
@@ -107,6 +107,7 @@ def compare_generators(
         copies[name] = found.copied
         sentences = [
             *different_px(reals, sides[name]),
+            *same_groups(reals, sides[name]),
             *asymmetries(appearance, own),
             *copied_sentences(found.copied, len(sides[name])),
             *sentences_on(sides[name], "generated"),

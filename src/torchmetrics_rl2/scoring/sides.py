@@ -15,7 +15,7 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.explaining.images import SeenImages
 from torchmetrics_rl2.images.reader import ImageReader
 from torchmetrics_rl2.runtime import Progress, versions
-from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px
+from torchmetrics_rl2.scoring.comparability import Appearance, asymmetries, different_px, same_groups
 from torchmetrics_rl2.scoring.copies import CopySearch
 from torchmetrics_rl2.scoring.diversity import Thumbnails, add_diversity
 from torchmetrics_rl2.scoring.duplicates import copied_sentences
@@ -93,6 +93,7 @@ def scored_of(asked: Sides, progress: Progress | None, report: Callable[[Scored]
     copied = seen.copied if seen else []
     told = [
         *different_px(sides["real"], sides["fake"]),
+        *same_groups(sides["real"], sides["fake"]),
         *asymmetries(appearances["real"], appearances["fake"]),
         *copied_sentences(copied, len(sides["fake"])),
         *(copies.warnings(sides["fake"]) if copies else []),
