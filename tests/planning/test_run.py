@@ -53,6 +53,18 @@ def test_two_generators_are_a_goal(patches, with_signatures):
     found = plan(patches / "a", find=["distance=3"], fakes=[patches / "b", patches / "bright"], weights=with_signatures)
     assert found.goals[-1].part == "squared"
     assert found.goals[-1].name.endswith("apart, as far as in the pilots, with the 8 real images of the pilot")
+    assert found.goals[-1].name.startswith(f"{patches / 'b'} and {patches / 'bright'} (images of each)")
+
+
+def test_two_generators_have_units_of_their_own(patches, with_signatures):
+    def side(name, groups):
+        return compute_statistics(patches / name, weights=with_signatures, groups=groups)
+
+    fakes = [side(name, "file") for name in ("b", "bright")]
+    found = plan(patches / "a", find=["distance=3"], fakes=fakes, weights=with_signatures)
+    assert "(groups of each) apart" in found.goals[-1].name
+    with pytest.raises(RL2Error, match=r"b has groups as units and .*bright images. Give both with groups, or neither"):
+        plan(patches / "a", fakes=[fakes[0], side("bright", None)], weights=with_signatures)
 
 
 @pytest.mark.parametrize(

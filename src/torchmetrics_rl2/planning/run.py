@@ -144,7 +144,14 @@ def plan(
 def _between(pilot: Statistics, sides: Sequence[Statistics], power: float) -> PlanGoal:
     difference = Difference.of(pilot, *sides)
     first, second = (side.source for side in sides)
-    name = f"{first} and {second} apart, as far as in the pilots, with the {len(pilot)} real images of the pilot"
+    # Fakes have units of their own: each generator's, whatever those of the real images.
+    units = ["images" if side.groups is None else "groups" for side in sides]
+    if units[0] != units[1]:
+        raise RL2Error(f"{first} has {units[0]} as units and {second} {units[1]}. Give both with groups, or neither.")
+    name = (
+        f"{first} and {second} ({units[0]} of each) apart, as far as in the pilots, with the {len(pilot)} real images "
+        "of the pilot"
+    )
     return PlanGoal(name, abs(difference.value), "squared", difference.needed(difference.value, power))
 
 
