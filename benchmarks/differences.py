@@ -5,8 +5,9 @@
 CLEAN is a source of ``rl2 score``; damaged as in ``ladders.py`` it makes twelve more generators. Real images, and those
 of two generators, are drawn with replacement from their latents, the populations. Two draws of one set are a
 true null; clean patches and damaged ones, and neighbors of a ladder, have a known difference. Pairs whose own intervals
-overlap show what is gained by the shared real images. ``--slides`` holds files that are cut by ``--tile``: files are
-drawn, and are the units, clean and damaged.
+overlap show what is gained by the shared real images. Then clean patches and each other set are compared as
+``rl2 compare`` does it: how often they differ as a whole, by look and by content. ``--slides`` holds files that are
+cut by ``--tile``: files are drawn, and are the units, clean and damaged.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from torch import Generator, Tensor
 
 from calibration import damaged, draw, encode, load
 from torchmetrics_rl2 import LatentEncoder, Statistics, compare
+from torchmetrics_rl2.distance.comparison import rank
 from torchmetrics_rl2.distance.differences import difference
+from torchmetrics_rl2.distance.kinds import PARTS, Kinds
 
 Draw = Callable[[Tensor], Statistics]
 
@@ -76,6 +79,24 @@ def table(sets: dict[str, Tensor], sample: Draw, repeats: int) -> None:
         )
 
 
+def by_parts(sets: dict[str, Tensor], kinds: Kinds, n: int, generator: Generator, repeats: int) -> None:
+    """How often a set and clean patches differ as a whole, by look and by content."""
+
+    def sample(pool: Tensor) -> Statistics:
+        return Statistics.of_latents(pool[torch.randint(len(pool), (n,), generator=generator)], kinds=kinds)
+
+    for name, pool in sets.items():
+        found = [
+            rank(sample(sets["clean"]), {"clean": sample(sets["clean"]), "other": sample(pool)}) for _ in range(repeats)
+        ]
+        parts = {part: sum(one.parts[part][0].differs for one in found) / repeats for part in PARTS}
+        whole = sum(one.pairs[0].differs for one in found) / repeats
+        print(
+            f"  clean and {name}: whole {whole:.2f}, look {parts['look']:.2f}, content {parts['content']:.2f}",
+            flush=True,
+        )
+
+
 def _range(shares: list[float]) -> str:
     return f"{min(shares):.3f} to {max(shares):.3f}, mean {sum(shares) / len(shares):.3f}"
 
@@ -98,6 +119,7 @@ def main() -> None:
     for n in arguments.n:
         print(f"n = {n} a side", flush=True)
         table(sets, lambda pool, n=n: draw(pool, n, generator), arguments.repeats)
+        by_parts(sets, encoder.kinds, n, generator, arguments.repeats)
     if arguments.slides:
         images, files = load(arguments.slides, arguments.tile)
         sets = {"clean": encode(encoder, images, None)} | damaged(encoder, images, None)

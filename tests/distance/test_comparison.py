@@ -3,8 +3,10 @@ import json
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy import stats
 from torch import Generator
 
+from tests.distance.test_parts import CONTENT, LOOK, TILTED, draw, statistics
 from torchmetrics_rl2 import RL2Error, Statistics
 from torchmetrics_rl2.distance.comparison import rank
 
@@ -81,6 +83,48 @@ def test_units_are_told_of_each_generator_where_they_differ(real):
     assert "for a with 20 generated and 20 real groups as units" in text
     assert "for b with 10 generated and 20 real groups as units" in text
     assert "for c assuming independent patches on the generated side" in text
+
+
+def of_kinds(**changed):
+    """Real images, and two generators of them, of which the second has another look or composition."""
+    names = [str(i) for i in range(200)]
+    generator = Generator().manual_seed(3)
+    real, one, other = (statistics(draw(200, generator, **how), names) for how in ({}, {}, changed))
+    return rank(real, {"one": one, "other": other})
+
+
+def test_generators_that_tie_are_told_apart_by_look():
+    found = of_kinds(shift=0.8 * LOOK)
+    assert found.closest == ["one", "other"]
+    assert [(pair.closer, pair.further, pair.differs) for pair in found.parts["look"]] == [("one", "other", True)]
+    assert not found.parts["content"][0].differs
+    assert str(found).splitlines()[1] == "By look alone, one is closer than other beyond chance"
+    assert "\n  by look, other is further than one: " in found.details()
+    shown = found.to_dict()["parts"]["look"][0]
+    assert (shown["differs"], shown["p_value"] < 0.025) == (True, True)
+
+
+def test_a_part_is_not_blamed_for_what_the_other_moves():
+    composed = of_kinds(shares=TILTED)
+    assert composed.closest == ["one"]
+    assert composed.parts["content"][0].differs
+    assert not composed.parts["look"][0].differs
+    assert "alone" not in str(composed)  # the whole says it
+    damaged = of_kinds(shift=10 * LOOK + 1.2 * CONTENT)
+    assert damaged.parts["look"][0].differs
+    assert damaged.parts["content"][0].limit > 0
+    assert not damaged.parts["content"][0].differs
+
+
+def test_the_interval_of_a_part_is_for_the_pairs_of_both():
+    found = of_kinds(shift=0.8 * LOOK).parts["look"][0]
+    half = (found.interval[1] - found.interval[0]) / 2 / found.standard_error
+    assert half == pytest.approx(stats.norm.ppf(1 - 0.05 / 4), rel=0.02)
+
+
+def test_weights_of_one_kind_have_no_pairs_by_parts(real):
+    found = rank(real, {"a": side(seed=1), "b": side(shift=3, seed=2)})
+    assert found.parts == found.to_dict()["parts"] == {}
 
 
 def test_copies_of_the_real_images_are_no_best_generator(real):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -10,6 +10,7 @@ from torchmetrics_rl2.distance.comparing import compare
 from torchmetrics_rl2.distance.comparison_picture import plot_comparison
 from torchmetrics_rl2.distance.comparison_text import details_of, html_of, text_of
 from torchmetrics_rl2.distance.differences import chances_to_be_closest, difference
+from torchmetrics_rl2.distance.kinds import PARTS, Part
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import Statistics
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, Units
@@ -47,6 +48,7 @@ class GeneratorPair:
         standard_error: Of the value.
         interval: 95 % interval of the value, for all pairs together (Bonferroni).
         p_value: Of the test that both are as far, two-sided, for all pairs together.
+        limit: The largest value that comes of the other part alone; 0 of the whole.
 
     """
 
@@ -56,11 +58,12 @@ class GeneratorPair:
     standard_error: float
     interval: tuple[float, float]
     p_value: float
+    limit: float = 0.0
 
     @property
     def differs(self) -> bool:
-        """Whether one is closer beyond chance: the interval leaves out 0."""
-        return self.interval[0] > 0
+        """Whether one is closer beyond chance: the interval lies above the limit."""
+        return self.interval[0] > self.limit
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +73,8 @@ class ComparisonResult:
     Args:
         generators: The closest first.
         pairs: Every two of them.
+        parts: The same of ``look`` and of ``content``, if the weights have kinds of tissue; intervals hold for both
+            together.
         warnings: Sentences on what makes the sides differ before any network sees them.
         settings: ``tile``, ``scale``, ``batch_size``, ``workers`` and ``device``, where images were read.
         versions: Of Python, torch, torchvision and torchmetrics-rl2, where images were read.
@@ -78,6 +83,7 @@ class ComparisonResult:
 
     generators: list[RankedGenerator]
     pairs: list[GeneratorPair]
+    parts: dict[str, list[GeneratorPair]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -95,13 +101,18 @@ class ComparisonResult:
     def to_dict(self) -> dict[str, Any]:
         """As ``rl2 compare --json`` prints it; without groups on all sides there are no p-values."""
         hidden = {"p_value": None} if self.assumes_independence else {}
+
+        def listed(pairs: list[GeneratorPair]) -> list[dict[str, Any]]:
+            return [asdict(pair) | {"differs": pair.differs} | hidden for pair in pairs]
+
         return {
             "closest": self.closest,
             "generators": [
                 {"name": one.name, "chance": one.chance, "tied": one.tied, "result": one.result.to_dict()}
                 for one in self.generators
             ],
-            "pairs": [asdict(pair) | {"differs": pair.differs} | hidden for pair in self.pairs],
+            "pairs": listed(self.pairs),
+            "parts": {name: listed(pairs) for name, pairs in self.parts.items()},
             "assumes_independence": self.assumes_independence,
             "warnings": self.warnings,
             "settings": self.settings,
@@ -162,10 +173,8 @@ def rank(real: Statistics, fakes: Mapping[str, Statistics]) -> ComparisonResult:
             )
     order = sorted(results, key=lambda name: results[name].debiased)
     tests = len(order) * (len(order) - 1) // 2
-    pairs = []
-    for closer, further in combinations(order, 2):
-        found = difference(of_real, units[further], units[closer], tests)
-        pairs.append(GeneratorPair(closer, further, **asdict(found)))
+    pairs = _pairs(of_real, {name: units[name] for name in order}, tests)
+    by_part = {str(name): _pairs_of(name, real, fakes, results, 2 * tests) for name in PARTS if real.kinds}
     apart = {pair.further for pair in pairs if pair.closer == order[0] and pair.differs}
     chances = chances_to_be_closest(of_real, [units[name] for name in order])
     return ComparisonResult(
@@ -174,7 +183,29 @@ def rank(real: Statistics, fakes: Mapping[str, Statistics]) -> ComparisonResult:
             for name, chance in zip(order, chances, strict=True)
         ],
         pairs,
+        by_part,
     )
+
+
+def _pairs(real: Units, ordered: Mapping[str, Units], tests: int) -> list[GeneratorPair]:
+    """Every two, the closest first."""
+    return [
+        GeneratorPair(closer, further, **asdict(difference(real, ordered[further], ordered[closer], tests)))
+        for closer, further in combinations(ordered, 2)
+    ]
+
+
+def _pairs_of(
+    part: Part, real: Statistics, fakes: Mapping[str, Statistics], results: Mapping[str, RL2Result], tests: int
+) -> list[GeneratorPair]:
+    """Every two by a part alone, beyond what the other part moves it by."""
+    found = {name: getattr(results[name], part) for name in fakes}
+    order = sorted(found, key=lambda name: found[name].debiased)
+    pairs = _pairs(
+        _units(real.part(part), real.source), {name: _units(fakes[name].part(part), name) for name in order}, tests
+    )
+    limits = {name: (2 * max(0.0, one.debiased) + one.limit) * one.limit for name, one in found.items()}
+    return [replace(pair, limit=limits[pair.further] + limits[pair.closer]) for pair in pairs]
 
 
 def _units(side: Statistics, name: str) -> Units:

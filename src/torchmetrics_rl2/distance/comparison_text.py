@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torchmetrics_rl2.distance.result import RL2Result
 
 __all__ = [
+    "by_parts_of",
     "cells_of",
     "details_of",
     "html_of",
@@ -23,11 +24,13 @@ __all__ = [
     "verdict_of",
 ]
 
+PRINTED = 3
+
 
 def text_of(comparison: "ComparisonResult") -> str:
     """The verdict and the table."""
     generators = comparison.generators
-    lines = [verdict_of(comparison), *suspects_of(comparison), *_table(comparison)]
+    lines = [verdict_of(comparison), *by_parts_of(comparison), *suspects_of(comparison), *_table(comparison)]
     counts = sorted({one.result.n_fake for one in generators})
     if len(counts) > 1:
         lines += [
@@ -48,6 +51,19 @@ def suspects_of(comparison: "ComparisonResult") -> list[str]:
     return copies + [f"{name}: {found}" for name, found in diversity if found and found.is_lost]
 
 
+def by_parts_of(comparison: "ComparisonResult") -> list[str]:
+    """Generators that tie as a whole, and do not by look or by content alone."""
+    tied = set(comparison.closest)
+    found = [
+        f"By {name} alone, {pair.closer} is closer than {pair.further} beyond chance"
+        for name, pairs in comparison.parts.items()
+        for pair in pairs
+        if pair.differs and {pair.closer, pair.further} <= tied
+    ]
+    more = len(found) - PRINTED
+    return found[:PRINTED] + ([f"{more} more such pair{'s' if more > 1 else ''}, see --verbose"] if more > 0 else [])
+
+
 def details_of(comparison: "ComparisonResult") -> str:
     """Every pair and every verdict."""
     first = comparison.generators[0].result
@@ -58,10 +74,22 @@ def details_of(comparison: "ComparisonResult") -> str:
         if len(comparison.pairs) > 1
         else "Difference of squared debiased distances, with its 95 % interval:",
         *(f"  {pair_text(pair, comparison.assumes_independence)}" for pair in comparison.pairs),
+        *_apart_by_parts(comparison),
         "By itself, against the real images:",
         *(f"  {one.name}: {conclusion_of(one.result)}" for one in comparison.generators),
     ]
     return "\n".join(lines)
+
+
+def _apart_by_parts(comparison: "ComparisonResult") -> list[str]:
+    lines = [
+        f"  by {name}, {pair_text(pair, comparison.assumes_independence)}"
+        for name, pairs in comparison.parts.items()
+        for pair in pairs
+        if pair.differs
+    ]
+    heading = f"Pairs that differ by a part alone, with intervals for {2 * len(comparison.pairs)} together:"
+    return [heading, *lines] if lines else []
 
 
 def units_of_all(comparison: "ComparisonResult") -> str:

@@ -6,7 +6,14 @@ from typing import Any
 from bokeh.models import ColumnDataSource, HoverTool, Span
 
 from torchmetrics_rl2.distance.comparison import ComparisonResult, GeneratorPair
-from torchmetrics_rl2.distance.comparison_text import cells_of, pair_text, suspects_of, units_of_all, verdict_of
+from torchmetrics_rl2.distance.comparison_text import (
+    by_parts_of,
+    cells_of,
+    pair_text,
+    suspects_of,
+    units_of_all,
+    verdict_of,
+)
 from torchmetrics_rl2.distance.details import conclusion_of
 from torchmetrics_rl2.distance.text import identity_text, p_text, percent, range_text, three_digits
 from torchmetrics_rl2.reporting.charts import COLORS, GRAY, class_of, rows_figure
@@ -42,7 +49,7 @@ def page_of_comparison(result: ComparisonResult) -> str:
         subject=f"{len(result.generators)} generators against {first.result.real}",
         headline=verdict,
         facts=facts,
-        sentences=[*suspects_of(result), *result.warnings],
+        sentences=[*by_parts_of(result), *suspects_of(result), *result.warnings],
         details=result.details().splitlines(),
         settings=settings_table({"Weights": made}, result.settings, result.versions),
         citation=_citation(result, verdict, made),
