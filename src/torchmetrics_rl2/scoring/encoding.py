@@ -106,9 +106,8 @@ class Encoding:
         computed = self._computed(side, [chunk for chunk in chunks if chunk.name not in there], progress)
         for chunk in chunks:
             encoded = self.kept.load(chunk.name, chunk.paths) if self.kept and chunk.name in there else next(computed)
-            if encoded is None or (
-                encoded.unreadable and chunk.name in there
-            ):  # damaged, or files may be mended by now
+            # Damaged, or with files that may be mended by now.
+            if encoded is None or (encoded.unreadable and chunk.name in there):
                 encoded = next(self._computed(side, [chunk], progress))
             if encoded.unreadable and not self.reader.skip_unreadable:
                 raise RL2Error(f"{encoded.unreadable[0]} {TO_SKIP}")
