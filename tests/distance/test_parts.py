@@ -18,6 +18,7 @@ from torchmetrics_rl2.distance.kinds import LEAKS, PARTS, Kinds
 from torchmetrics_rl2.distance.parts import kind_shares
 from torchmetrics_rl2.distance.statistics import REFERENCE
 from torchmetrics_rl2.networks import RealNVP
+from torchmetrics_rl2.reporting.citing import citation_of
 
 D, EQUAL, TILTED = 24, (1 / 3, 1 / 3, 1 / 3), (0.8, 0.1, 0.1)
 KINDS = Kinds(
@@ -199,6 +200,10 @@ def test_what_is_not_judged_has_no_p_value_and_its_kinds_have_a_caveat():
     assert ", p " not in content
     caveat = "with 95 % intervals; content is not judged, so look or other tissue may cause differences:"
     assert caveat in hidden.details()
+    assert "p = " not in citation_of(hidden).partition("content")[2]
+    foreign = replace(hidden, between_groups=BetweenGroups("laboratories", 6, (0.0, 0.1, 0.2)))
+    assert "further away than any that the weights know, so it may be of none:" in foreign.details()
+    assert "content is not judged" not in foreign.details()
     judged = compare(*both_sides(400, groups=True))
     assert caveat not in judged.details()
     assert all(", p " in line for line in judged.details().splitlines() if line.startswith(("Look", "Content")))

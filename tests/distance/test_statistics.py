@@ -132,6 +132,7 @@ def test_latents_of_different_weights_do_not_mix():
     modules = [Statistics.of_latents(latents(5), weights=name) for name in ("Virchow", "UNI")]
     with pytest.raises(RL2Error, match="different weights, Virchow .no weights_id, 6 numbers. and UNI"):
         compare(*modules)
+    assert compare(modules[0], unknown).weights_id is None  # which nobody has named
 
 
 def test_groups_and_no_groups_do_not_merge():

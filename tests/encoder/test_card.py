@@ -53,7 +53,8 @@ def test_what_a_fit_and_an_audit_wrote_is_told(weights_of_kinds):
     assert "\nAudit: 60 images of held_out; detects ink, blur; blind cast\n" in text
     assert "\nscanner: GT450" in text
     assert "\nKinds of tissue: kind 1 " in text
-    for odd in ({"audit": "good"}, {"audit": {"verdicts": 3}}, {"fit": [], "citation": 4}):
+    whole = {"n": 1, "images": "x", "verdicts": {"detects": 3}}
+    for odd in ({"audit": "good"}, {"audit": {"verdicts": 3}}, {"audit": whole}, {"fit": [], "citation": 4}):
         assert "Audit: none" in card_text(describe(replace(weights_of_kinds, card=odd)))
 
 

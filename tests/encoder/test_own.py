@@ -35,6 +35,15 @@ def load(folder):
     return torch.stack([read_image(path) for path in find_images(folder)])
 
 
+def test_a_compiled_network_has_the_name_of_what_it_compiles():
+    network = Moments()
+    images = random_images(4)
+    sides = [ResNetL2(one) for one in (network, torch.compile(network, backend="eager"))]
+    for side in sides:
+        side.update(images, real=True)
+    assert len(sides[0].statistics(real=True) + sides[1].statistics(real=True)) == 8
+
+
 def test_a_pretrained_cfg_is_honored_for_bytes_and_floats():
     images, network = random_images(5), Convolution(CONFIG)
     mean, std = (torch.tensor(CONFIG[name]).view(3, 1, 1) for name in ("mean", "std"))

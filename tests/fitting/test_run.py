@@ -175,8 +175,8 @@ def test_what_cannot_be_started(split, weights_file, tmp_path):
     (tmp_path / "drawn.kinds.jpg").touch()
     for out, sentence, options in (
         ("there.safetensors", "exists", {}),
-        ("beside.safetensors", "beside.calibration.safetensors exists, and would be written anew", {}),
-        ("drawn.safetensors", "drawn.kinds.jpg exists", {}),
+        ("beside.safetensors", "beside.calibration.safetensors may be written anew", {}),
+        ("drawn.safetensors", "drawn.kinds.jpg may be written anew", {}),
         ("x.pt", ".safetensors", {}),
         ("no/x.safetensors", "does not exist", {}),
         ("x.safetensors", "no interrupted run", {"resume": True}),

@@ -171,6 +171,13 @@ def test_a_file_that_was_altered_is_refused(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(RL2Error, match="was altered"):
         Calibration.load(path)
+    simulated(40).save(path)
+    path.write_bytes(path.read_bytes().replace(b'of_weights\\": false', b'of_weights\\": true '))
+    with pytest.raises(RL2Error, match="was altered"):
+        Calibration.load(path)
+    whole = replace(simulated(40), stain=Stain((240, 240, 240), (120, 100, 130)))  # of whole numbers
+    whole.save(path)
+    assert Calibration.load(path).stain == whole.stain
 
 
 def test_other_files_and_patches_are_refused(tmp_path, weights_file):

@@ -7,7 +7,7 @@ from torchvision.transforms.v2.functional import gaussian_blur, to_pil_image
 
 from tests.conftest import random_images
 from tests.distance.test_statistics import latents
-from torchmetrics_rl2 import Statistics, score
+from torchmetrics_rl2 import Statistics, compare_generators, score
 from torchmetrics_rl2.distance.comparing import domain_shift
 from torchmetrics_rl2.encoder.encoded import Encoded
 from torchmetrics_rl2.images import find_images, read_image
@@ -125,14 +125,50 @@ def test_foreign_reals_are_advised_a_fit_in_one_sentence(patches, encoder, bare_
     assert score(patches / "b", patches / "a", weights=bare_encoder).domain_shift is None
 
 
-def test_groups_of_one_name_on_both_sides_are_named():
-    def side(*names):
-        return Statistics.of_latents(latents(len(names)), names)
+def grouped(*names):
+    return Statistics.of_latents(latents(len(names)), names)
 
-    assert same_groups(side("real/s1", "real/s2"), side("fake/s1", "fake/s2"))[0].startswith(
-        "2 groups have the same name on both sides, such as s1. The test takes groups as independent"
-    )
-    assert same_groups(side("s1", "s2", "s3"), side("s1", "s4", "s5")) == []  # one of three
-    assert same_groups(side("real/1.png", "real/2.png"), side("fake/1.png", "fake/2.png")) == []
-    plain = Statistics.of_latents(latents(4))
-    assert same_groups(side("s1", "s2"), plain) == same_groups(plain, side("s1")) == []
+
+@pytest.mark.parametrize(
+    "fake",
+    [
+        ("fake/s1", "fake/s2"),
+        ("virtual/s1/tiles", "virtual/s2/tiles"),
+        ("s1", "s2"),
+        ("fake/s1", "fake/x"),  # one of two
+    ],
+)
+def test_groups_of_one_name_on_both_sides_are_named(fake):
+    found = same_groups(grouped("real/s1", "real/s2", "real/s3"), grouped(*fake))
+    assert len(found) == 1
+    assert "the same name" in found[0]
+    assert ", such as s1. If these are the same slides, or classes, the test misses" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        (("s1", "s2", "s3"), ("s1", "s4", "s5")),  # one of three
+        (("real/1.png", "real/2.png"), ("fake/1.png", "fake/2.png")),
+        (("real/s1/tiles", "real/s2/tiles"), ("fake/t1/tiles", "fake/t2/tiles")),
+        (("data/000000", "data/000001"), ("data-2/000000", "data-2/000001")),
+        (("1", "2"), ("1", "2")),
+        (("real/s1",), ("fake/s1",)),  # one group has no name apart from its folders
+    ],
+)
+def test_names_that_say_nothing_of_slides_are_not_named(real, fake):
+    assert same_groups(grouped(*real), grouped(*fake)) == []
+    assert same_groups(grouped(*real), Statistics.of_latents(latents(4))) == []
+
+
+def test_score_and_compare_warn_of_groups_on_both_sides(encoder, tmp_path):
+    for side in ("real", "one", "two"):
+        for i, image in enumerate(random_images(8, seed=len(side))):
+            (tmp_path / side / f"s{i // 2}").mkdir(parents=True, exist_ok=True)
+            to_pil_image(image).save(tmp_path / side / f"s{i // 2}" / f"{side}{i}.png")
+    options = {"weights": encoder, "real_groups": "parent", "fake_groups": "parent"}
+    with pytest.warns(UserWarning, match="4 groups have the same names on both sides, such as s0"):
+        found = score(tmp_path / "one", tmp_path / "real", **options)
+    assert [text for text in found.warnings if "same names" in text]
+    with pytest.warns(UserWarning, match="two: 4 groups have the same names"):
+        compare_generators([tmp_path / "one", tmp_path / "two"], tmp_path / "real", **options)

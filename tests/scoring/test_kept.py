@@ -251,18 +251,16 @@ def test_what_was_left_out_stays_on_record_and_counts_only_if_that_is_asked_for(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_file_that_was_mended_since_is_read_again(encoder, folder, tmp_path):
+def test_a_file_that_was_mended_since_needs_a_new_folder(encoder, folder, tmp_path):
     for i, image in enumerate(random_images(7)):
         to_pil_image(image).save(tmp_path / f"{i}.png")
-    broken = (tmp_path / "4.png").read_bytes()
-    (tmp_path / "4.png").write_bytes(bytes(len(broken)))  # as a download that has not arrived
-    options = {"weights": encoder, "resume": folder, "skip_unreadable": True}
-    for _ in range(2):
-        assert len(compute_statistics(tmp_path / "*.png", **options)) == 6
-    (tmp_path / "4.png").write_bytes(broken)
-    for _ in range(2):
-        found = compute_statistics(tmp_path / "*.png", **options)
-        assert (len(found), found.unreadable) == (7, ())
+    whole = (tmp_path / "4.png").read_bytes()
+    (tmp_path / "4.png").write_bytes(bytes(len(whole)))  # as a download that has not arrived
+    assert len(compute_statistics(tmp_path / "*.png", weights=encoder, resume=folder, skip_unreadable=True)) == 6
+    (tmp_path / "4.png").write_bytes(whole)
+    with pytest.raises(RL2Error, match=f"4.png cannot be read.*mended since, start anew: {folder} keeps"):
+        compute_statistics(tmp_path / "*.png", weights=encoder, resume=folder)
+    assert len(compute_statistics(tmp_path / "*.png", weights=encoder, resume=tmp_path / "new")) == 7
 
 
 def test_images_of_one_color_are_no_copies_when_they_were_kept_either(encoder, folder, tmp_path):

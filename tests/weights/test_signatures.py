@@ -62,6 +62,8 @@ def test_signatures_that_are_not_whole_are_refused(weights, tmp_path, broken):
         ({"ladders": ("frost", "gaussian blur", "gaussian blur")}, "signatures of 'frost'"),
         ({"ladders": ("gaussian blur",) * 3, "severities": (0.5, 1.0, 0.5)}, "a severity of its own"),
         ({"severities": (0.5, 0.0, 1.0)}, "none has 0"),
+        ({"severities": (0.5, 1.5, 1.0)}, "none has 0 or more than 1"),
+        ({"severities": (-0.5, 1.0, 1.0)}, "none has 0"),  # jpeg has one direction
     ],
 )
 def test_signatures_that_no_explanation_can_use_are_refused(weights, tmp_path, odd, sentence):

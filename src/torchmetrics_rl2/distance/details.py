@@ -18,6 +18,7 @@ __all__ = [
     "MAX_DOMAIN_SHIFT",
     "conclusion_of",
     "details_of",
+    "has_p_value",
     "html_of",
     "interval_units",
     "is_foreign",
@@ -101,14 +102,16 @@ def details_of(result: "RL2Result") -> str:
             + three_digits(result.detectable),
         ]
     for name, part in (("Look", result.look), ("Content", result.content)):
-        is_judged = not result.assumes_independence and result.is_judged("look" if name == "Look" else "content")
-        lines += [] if part is None else [_part(name, part, is_judged)]
+        lines += [] if part is None else [_part(name, part, has_p_value(result, part))]
     lines += _content_beyond_length(result)
     if result.kinds:
-        is_judged = result.is_judged("content") and not is_foreign(result)
-        caveat = "" if is_judged else "; content is not judged, so look or other tissue may cause differences"
+        caveat = ""
+        if is_foreign(result):
+            caveat = "; the tissue is further away than any that the weights know, so it may be of none"
+        elif not result.is_judged("content"):
+            caveat = "; content is not judged, so look or other tissue may cause differences"
         lines += [f"Images most like each kind of tissue, generated and real, with 95 % intervals{caveat}:"]
-        lines += [f"  {_share(kind, is_judged)}" for kind in result.kinds]
+        lines += [f"  {_share(kind, not caveat)}" for kind in result.kinds]
     if result.variance_ratio is not None:
         ends = result.variance_ratio_interval
         interval = " ({} to {})".format(*map(three_digits, ends)) if ends else ""
@@ -142,6 +145,13 @@ def part_text(name: str, part: PartResult) -> str:
     """A part and its multiple of the baseline."""
     multiple = "" if part.baseline_multiple is None else f", {times(part.baseline_multiple)}x"
     return f"{name} {three_digits(part.value)}{multiple}"
+
+
+def has_p_value(result: "RL2Result", part: "PartResult | RL2Result") -> bool:
+    """Whether there is one to be printed: with groups, and of a part only if that is judged."""
+    if part.p_value is None or result.assumes_independence:
+        return False
+    return part is result or result.is_judged("content" if part is result.content else "look")
 
 
 def is_foreign(result: "RL2Result") -> bool:

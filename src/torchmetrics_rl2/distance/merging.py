@@ -12,7 +12,9 @@ from torchmetrics_rl2.errors import RL2Error
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.statistics import Statistics
 
-__all__ = ["check_same_weights", "merged_fields"]
+__all__ = ["UNNAMED", "check_same_weights", "merged_fields"]
+
+UNNAMED = "unnamed"
 
 
 def merged_fields(parts: "Sequence[Statistics]") -> dict[str, Any]:
@@ -56,15 +58,17 @@ def merged_fields(parts: "Sequence[Statistics]") -> dict[str, Any]:
 
 def check_same_weights(one: "Statistics", other: "Statistics") -> None:
     """Refuse to mix latents of different weights: their coordinates mean different things."""
-    # A network without an identity is known by its name alone.
-    network = [side.weights_id or side.weights for side in (one, other)]
-    if network[0] != network[1] or one.sums.sum.shape != other.sums.sum.shape:
+    # A network without an identity is known by its class alone, if by that.
+    networks = {side.weights_id or side.weights for side in (one, other)}
+    is_other = len(networks) > 1 and not (one.weights_id == other.weights_id and UNNAMED in networks)
+    if is_other or one.sums.sum.shape != other.sums.sum.shape:
         sides = (
             f"{side.weights} ({identity_text(side.weights_id)}, {len(side.sums.sum)} numbers)" for side in (one, other)
         )
         raise RL2Error(
             f"The statistics of {one.source} and of {other.source} are latents of different weights, "
-            f"{' and '.join(sides)}. Make both with the same weights; on the command line, with --weights."
+            f"{' and '.join(sides)}. Make both with the same weights; on the command line, with --weights. A network "
+            "of your own is known by its weights_id, or else by the name of its class."
         )
     if len(one.kinds or ()) != len(other.kinds or ()):
         sides = (f"{len(side.kinds or ()) or 'no'} kinds of tissue in {side.source}" for side in (one, other))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchmetrics_rl2.distance.kinds import Kinds, Part, rows_of_images, sums_of
-from torchmetrics_rl2.distance.merging import merged_fields
+from torchmetrics_rl2.distance.merging import UNNAMED, merged_fields
 from torchmetrics_rl2.distance.statistics_file import read_fields, write_statistics
 from torchmetrics_rl2.distance.sums import add_rows, rows_of
 from torchmetrics_rl2.distance.uncertainty import MIN_UNITS, ROUNDING, Units, distinct_units, group_units, image_units
@@ -61,7 +61,7 @@ class Statistics:
     sums: LatentSums
     groups: LatentSums | None = None
     group_names: tuple[str, ...] = ()
-    weights: str = "unnamed"
+    weights: str = UNNAMED
     weights_id: str | None = None
     source: str = "latents"
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -99,7 +99,9 @@ def _reference(described: Mapping[str, Any]) -> str:
 
 
 def _audit(audit: object, name: str) -> str:
-    if not isinstance(audit, Mapping) or not isinstance(audit.get("verdicts"), Mapping):
+    try:
+        n, images, found = (audit[key] for key in ("n", "images", "verdicts"))  # type: ignore[index]
+        verdicts = "; ".join(f"{verdict} {', '.join(ladders)}" for verdict, ladders in found.items())
+    except (TypeError, KeyError, AttributeError):  # the card may be anybody's
         return f"none in this file; 'rl2 audit {name} --images FOLDER' makes one"
-    verdicts = (f"{verdict} {', '.join(ladders)}" for verdict, ladders in audit["verdicts"].items())
-    return f"{audit.get('n')} images of {audit.get('images')}; {'; '.join(verdicts)}"
+    return f"{n} images of {images}; {verdicts}"

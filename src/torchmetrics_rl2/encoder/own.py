@@ -37,7 +37,7 @@ class OwnEncoder(nn.Module):
         super().__init__()
         self.network = network
         self.num_features = check_encoder(network, "An encoder")
-        self.name = type(network).__name__
+        self.name = name_of(network)
         self.weights_id = weights_id_of(network)
 
     @property
@@ -66,6 +66,14 @@ class OwnEncoder(nn.Module):
 
     def warn_of_other_px(self, images: Tensor) -> None:
         """Nobody knows what size it was made for."""
+
+
+def name_of(network: nn.Module) -> str:
+    """That of its class; of the network inside, where it is compiled or distributed."""
+    inner = getattr(network, "_orig_mod", None)
+    if isinstance(network, nn.parallel.DistributedDataParallel):
+        inner = network.module
+    return name_of(inner) if isinstance(inner, nn.Module) else type(network).__name__
 
 
 def weights_id_of(network: Any) -> str | None:

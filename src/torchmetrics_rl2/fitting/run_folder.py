@@ -68,11 +68,10 @@ def open_run(out: Path, resume: bool, description: dict[str, Any]) -> Path:
     run = run_folder(out)
     record = run / RECORD
     check_writable(out)
-    for written in (beside(out), kinds_picture(out)):
-        if written.exists():
-            raise RL2Error(
-                f"{written} exists, and would be written anew. Remove it, or choose another name for the weights."
-            )
+    if there := [str(path) for path in (beside(out), kinds_picture(out)) if path.exists()]:
+        raise RL2Error(
+            f"{' and '.join(there)} may be written anew. Remove what is there, or choose another name than {out}."
+        )
     if run.exists() and not record.is_file():
         raise RL2Error(f"The run would be kept in {run}, which is something else. Choose another output, or move it.")
     # Lightning starts the other processes of a machine with the same command, and this set.

@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.wrappers.feature_share import NetworkCache
 
 from torchmetrics_rl2.encoder.encoder import DTYPES, LatentEncoder
-from torchmetrics_rl2.encoder.own import check_encoder, weights_id_of
+from torchmetrics_rl2.encoder.own import check_encoder, name_of, weights_id_of
 from torchmetrics_rl2.encoder.sharing import (
     StoredEncoder,
     cache_over,
@@ -121,7 +121,7 @@ class NetworkMetric(Metric):
 
     def _encoder_name(self) -> str:
         network = network_of(self.encoder)
-        return network.name if isinstance(network, LatentEncoder) else type(network).__name__
+        return network.name if isinstance(network, LatentEncoder) else name_of(network)
 
     def _weights_id(self) -> str | None:
         return weights_id_of(network_of(self.encoder))

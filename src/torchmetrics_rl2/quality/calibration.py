@@ -10,6 +10,7 @@ import torch
 from scipy.stats import beta
 from torch import Tensor
 
+from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.pixels.patch_statistics import STATISTICS
 from torchmetrics_rl2.pixels.stain import Stain, three
@@ -20,7 +21,7 @@ __all__ = ["Calibration", "Threshold"]
 
 HEADER = "torchmetrics-rl2-calibration"
 FORMAT_VERSION = 2
-HINT = "'rl2 screen --calibrate GOOD_PATCHES' makes one."
+HINT = "'rl2 screen --calibrate GOOD_PATCHES' makes one, or 'rl2 fit' beside weights."
 MIN_PATCHES = 16
 MIN_GROUPS = 20
 COLUMNS = ("latents", "log_det", "statistics", "kinds", "flagged", "groups")
@@ -224,12 +225,14 @@ class Calibration:
 
         """
         header = {
+            "written_by": __version__,
             "format_version": FORMAT_VERSION,
-            "id": self.id,
             "stain": asdict(self.stain),
             **{name: getattr(self, name) for name in DESCRIBED},
         }
-        write_file(Path(path), HEADER, header, {name: getattr(self, name) for name in COLUMNS}, Calibration.load)
+        tensors = {name: getattr(self, name) for name in COLUMNS}
+        header["sha256"] = digest([header], tensors)
+        write_file(Path(path), HEADER, header, tensors, Calibration.load)
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
@@ -248,11 +251,10 @@ class Calibration:
             columns: dict[str, Any] = {name: tensors[name] for name in COLUMNS}
             described = {name: header[name] for name in DESCRIBED}
             stain = Stain(*(three(header["stain"][name]) for name in ("white", "tissue")))
-            found = cls(**columns, stain=stain, **described)
-            same = found.id == header["id"]
-        if not same:
-            raise RL2Error(f"{path} was altered: its content has another checksum than it should. Get a fresh copy.")
-        return found
+            expected = header.pop("sha256")
+            if digest([header], columns) != expected:
+                raise RL2Error(f"{path} was altered: it has another checksum than it should. Get a fresh copy.")
+            return cls(**columns, stain=stain, **described)
 
     def of(self, weights_id: str) -> "Calibration":
         """This calibration, if it is of these weights.

@@ -88,19 +88,25 @@ def different_px(real: Statistics, fake: Statistics) -> list[str]:
 
 
 def same_groups(real: Statistics, fake: Statistics) -> list[str]:
-    """A sentence, if groups of the two sides have the same names; those of image files often do, and say nothing."""
-    names = [
-        {Path(name).name for name in side.group_names if Path(name).suffix.lower() not in EXTENSIONS}
-        for side in (real, fake)
-    ]
+    """A sentence, if groups of the two sides have the same names; those of image files and numbers say nothing."""
+    names = [_names_of_groups(side) for side in (real, fake)]
     shared = sorted(names[0] & names[1])
     if not shared or 2 * len(shared) < min(map(len, names)):
         return []
+    have = "group has the same name" if len(shared) == 1 else "groups have the same names"
     return [
-        f"{len(shared)} groups have the same name on both sides, such as {shared[0]}. The test takes groups as "
-        "independent; where both sides show the same slides, or groups are classes, it misses even clear differences. "
-        "Take real images of other slides, or leave out the groups of both sides; classes go to --real-classes."
+        f"{len(shared)} {have} on both sides, such as {shared[0]}. If these are the same slides, or classes, the test "
+        "misses even clear differences, as it takes groups as independent. Take real images of other slides; classes "
+        "go to --real-classes."
     ]
+
+
+def _names_of_groups(side: Statistics) -> set[str]:
+    """Their paths without the folders that all of a side are in, at whatever depth."""
+    paths = [Path(name).parts for name in side.group_names if Path(name).suffix.lower() not in EXTENSIONS]
+    common = set.intersection(*map(set, paths)) if paths else set()
+    names = {"/".join(part for part in parts if part not in common) for parts in paths}
+    return {name for name in names if any(map(str.isalpha, name))}
 
 
 def _different_formats(real: Counter[str], fake: Counter[str]) -> list[str]:

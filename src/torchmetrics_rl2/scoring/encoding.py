@@ -106,11 +106,12 @@ class Encoding:
         computed = self._computed(side, [chunk for chunk in chunks if chunk.name not in there], progress)
         for chunk in chunks:
             encoded = self.kept.load(chunk.name, chunk.paths) if self.kept and chunk.name in there else next(computed)
-            # Damaged, or with files that may be mended by now.
-            if encoded is None or (encoded.unreadable and chunk.name in there):
+            if encoded is None:  # damaged
                 encoded = next(self._computed(side, [chunk], progress))
             if encoded.unreadable and not self.reader.skip_unreadable:
-                raise RL2Error(f"{encoded.unreadable[0]} {TO_SKIP}")
+                kept = self.kept if self.kept and self.kept.lasting and chunk.name in there else None
+                hint = f" If it was mended since, start anew: {kept.folder} keeps what was read." if kept else ""
+                raise RL2Error(f"{encoded.unreadable[0]} {TO_SKIP}{hint}")
             if progress and chunk.name in there:
                 progress(side, chunk.first + len(chunk.paths), chunk.total, 0)
             yield encoded

@@ -73,7 +73,7 @@ class Signatures:
         if unknown := sorted(set(ladders) - set(LADDERS)):
             raise ValueError(f"it has signatures of {unknown[0]!r}, a damage that only a later version may know")
         if len(set(zip(ladders, severities, strict=False))) < len(ladders) or not all(
-            0 < abs(one) <= 1 for one in severities
+            0 < (abs(one) if LADDERS[name].signed else one) <= 1 for name, one in zip(ladders, severities, strict=True)
         ):
             raise ValueError("each signature of a damage has a severity of its own, and none has 0 or more than 1")
         shifts, variances, images = tensors["shifts"].double(), tensors["variances"], int(header["images"])
