@@ -18,7 +18,7 @@ from torchmetrics_rl2._version import __version__
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.files import MAX_BYTES, is_web_page, new_file_beside
 
-__all__ = ["damaged", "digest", "read_file", "write_file"]
+__all__ = ["check_sealed", "damaged", "digest", "read_file", "sealed", "write_file"]
 
 OURS = {
     "torchmetrics-rl2": "RL2 weights",
@@ -120,6 +120,23 @@ def digest(settings: list[Any], tensors: Mapping[str, Tensor]) -> str:
         found.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         found.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def sealed(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A header with the checksum of all of it and of the tensors."""
+    return {**header, "sha256": digest([dict(header)], tensors)}
+
+
+def check_sealed(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Find out whether a file is as it was sealed.
+
+    Raises:
+        RL2Error: If header or tensors are others.
+
+    """
+    bare = {key: value for key, value in header.items() if key != "sha256"}
+    if sealed(bare, tensors)["sha256"] != header.get("sha256"):
+        raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
 
 
 def _refuse_non_files(path: Path, what: str, hint: str) -> None:

@@ -83,7 +83,7 @@ class ComparisonResult:
 
     generators: list[RankedGenerator]
     pairs: list[GeneratorPair]
-    parts: dict[str, list[GeneratorPair]] = field(default_factory=dict)
+    parts: dict[Part, list[GeneratorPair]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -174,7 +174,7 @@ def rank(real: Statistics, fakes: Mapping[str, Statistics]) -> ComparisonResult:
     order = sorted(results, key=lambda name: results[name].debiased)
     tests = len(order) * (len(order) - 1) // 2
     pairs = _pairs(of_real, {name: units[name] for name in order}, tests)
-    by_part = {str(name): _pairs_of(name, real, fakes, results, 2 * tests) for name in PARTS if real.kinds}
+    by_part = {name: _pairs_of(name, real, fakes, results, 2 * tests) for name in PARTS if real.kinds}
     apart = {pair.further for pair in pairs if pair.closer == order[0] and pair.differs}
     chances = chances_to_be_closest(of_real, [units[name] for name in order])
     return ComparisonResult(

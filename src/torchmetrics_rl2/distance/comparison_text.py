@@ -3,7 +3,8 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from torchmetrics_rl2.distance.details import conclusion_of, interval_units
+from torchmetrics_rl2.distance.details import PRINTED, conclusion_of, interval_units
+from torchmetrics_rl2.distance.kinds import Part
 from torchmetrics_rl2.distance.parts import PartResult
 from torchmetrics_rl2.distance.result import COPIES
 from torchmetrics_rl2.distance.text import CLOSER, identity_text, p_text, percent, range_text, three_digits
@@ -23,8 +24,6 @@ __all__ = [
     "units_of_all",
     "verdict_of",
 ]
-
-PRINTED = 3
 
 
 def text_of(comparison: "ComparisonResult") -> str:
@@ -56,9 +55,8 @@ def by_parts_of(comparison: "ComparisonResult") -> list[str]:
     tied = set(comparison.closest)
     found = [
         f"By {name} alone, {pair.closer} is closer than {pair.further} beyond chance"
-        for name, pairs in comparison.parts.items()
-        for pair in pairs
-        if pair.differs and {pair.closer, pair.further} <= tied
+        for name, pair in _apart_by_parts(comparison)
+        if {pair.closer, pair.further} <= tied
     ]
     more = len(found) - PRINTED
     return found[:PRINTED] + ([f"{more} more such pair{'s' if more > 1 else ''}, see --verbose"] if more > 0 else [])
@@ -66,7 +64,8 @@ def by_parts_of(comparison: "ComparisonResult") -> list[str]:
 
 def details_of(comparison: "ComparisonResult") -> str:
     """Every pair and every verdict."""
-    first = comparison.generators[0].result
+    first, apart = comparison.generators[0].result, _apart_by_parts(comparison)
+    by_parts = f"Pairs that differ by a part alone, with intervals for {2 * len(comparison.pairs)} together:"
     lines = [
         f"Against {first.n_real} real images ({first.real}); weights {first.weights} "
         f"({identity_text(first.weights_id)}); intervals {units_of_all(comparison)}",
@@ -74,22 +73,16 @@ def details_of(comparison: "ComparisonResult") -> str:
         if len(comparison.pairs) > 1
         else "Difference of squared debiased distances, with its 95 % interval:",
         *(f"  {pair_text(pair, comparison.assumes_independence)}" for pair in comparison.pairs),
-        *_apart_by_parts(comparison),
+        *([by_parts] if apart else []),
+        *(f"  by {name}, {pair_text(pair, comparison.assumes_independence)}" for name, pair in apart),
         "By itself, against the real images:",
         *(f"  {one.name}: {conclusion_of(one.result)}" for one in comparison.generators),
     ]
     return "\n".join(lines)
 
 
-def _apart_by_parts(comparison: "ComparisonResult") -> list[str]:
-    lines = [
-        f"  by {name}, {pair_text(pair, comparison.assumes_independence)}"
-        for name, pairs in comparison.parts.items()
-        for pair in pairs
-        if pair.differs
-    ]
-    heading = f"Pairs that differ by a part alone, with intervals for {2 * len(comparison.pairs)} together:"
-    return [heading, *lines] if lines else []
+def _apart_by_parts(comparison: "ComparisonResult") -> list[tuple[Part, "GeneratorPair"]]:
+    return [(name, pair) for name, pairs in comparison.parts.items() for pair in pairs if pair.differs]
 
 
 def units_of_all(comparison: "ComparisonResult") -> str:

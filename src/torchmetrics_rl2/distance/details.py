@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_DOMAIN_SHIFT",
+    "PRINTED",
     "conclusion_of",
     "details_of",
-    "has_p_value",
     "html_of",
     "interval_units",
     "is_foreign",
     "kind_sentences",
+    "printed_p_value",
     "text_of",
 ]
 
@@ -94,15 +95,15 @@ def details_of(result: "RL2Result") -> str:
         lines += [f"95 % interval of the debiased value: {shown}, {interval_units(result)}"]
         if not low <= result.value <= high:
             lines[-1] += "; RL2 itself lies outside, because small samples add to it"
-    if result.p_value is not None and not result.assumes_independence:
-        lines += [f"p-value of no difference: {p_text(result.p_value)}"]
+    if (p_value := printed_p_value(result, result)) is not None:
+        lines += [f"p-value of no difference: {p_text(p_value)}"]
     if result.detectable is not None:
         lines += [
             "Smallest true difference found with 80 % power, to be compared with the debiased value: "
             + three_digits(result.detectable),
         ]
     for name, part in (("Look", result.look), ("Content", result.content)):
-        lines += [] if part is None else [_part(name, part, has_p_value(result, part))]
+        lines += [] if part is None else [_part(name, part, printed_p_value(result, part))]
     lines += _content_beyond_length(result)
     if result.kinds:
         caveat = ""
@@ -147,11 +148,10 @@ def part_text(name: str, part: PartResult) -> str:
     return f"{name} {three_digits(part.value)}{multiple}"
 
 
-def has_p_value(result: "RL2Result", part: "PartResult | RL2Result") -> bool:
-    """Whether there is one to be printed: with groups, and of a part only if that is judged."""
-    if part.p_value is None or result.assumes_independence:
-        return False
-    return part is result or result.is_judged("content" if part is result.content else "look")
+def printed_p_value(result: "RL2Result", part: "PartResult | RL2Result") -> float | None:
+    """The one that people are shown: with groups, and of a part only if that is judged."""
+    is_judged = part is result or result.is_judged("content" if part is result.content else "look")
+    return part.p_value if is_judged and not result.assumes_independence else None
 
 
 def is_foreign(result: "RL2Result") -> bool:
@@ -208,12 +208,12 @@ def _conclusion(result: "RL2Result") -> str:
     return verdict
 
 
-def _part(name: str, part: PartResult, has_p: bool) -> str:
+def _part(name: str, part: PartResult, p_value: float | None) -> str:
     line = f"{part_text(name, part)}, debiased {three_digits(part.debiased)}"
     if part.interval is not None:
         line += " ({} to {})".format(*map(three_digits, part.interval))
-    if part.p_value is not None and has_p:
-        line += f", p {p_text(part.p_value)}"
+    if p_value is not None:
+        line += f", p {p_text(p_value)}"
     if part.detectable is not None:
         line += f"; detectable from {three_digits(part.detectable)}{' by length' if name == 'Content' else ''}"
     if part.limit:

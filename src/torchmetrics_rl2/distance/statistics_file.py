@@ -12,7 +12,7 @@ from torchmetrics_rl2.distance.kinds import Kinds
 from torchmetrics_rl2.distance.sums import sums_to_tensors, tensors_to_sums
 from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.functional import LatentSums
-from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
+from torchmetrics_rl2.storage import check_sealed, damaged, read_file, sealed, write_file
 
 if TYPE_CHECKING:
     from torchmetrics_rl2.distance.statistics import Statistics
@@ -52,8 +52,7 @@ def write_statistics(path: Path, statistics: "Statistics") -> None:
     header["kinds"] = [] if statistics.kinds is None else list(statistics.kinds.names)
     if statistics.classes:
         header["classes"] = [{"name": name} | _named(one) for name, one in statistics.classes.items()]
-    header["sha256"] = digest([header], tensors)
-    write_file(path, HEADER, header, tensors, read_fields)
+    write_file(path, HEADER, sealed(header, tensors), tensors, read_fields)
 
 
 def read_fields(path: Path) -> dict[str, Any]:
@@ -65,9 +64,7 @@ def read_fields(path: Path) -> dict[str, Any]:
     """
     hint = "Make them with 'rl2 stats IMAGES -o FILE'."
     header, tensors = read_file(path, HEADER, FORMAT_VERSION, hint)
-    expected = header.pop("sha256", None)
-    if digest([header], tensors) != expected:
-        raise RL2Error(f"{path} was altered after it was written: its checksum does not match. Get a fresh copy.")
+    check_sealed(path, header, tensors)
     with damaged(path):
         found: dict[str, Any] = {key: header[key] for key in TEXTS}
         if not all(isinstance(value, str) for value in found.values()):

@@ -74,9 +74,11 @@ def _facts(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in card.items():
         if key not in TOLD and isinstance(value, str | int | float):
             yield key, str(value)
-    for key in ("recipe", "license", "citation"):
+    for key in ("recipe", "license"):
         if key in card:
-            yield key.capitalize(), str(card[key]).replace("; ", "\n  ") if key == "citation" else str(card[key])
+            yield key.capitalize(), str(card[key])
+    if "citation" in card:
+        yield "Citation", str(card["citation"]).replace("; ", "\n  ")
 
 
 def _patches(preprocessing: Mapping[str, Any]) -> str:

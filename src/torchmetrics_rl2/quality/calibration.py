@@ -15,7 +15,7 @@ from torchmetrics_rl2.errors import RL2Error
 from torchmetrics_rl2.pixels.patch_statistics import STATISTICS
 from torchmetrics_rl2.pixels.stain import Stain, three
 from torchmetrics_rl2.quality.good_density import GoodScores
-from torchmetrics_rl2.storage import damaged, digest, read_file, write_file
+from torchmetrics_rl2.storage import check_sealed, damaged, digest, read_file, sealed, write_file
 
 __all__ = ["Calibration", "Threshold"]
 
@@ -231,8 +231,7 @@ class Calibration:
             **{name: getattr(self, name) for name in DESCRIBED},
         }
         tensors = {name: getattr(self, name) for name in COLUMNS}
-        header["sha256"] = digest([header], tensors)
-        write_file(Path(path), HEADER, header, tensors, Calibration.load)
+        write_file(Path(path), HEADER, sealed(header, tensors), tensors, Calibration.load)
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
@@ -247,13 +246,11 @@ class Calibration:
         """
         path = Path(path)
         header, tensors = read_file(path, HEADER, FORMAT_VERSION, HINT)
+        check_sealed(path, header, tensors)
         with damaged(path):
             columns: dict[str, Any] = {name: tensors[name] for name in COLUMNS}
             described = {name: header[name] for name in DESCRIBED}
             stain = Stain(*(three(header["stain"][name]) for name in ("white", "tissue")))
-            expected = header.pop("sha256")
-            if digest([header], columns) != expected:
-                raise RL2Error(f"{path} was altered: it has another checksum than it should. Get a fresh copy.")
             return cls(**columns, stain=stain, **described)
 
     def of(self, weights_id: str) -> "Calibration":

@@ -2,7 +2,7 @@
 
 import math
 
-from torchmetrics_rl2.distance.details import has_p_value, interval_units
+from torchmetrics_rl2.distance.details import interval_units, printed_p_value
 from torchmetrics_rl2.distance.parts import PartResult
 from torchmetrics_rl2.distance.result import RL2Result
 from torchmetrics_rl2.distance.statistics import REFERENCE
@@ -46,7 +46,7 @@ def _numbers(part: RL2Result | PartResult, result: RL2Result) -> str:
         text += f", debiased {three_digits(part.debiased)}"
     if part.interval is not None:
         text += " ({} to {})".format(*map(three_digits, part.interval))
-    if part.p_value is not None and has_p_value(result, part):
-        p = p_text(part.p_value)
+    if (p_value := printed_p_value(result, part)) is not None:
+        p = p_text(p_value)
         text += f", p {p}" if p.startswith("<") else f", p = {p}"
     return text

@@ -116,17 +116,18 @@ def compare_generators(
     for sentence in told:
         warnings.warn(sentence, stacklevel=3)
     comparison = rank(reals, sides)
-    results = {
-        one.name: add_diversity(replace(one.result, copied=copies[one.name]), thumbnails[one.name], thumbnails[""])
-        for one in comparison.generators
-    }
     unsought = {"outlier_share": "a comparison does not look for outliers; a score does"}
     settings, of_packages = settings_of(reader, encoder), versions()
-    results = {
-        name: replace(one, withheld=one.withheld | unsought, settings=settings, versions=of_packages)
-        for name, one in results.items()
-    }
-    generators = [replace(one, result=results[one.name]) for one in comparison.generators]
+    generators = []
+    for one in comparison.generators:
+        result = replace(
+            one.result,
+            copied=copies[one.name],
+            withheld=one.result.withheld | unsought,
+            settings=settings,
+            versions=of_packages,
+        )
+        generators.append(replace(one, result=add_diversity(result, thumbnails[one.name], thumbnails[""])))
     return replace(
         comparison,
         generators=generators,
